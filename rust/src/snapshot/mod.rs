@@ -90,9 +90,8 @@ pub struct Backend {
     /// Host and, unless it is the scheme's own, port: what a Host field for this backend says.
     pub authority: String,
     pub tls: bool,
-    /// Slot in the state region, and which use of that slot this is.
+    /// Slot in the state region; it belongs to this backend as long as the snapshot lives.
     pub slot: u32,
-    pub incarnation: u32,
     pub addresses: Vec<Address>,
     pub pool: Pool,
     pub timeouts: Timeouts,
