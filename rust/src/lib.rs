@@ -8,6 +8,7 @@ pub mod codec;
 pub mod route;
 pub mod select;
 pub mod snapshot;
+pub mod state;
 
 #[cfg(feature = "python")]
 mod python;
