@@ -3,6 +3,7 @@
 
 pub mod order;
 pub mod rendezvous;
+mod runtime;
 mod spread;
 
 use crate::snapshot::{ArchivedCandidate, ArchivedRoute, ArchivedRule, ArchivedStrategy};

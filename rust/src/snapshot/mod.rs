@@ -5,11 +5,13 @@
 //! flows lives here: a route or backend names its slot in the state region instead.
 
 mod access;
+mod pinned;
 
 use rkyv::{Archive, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 pub use access::{check, encode, view, EncodeError};
+pub use pinned::{of, Guard};
 
 /// A body limit that is none.
 pub const UNLIMITED: u64 = u64::MAX;
