@@ -33,14 +33,14 @@ def compile_wire() -> None:
     for stale in PACKAGE.glob("_wire.*.so"):  # another interpreter's build must not enter this wheel
         stale.unlink()
     extension = Extension(
-        "hotswap_proxy._wire",
+        "_wire",  # a top-level name lets Cython find _wire.pxd beside the source
         [os.path.relpath(SOURCE, ROOT)],
         include_dirs=["cext"],
         extra_compile_args=["-O3", "-fno-plt", "-Wno-unused-function"],
     )
     (ROOT / "build").mkdir(exist_ok=True)
-    modules = cythonize([extension], build_dir="build", language_level=3)
-    command = build_ext(Distribution({"ext_modules": modules, "package_dir": {"": "python"}}))
+    modules = cythonize([extension], build_dir="build", include_path=["cext"])
+    command = build_ext(Distribution({"ext_modules": modules, "package_dir": {"": os.path.relpath(PACKAGE, ROOT)}}))
     command.inplace = True
     command.ensure_finalized()
     command.build_temp = "build"
