@@ -142,6 +142,7 @@ cdef class Client(Stream):
     cdef hs_peer peer
     cdef Buffer inb           # input that can't be taken yet
     cdef uint8_t state
+    cdef uint32_t head_seen   # bytes of an incomplete head that were looked at
     cdef object codec         # a second parser in front (--http httptools), or None
     # exchange
     cdef Exchange *x          # NULL between requests

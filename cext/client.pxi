@@ -139,13 +139,16 @@ cdef class Client(Stream):
             if x == NULL:
                 self.close()
                 return 0
+        x.core.seen = self.head_seen
         result = api.begin(self.server.worker, &x.core, &self.peer, net_now_ns(), p, n, &out)
         if result == HS_MORE:
             exchange_free(x)
             self.x = NULL
+            self.head_seen = n
             if self.state == C_IDLE and self.enter(C_HEAD):
                 self.due_in(self.server.header_timeout_ms)
             return 0
+        self.head_seen = 0
         used = x.core.head_len
         if self.server.draining:
             x.core.client_keep_alive = False

@@ -89,6 +89,7 @@ typedef struct {
     uint32_t pool_idle_ms;
     uint32_t pool_wait_ms;
     uint32_t head_len; /* bytes of the input that the parsed head took */
+    uint32_t seen;     /* length of the input when its head was last found incomplete */
     uint16_t status;
     uint8_t address[28]; /* struct sockaddr_in or sockaddr_in6 */
     uint8_t address_len;
@@ -129,9 +130,8 @@ typedef struct {
     int (*chunked)(hs_worker *, hs_chunked *, const uint8_t *buf, size_t len, int plain, size_t *consumed,
                    size_t *data, hs_out *out);
     void (*peer)(const void *sockaddr, size_t len, hs_peer *peer);
-    void (*gauge)(hs_worker *, int which, int64_t delta);
+    void (*connection)(hs_worker *, int opened); /* a client connection was opened, or closed */
+    void (*upstream_idle)(hs_worker *, int delta);
 } hs_api;
-
-enum { HS_GAUGE_CLIENTS = 0, HS_GAUGE_ACCEPTED = 1, HS_GAUGE_UPSTREAM_IDLE = 2 };
 
 #endif

@@ -10,7 +10,6 @@ cdef extern from "core_api.h" nogil:
         HS_WHY_BACKEND_TIMEOUT, HS_WHY_BAD_RESPONSE, HS_WHY_REQUEST_TOO_LARGE, HS_WHY_RESPONSE_TOO_LARGE
         HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_DRAINING
         HS_COMPLETED, HS_ABORTED
-        HS_GAUGE_CLIENTS, HS_GAUGE_ACCEPTED, HS_GAUGE_UPSTREAM_IDLE
 
     ctypedef struct hs_worker:
         pass
@@ -36,6 +35,7 @@ cdef extern from "core_api.h" nogil:
         uint32_t timeout_ms, connect_ms, read_ms, write_ms
         uint32_t pool_min, pool_max, pool_idle_ms, pool_wait_ms
         uint32_t head_len
+        uint32_t seen
         uint16_t status
         uint8_t address[28]
         uint8_t address_len
@@ -53,4 +53,5 @@ cdef extern from "core_api.h" nogil:
         void (*finish)(hs_worker *, hs_exchange *, int, uint64_t) noexcept
         int (*chunked)(hs_worker *, hs_chunked *, const uint8_t *, size_t, int, size_t *, size_t *, hs_out *) noexcept
         void (*peer)(const void *, size_t, hs_peer *) noexcept
-        void (*gauge)(hs_worker *, int, int64_t) noexcept
+        void (*connection)(hs_worker *, int) noexcept
+        void (*upstream_idle)(hs_worker *, int) noexcept

@@ -107,7 +107,7 @@ cdef class Server:
 
     def tick(self):
         if self.idle_upstreams != self.idle_upstreams_told:
-            api.gauge(self.worker, HS_GAUGE_UPSTREAM_IDLE, self.idle_upstreams - self.idle_upstreams_told)
+            api.upstream_idle(self.worker, self.idle_upstreams - self.idle_upstreams_told)
             self.idle_upstreams_told = self.idle_upstreams
 
     cdef void accepted(self, int fd, void *address, size_t address_len) noexcept:
@@ -121,8 +121,7 @@ cdef class Server:
         if not self.reactor.register(client):
             return  # the descriptor goes with the object
         self.clients.add(client)
-        api.gauge(self.worker, HS_GAUGE_ACCEPTED, 1)
-        api.gauge(self.worker, HS_GAUGE_CLIENTS, 1)
+        api.connection(self.worker, True)
         client.due_in(self.header_timeout_ms)
         # Most clients have sent their request by now: reading saves a turn of the readiness set.
         client.readable = True
@@ -130,7 +129,7 @@ cdef class Server:
 
     cdef void client_closed(self, Client client) noexcept:
         self.clients.discard(client)
-        api.gauge(self.worker, HS_GAUGE_CLIENTS, -1)
+        api.connection(self.worker, False)
         if not self.clients and self.drained is not None and not self.drained.done():
             self.drained.set_result(None)
 
