@@ -4,6 +4,7 @@
 //! where it goes, and every number that outlives it. It does no I/O and never blocks.
 
 pub mod codec;
+pub mod state;
 
 #[cfg(feature = "python")]
 mod python;
