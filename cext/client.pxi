@@ -155,6 +155,9 @@ cdef class Client(Stream):
         if result == HS_REPLY:
             self.answered(&out)
             return used
+        if result != HS_FORWARD:  # the core failed
+            self.close()
+            return 0
         x.request_open = x.core.request_framing != HS_BODY_NONE
         x.request_left = x.core.request_length
         if x.request_open and x.core.request_framing == HS_BODY_LENGTH and x.request_left == 0:
@@ -350,7 +353,7 @@ cdef class Client(Stream):
             return
         if x.request_open:
             x.core.client_keep_alive = False
-        api.refuse(self.server.worker, &x.core, why, not x.core.client_keep_alive, &out)
+        api.refuse(self.server.worker, &x.core, net_now_ns(), why, not x.core.client_keep_alive, &out)
         self.answered(&out)
 
     cdef void reject(self, int status) noexcept:

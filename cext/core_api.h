@@ -123,7 +123,7 @@ typedef struct {
                    hs_out *out);
     /* Opens an exchange for bytes that never became a request (malformed, too slow) and answers `status`. */
     void (*reject)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t now_ns, int status, hs_out *out);
-    void (*refuse)(hs_worker *, hs_exchange *, int why, int close, hs_out *out);
+    void (*refuse)(hs_worker *, hs_exchange *, uint64_t now_ns, int why, int close, hs_out *out);
     void (*finish)(hs_worker *, hs_exchange *, int outcome, uint64_t now_ns);
     /* One step through a chunked body: writes what goes on (chunked again, or plain when `plain`) to `out`.
      * Returns 0: wants more, 1: the body ended, -1: malformed. `data` counts body bytes. */

@@ -49,7 +49,7 @@ cdef extern from "core_api.h" nogil:
         int (*begin)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, const uint8_t *, size_t, hs_out *) noexcept
         int (*respond)(hs_worker *, hs_exchange *, uint64_t, int, const uint8_t *, size_t, hs_out *) noexcept
         void (*reject)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, int, hs_out *) noexcept
-        void (*refuse)(hs_worker *, hs_exchange *, int, int, hs_out *) noexcept
+        void (*refuse)(hs_worker *, hs_exchange *, uint64_t, int, int, hs_out *) noexcept
         void (*finish)(hs_worker *, hs_exchange *, int, uint64_t) noexcept
         int (*chunked)(hs_worker *, hs_chunked *, const uint8_t *, size_t, int, size_t *, size_t *, hs_out *) noexcept
         void (*peer)(const void *, size_t, hs_peer *) noexcept

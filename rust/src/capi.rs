@@ -15,7 +15,7 @@ pub struct Api {
     begin: BeginFn,
     respond: RespondFn,
     reject: RejectFn,
-    refuse: unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, i32, i32, *mut Out),
+    refuse: unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, u64, i32, i32, *mut Out),
     finish: unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, i32, u64),
     chunked: ChunkedFn,
     peer: unsafe extern "C" fn(*const u8, usize, *mut Peer),
@@ -141,13 +141,14 @@ unsafe extern "C" fn reject(
 unsafe extern "C" fn refuse(
     worker: *mut WorkerCore,
     ex: *mut Exchange,
+    now: u64,
     why: i32,
     close: i32,
     out: *mut Out,
 ) {
     // SAFETY: see `input`.
     let (worker, ex, out) = unsafe { (&mut *worker, &mut *ex, &mut *out) };
-    let _ = catch_unwind(AssertUnwindSafe(|| worker.refuse(ex, why, close != 0)));
+    let _ = catch_unwind(AssertUnwindSafe(|| worker.refuse(ex, now, why, close != 0)));
     give(out, worker.head());
 }
 
@@ -184,11 +185,16 @@ unsafe extern "C" fn chunked(
         )
     };
     let step = catch_unwind(AssertUnwindSafe(|| worker.chunked(state, buf, plain != 0)));
-    let (result, used, bytes) = step.unwrap_or((-1, len, 0));
-    *consumed = used;
-    *data = bytes;
-    give(out, worker.body());
-    result
+    let Ok(Ok(fed)) = step else {
+        *consumed = len;
+        *data = 0;
+        give(out, &[]);
+        return -1;
+    };
+    *consumed = fed.consumed;
+    *data = fed.data_bytes as usize;
+    give(out, if fed.verbatim { &buf[..fed.consumed] } else { worker.body() });
+    i32::from(fed.done)
 }
 
 unsafe extern "C" fn peer(address: *const u8, len: usize, peer: *mut Peer) {

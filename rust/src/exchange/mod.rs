@@ -7,9 +7,10 @@
 
 pub mod layout;
 mod request_id;
+mod wall;
 mod why;
 
-use crate::codec::{self, BodyFraming, Limits, Scratch};
+use crate::codec::{self, BodyFraming, ClientBody, Limits, Scratch};
 use crate::route::matcher::{self, Match};
 use crate::route::method;
 use crate::select::{self, Runtime};
@@ -17,6 +18,7 @@ use crate::snapshot::{self, ArchivedBackend, ArchivedRoute, ArchivedSnapshot};
 use crate::state::LaneState;
 use layout::{Exchange, Peer};
 use request_id::RequestIds;
+use wall::WallClock;
 use why::Answer;
 
 impl Runtime for LaneState {
@@ -49,7 +51,8 @@ pub struct WorkerCore {
     head: Vec<u8>,
     body: Vec<u8>,
     ids: RequestIds,
-    date: codec::date::DateCache,
+    date: codec::DateCache,
+    wall: WallClock,
 }
 
 impl WorkerCore {
@@ -62,7 +65,8 @@ impl WorkerCore {
             head: Vec::with_capacity(16 * 1024),
             body: Vec::with_capacity(160 * 1024),
             ids,
-            date: codec::date::DateCache::default(),
+            date: codec::DateCache::default(),
+            wall: WallClock::default(),
         }
     }
 
@@ -92,9 +96,10 @@ impl WorkerCore {
                 let status = refusal.status();
                 self.reply(
                     ex,
+                    now,
                     Answer {
                         status,
-                        code: codec::code_for(status),
+                        code: codec::verdict::code_for(status),
                         message: refusal.message(),
                         backend_failed: false,
                     },
@@ -154,28 +159,28 @@ impl WorkerCore {
             ex.set_request_id(id);
         }
         let Some(snapshot) = self.open(ex, now) else {
-            return self.decline(ex, head, why::NO_CONFIGURATION, b"");
+            return self.decline(ex, head, now, why::NO_CONFIGURATION, b"");
         };
         let route = match matcher::find(snapshot, head.host, head.path, ex.method) {
             Match::Route(index) => index,
             Match::Methods(mask) => {
                 let allow = method::names(mask).collect::<Vec<_>>().join(", ");
-                return self.decline(ex, head, why::METHOD_NOT_ALLOWED, allow.as_bytes());
+                return self.decline(ex, head, now, why::METHOD_NOT_ALLOWED, allow.as_bytes());
             }
-            Match::None => return self.decline(ex, head, why::NOT_FOUND, b""),
+            Match::None => return self.decline(ex, head, now, why::NOT_FOUND, b""),
         };
         let Some(route) = snapshot.routes.get(route as usize) else {
-            return self.decline(ex, head, why::NOT_FOUND, b"");
+            return self.decline(ex, head, now, why::NOT_FOUND, b"");
         };
         ex.series = route.series.to_native();
         ex.timeout_ms = route.timeout_ms.to_native();
         ex.max_request_body = route.max_request_body.to_native();
         ex.max_response_body = route.max_response_body.to_native();
         if ex.request_length > ex.max_request_body {
-            return self.decline(ex, head, why::TOO_LARGE, b"");
+            return self.decline(ex, head, now, why::TOO_LARGE, b"");
         }
         let Some(backend) = self.select(ex, snapshot, route, peer, head) else {
-            return self.decline(ex, head, why::NO_BACKEND, b"");
+            return self.decline(ex, head, now, why::NO_BACKEND, b"");
         };
         self.head.clear();
         codec::write_upstream_head(
@@ -226,6 +231,7 @@ impl WorkerCore {
         &mut self,
         ex: &mut Exchange,
         head: &codec::RequestHead<'_>,
+        now: u64,
         answer: Answer,
         allow: &[u8],
     ) -> i32 {
@@ -233,12 +239,12 @@ impl WorkerCore {
         if ex.request_framing != layout::BODY_NONE {
             ex.client_keep_alive = 0;
         }
-        self.reply(ex, answer, allow);
+        self.reply(ex, now, answer, allow);
         layout::REPLY
     }
 
     /// Write the gateway's own answer; nothing more is to be decided, so the snapshot is let go.
-    fn reply(&mut self, ex: &mut Exchange, answer: Answer, allow: &[u8]) {
+    fn reply(&mut self, ex: &mut Exchange, now: u64, answer: Answer, allow: &[u8]) {
         ex.status = answer.status;
         ex.failed = u8::from(answer.backend_failed);
         let extra: &[(&str, &[u8])] = if allow.is_empty() { &[] } else { &[("Allow", allow)] };
@@ -252,17 +258,17 @@ impl WorkerCore {
                 request_id: ex.request_id(),
                 accepts_json: ex.accepts_json != 0,
                 close: ex.client_keep_alive == 0,
+                client_minor: ex.minor_version,
                 head_request: ex.head_request != 0,
-                version_minor: ex.minor_version,
                 extra,
+                unix: self.wall.unix(now),
             },
-            &mut self.date,
         );
         self.let_go(ex);
     }
 
     /// Answer instead of the backend, for a reason of the data plane.
-    pub fn refuse(&mut self, ex: &mut Exchange, why: i32, close: bool) {
+    pub fn refuse(&mut self, ex: &mut Exchange, now: u64, why: i32, close: bool) {
         if close {
             ex.client_keep_alive = 0;
         }
@@ -270,7 +276,7 @@ impl WorkerCore {
         if ex.response_length > ex.max_response_body {
             answer = why::answer(why::RESPONSE_TOO_LARGE);
         }
-        self.reply(ex, answer, b"");
+        self.reply(ex, now, answer, b"");
     }
 
     /// Answer bytes that never became a request.
@@ -280,9 +286,10 @@ impl WorkerCore {
         ex.minor_version = 1;
         self.reply(
             ex,
+            now,
             Answer {
                 status,
-                code: codec::code_for(status),
+                code: codec::verdict::code_for(status),
                 message: match status {
                     408 => "The request did not arrive in time.",
                     431 => "The request head is too large.",
@@ -319,13 +326,21 @@ impl WorkerCore {
     ) -> i32 {
         ex.head_len = head.head_len as u32;
         self.head.clear();
-        if head.status < 200 && head.status != 101 {
+        let context = codec::ClientContext {
+            client_minor: ex.minor_version,
+            keep_alive: ex.client_keep_alive != 0 && request_done,
+            head_request: ex.head_request != 0,
+            request_id: ex.request_id(),
+            date: self.date.at(self.wall.unix(now)),
+        };
+        if head.is_interim() {
             // RFC 9110 section 15.2: a 1.0 client does not know interim answers.
             if ex.minor_version == 1 {
-                codec::write_interim_head(&mut self.head, head);
+                codec::write_client_head(&mut self.head, head, &context);
             }
             return layout::INTERIM;
         }
+        let written = codec::write_client_head(&mut self.head, head, &context);
         match head.framing {
             BodyFraming::None => ex.response_framing = layout::BODY_NONE,
             BodyFraming::Length(length) => {
@@ -342,30 +357,14 @@ impl WorkerCore {
         ex.answered_ns = now;
         ex.failed = u8::from(matches!(head.status, 502..=504));
         ex.upstream_keep_alive = u8::from(head.keep_alive && request_done);
-        ex.endless = u8::from(head.event_stream);
-        if !request_done {
-            ex.client_keep_alive = 0;
-        }
-        ex.client_framing = match ex.response_framing {
-            layout::BODY_CHUNKED | layout::BODY_CLOSE if ex.minor_version == 1 => {
-                layout::BODY_CHUNKED
-            }
-            layout::BODY_CHUNKED | layout::BODY_CLOSE => {
-                ex.client_keep_alive = 0;
-                layout::BODY_CLOSE
-            }
-            same => same,
+        ex.endless = u8::from(is_event_stream(head));
+        ex.client_keep_alive = u8::from(written.keep_alive);
+        ex.client_framing = match written.body {
+            ClientBody::None => layout::BODY_NONE,
+            ClientBody::Length(_) => layout::BODY_LENGTH,
+            ClientBody::Chunked => layout::BODY_CHUNKED,
+            ClientBody::UntilClose => layout::BODY_CLOSE,
         };
-        codec::write_client_head(
-            &mut self.head,
-            head,
-            &codec::ClientContext {
-                version_minor: ex.minor_version,
-                keep_alive: ex.client_keep_alive != 0,
-                request_id: ex.request_id(),
-            },
-            &mut self.date,
-        );
         self.let_go(ex);
         if head.status == 101 {
             layout::SWITCH
@@ -412,20 +411,27 @@ impl WorkerCore {
         ex.phase = 0;
     }
 
-    /// One step through a chunked body, see `hs_api.chunked`: (result, consumed, data).
+    /// One step through a chunked body, see `hs_api.chunked`; what goes on is `body()`, or the very
+    /// bytes that were taken when they are already as they should be.
     pub fn chunked(
         &mut self,
         state: &mut codec::ChunkedDecoder,
         buf: &[u8],
         plain: bool,
-    ) -> (i32, usize, usize) {
+    ) -> Result<codec::Fed, codec::Malformed> {
         self.body.clear();
-        let mode = if plain { codec::ChunkMode::Plain } else { codec::ChunkMode::Rechunk };
-        match state.feed(buf, &mut self.body, mode) {
-            Ok(fed) => (i32::from(fed.done), fed.consumed, fed.data_bytes),
-            Err(_) => (-1, buf.len(), 0),
-        }
+        let mode = if plain { codec::Mode::Plain } else { codec::Mode::Rechunk };
+        state.relay(buf, &mut self.body, mode)
     }
+}
+
+/// Server-sent events never end of themselves: only their silence is bounded.
+fn is_event_stream(head: &codec::ResponseHead<'_>) -> bool {
+    head.framing != BodyFraming::None
+        && head.field(b"content-type").is_some_and(|value| {
+            const EVENTS: &[u8] = b"text/event-stream";
+            value.len() >= EVENTS.len() && value[..EVENTS.len()].eq_ignore_ascii_case(EVENTS)
+        })
 }
 
 /// RFC 9110 section 9.2.2.
