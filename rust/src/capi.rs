@@ -114,8 +114,7 @@ unsafe extern "C" fn respond(
     out: *mut Out,
 ) -> i32 {
     // SAFETY: see `input`.
-    let (worker, ex, buf, out) =
-        unsafe { (&mut *worker, &mut *ex, input(buf, len), &mut *out) };
+    let (worker, ex, buf, out) = unsafe { (&mut *worker, &mut *ex, input(buf, len), &mut *out) };
     let result = catch_unwind(AssertUnwindSafe(|| {
         worker.respond(ex, now, request_done != 0, buf)
     }));
@@ -193,7 +192,14 @@ unsafe extern "C" fn chunked(
     };
     *consumed = fed.consumed;
     *data = fed.data_bytes as usize;
-    give(out, if fed.verbatim { &buf[..fed.consumed] } else { worker.body() });
+    give(
+        out,
+        if fed.verbatim {
+            &buf[..fed.consumed]
+        } else {
+            worker.body()
+        },
+    );
     i32::from(fed.done)
 }
 

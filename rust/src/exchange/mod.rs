@@ -11,37 +11,14 @@ mod wall;
 mod why;
 
 use crate::codec::{self, BodyFraming, ClientBody, Limits, Scratch};
-use crate::route::matcher::{self, Match};
-use crate::route::method;
-use crate::select::{self, Runtime};
+use crate::route::{self, method, Match};
+use crate::select;
 use crate::snapshot::{self, ArchivedBackend, ArchivedRoute, ArchivedSnapshot};
 use crate::state::LaneState;
 use layout::{Exchange, Peer};
 use request_id::RequestIds;
 use wall::WallClock;
 use why::Answer;
-
-impl Runtime for LaneState {
-    #[inline]
-    fn status(&self, slot: u32) -> u32 {
-        self.backend_status(slot) as u32
-    }
-
-    #[inline]
-    fn active(&self, slot: u32) -> u32 {
-        self.backend_active(slot)
-    }
-
-    #[inline]
-    fn cursor(&self, series: u32) -> u64 {
-        LaneState::cursor(self, series)
-    }
-
-    #[inline]
-    fn fallback(&self, series: u32) -> u64 {
-        LaneState::fallback(self, series)
-    }
-}
 
 /// A worker's part of the core: its lane, and buffers that live as long as the worker.
 pub struct WorkerCore {
@@ -125,12 +102,8 @@ impl WorkerCore {
         ex.phase = layout::ACCEPTED | layout::PINNED;
         ex.generation = pinned.generation;
         ex.row = pinned.row;
-        // SAFETY: the control process published `len` bytes made by `snapshot::encode` there, page
-        // aligned, and neither changes nor frees them while pinned; every use of the reference ends
-        // before `unpin` (it is never stored).
-        let bytes = unsafe { std::slice::from_raw_parts(pinned.ptr, pinned.len) };
-        // SAFETY: as above.
-        Some(unsafe { snapshot::view(bytes) })
+        // SAFETY: pinned until `let_go`; the reference is a local of `begin` and not used after that.
+        Some(unsafe { snapshot::of(&pinned) })
     }
 
     fn decide(
@@ -161,28 +134,28 @@ impl WorkerCore {
             ex.set_request_id(id);
         }
         let Some(snapshot) = self.open(ex, now) else {
-            return self.decline(ex, head, now, why::NO_CONFIGURATION, b"");
+            return self.decline(ex, now, why::NO_CONFIGURATION, b"");
         };
-        let route = match matcher::find(snapshot, head.host, head.path, ex.method) {
+        let route = match route::find(snapshot, head.host, head.path, ex.method) {
             Match::Route(index) => index,
             Match::Methods(mask) => {
                 let allow = method::names(mask).collect::<Vec<_>>().join(", ");
-                return self.decline(ex, head, now, why::METHOD_NOT_ALLOWED, allow.as_bytes());
+                return self.decline(ex, now, why::METHOD_NOT_ALLOWED, allow.as_bytes());
             }
-            Match::None => return self.decline(ex, head, now, why::NOT_FOUND, b""),
+            Match::None => return self.decline(ex, now, why::NOT_FOUND, b""),
         };
         let Some(route) = snapshot.routes.get(route as usize) else {
-            return self.decline(ex, head, now, why::NOT_FOUND, b"");
+            return self.decline(ex, now, why::NOT_FOUND, b"");
         };
         ex.series = route.series.to_native();
         ex.timeout_ms = route.timeout_ms.to_native();
         ex.max_request_body = route.max_request_body.to_native();
         ex.max_response_body = route.max_response_body.to_native();
         if ex.request_length > ex.max_request_body {
-            return self.decline(ex, head, now, why::TOO_LARGE, b"");
+            return self.decline(ex, now, why::TOO_LARGE, b"");
         }
         let Some(backend) = self.select(ex, snapshot, route, peer, head) else {
-            return self.decline(ex, head, now, why::NO_BACKEND, b"");
+            return self.decline(ex, now, why::NO_BACKEND, b"");
         };
         self.head.clear();
         codec::write_upstream_head(
@@ -215,7 +188,7 @@ impl WorkerCore {
         ex.tried |= select::tried_bit(candidate);
         ex.address_len = write_address(backend, &mut ex.address)?;
         ex.backend = backend.slot.to_native();
-        ex.incarnation = backend.incarnation.to_native();
+        ex.incarnation = self.lane.backend_incarnation(ex.backend);
         ex.connect_ms = backend.timeouts.connect_ms.to_native();
         ex.read_ms = backend.timeouts.read_ms.to_native();
         ex.write_ms = backend.timeouts.write_ms.to_native();
@@ -229,14 +202,7 @@ impl WorkerCore {
     }
 
     /// Answer a request that is not forwarded. Its body is not read, so with one the connection ends.
-    fn decline(
-        &mut self,
-        ex: &mut Exchange,
-        head: &codec::RequestHead<'_>,
-        now: u64,
-        answer: Answer,
-        allow: &[u8],
-    ) -> i32 {
+    fn decline(&mut self, ex: &mut Exchange, now: u64, answer: Answer, allow: &[u8]) -> i32 {
         if ex.request_framing != layout::BODY_NONE {
             ex.client_keep_alive = 0;
         }
@@ -248,7 +214,11 @@ impl WorkerCore {
     fn reply(&mut self, ex: &mut Exchange, now: u64, answer: Answer, allow: &[u8]) {
         ex.status = answer.status;
         ex.failed = u8::from(answer.backend_failed);
-        let extra: &[(&str, &[u8])] = if allow.is_empty() { &[] } else { &[("Allow", allow)] };
+        let extra: &[(&str, &[u8])] = if allow.is_empty() {
+            &[]
+        } else {
+            &[("Allow", allow)]
+        };
         self.head.clear();
         codec::write_error(
             &mut self.head,
@@ -400,9 +370,18 @@ impl WorkerCore {
             let micros = now.saturating_sub(ex.started_ns) / 1000;
             let completed = outcome == layout::COMPLETED;
             // 499, as nginx has it: the client closed the connection before it had its answer.
-            let status = if completed || ex.status != 0 { ex.status } else { 499 };
-            self.lane
-                .record(ex.series, ex.method, status, failed || status >= 500, micros);
+            let status = if completed || ex.status != 0 {
+                ex.status
+            } else {
+                499
+            };
+            self.lane.record(
+                ex.series,
+                ex.method,
+                status,
+                failed || status >= 500,
+                micros,
+            );
             if completed {
                 self.lane.complete(ex.row);
             } else {
@@ -421,7 +400,11 @@ impl WorkerCore {
         plain: bool,
     ) -> Result<codec::Fed, codec::Malformed> {
         self.body.clear();
-        let mode = if plain { codec::Mode::Plain } else { codec::Mode::Rechunk };
+        let mode = if plain {
+            codec::Mode::Plain
+        } else {
+            codec::Mode::Rechunk
+        };
         state.relay(buf, &mut self.body, mode)
     }
 }

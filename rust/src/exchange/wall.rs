@@ -40,7 +40,10 @@ mod tests {
     #[test]
     fn follows_the_system_clock() {
         let mut clock = WallClock::default();
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
         assert!(clock.unix(1).abs_diff(unix) <= 1);
         let first = clock.unix(2);
         assert!(clock.unix(2 + 400_000_000) - first <= 1);

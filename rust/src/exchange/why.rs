@@ -31,15 +31,47 @@ const fn backend(status: u16, code: &'static str, message: &'static str) -> Answ
 /// By number, as `refuse` gets it (`HS_WHY_…` of core_api.h).
 const REASONS: [Answer; 11] = [
     backend(502, "BAD_GATEWAY", "The backend could not be reached."),
-    backend(504, "GATEWAY_TIMEOUT", "The backend did not accept a connection in time."),
-    gateway(503, "SERVICE_UNAVAILABLE", "All connections to the backend are in use."),
-    backend(502, "BAD_GATEWAY", "The backend closed the connection before it answered."),
-    backend(504, "GATEWAY_TIMEOUT", "The backend did not answer in time."),
+    backend(
+        504,
+        "GATEWAY_TIMEOUT",
+        "The backend did not accept a connection in time.",
+    ),
+    gateway(
+        503,
+        "SERVICE_UNAVAILABLE",
+        "All connections to the backend are in use.",
+    ),
+    backend(
+        502,
+        "BAD_GATEWAY",
+        "The backend closed the connection before it answered.",
+    ),
+    backend(
+        504,
+        "GATEWAY_TIMEOUT",
+        "The backend did not answer in time.",
+    ),
     backend(502, "BAD_GATEWAY", "The backend's answer is malformed."),
-    gateway(413, "PAYLOAD_TOO_LARGE", "The request body is larger than this route allows."),
-    gateway(502, "BAD_GATEWAY", "The backend's answer is larger than this route allows."),
-    gateway(400, "BAD_REQUEST", "The request body's framing is malformed."),
-    gateway(408, "REQUEST_TIMEOUT", "The request did not arrive in time."),
+    gateway(
+        413,
+        "PAYLOAD_TOO_LARGE",
+        "The request body is larger than this route allows.",
+    ),
+    gateway(
+        502,
+        "BAD_GATEWAY",
+        "The backend's answer is larger than this route allows.",
+    ),
+    gateway(
+        400,
+        "BAD_REQUEST",
+        "The request body's framing is malformed.",
+    ),
+    gateway(
+        408,
+        "REQUEST_TIMEOUT",
+        "The request did not arrive in time.",
+    ),
     gateway(503, "SERVICE_UNAVAILABLE", "The gateway is shutting down."),
 ];
 

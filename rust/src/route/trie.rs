@@ -17,8 +17,6 @@ pub struct Entry<'a> {
     pub route: u32,
     pub id: &'a str,
     pub pattern: &'a Pattern,
-    /// [`Pattern::specificity`], computed once.
-    pub specificity: &'a [u8],
     /// None: any host.
     pub host: Option<&'a HostRule>,
     pub methods: u64,
@@ -38,7 +36,7 @@ impl Entry<'_> {
     pub fn rank(&self, other: &Self) -> Ordering {
         let host = |entry: &Self| entry.host.map_or((2, 0), HostRule::specificity);
         (other.priority.cmp(&self.priority))
-            .then_with(|| self.specificity.cmp(other.specificity))
+            .then_with(|| self.pattern.specificity().cmp(other.pattern.specificity()))
             .then_with(|| host(self).cmp(&host(other)))
             .then_with(|| self.id.cmp(other.id))
     }

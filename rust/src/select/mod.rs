@@ -3,6 +3,7 @@
 
 pub mod order;
 pub mod rendezvous;
+mod runtime;
 mod spread;
 
 use crate::snapshot::{ArchivedCandidate, ArchivedRoute, ArchivedRule, ArchivedStrategy};
@@ -62,7 +63,7 @@ pub fn pick<R: Runtime>(
     let count = choice.candidates.len();
     match &route.strategy {
         _ if count == 0 => None,
-        ArchivedStrategy::RoundRobin => choice.turn(count, |at| Some(at), |_| 1),
+        ArchivedStrategy::RoundRobin => choice.turn(count, Some, |_| 1),
         ArchivedStrategy::Weighted { order } => choice.turn(
             order.len(),
             |at| order.get(at).map(|&index| usize::from(index)),
@@ -175,7 +176,7 @@ impl<R: Runtime> Choice<'_, R> {
             if active == 0 {
                 return Some(index);
             }
-            if best.is_none_or(|(least, _)| active < least) {
+            if !best.is_some_and(|(least, _)| least <= active) {
                 best = Some((active, index));
             }
         }
@@ -193,7 +194,7 @@ impl<R: Runtime> Choice<'_, R> {
         for index in open() {
             let candidate = &self.candidates[index];
             let cost = rendezvous::cost(hash(candidate), candidate.weight.to_native());
-            if best.is_none_or(|(least, _)| cost < least) {
+            if !best.is_some_and(|(least, _)| least <= cost) {
                 best = Some((cost, index));
             }
         }

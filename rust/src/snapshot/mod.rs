@@ -5,11 +5,13 @@
 //! flows lives here: a route or backend names its slot in the state region instead.
 
 mod access;
+mod pinned;
 
 use rkyv::{Archive, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 pub use access::{check, encode, view, EncodeError};
+pub use pinned::{of, Guard};
 
 /// A body limit that is none.
 pub const UNLIMITED: u64 = u64::MAX;
@@ -90,9 +92,8 @@ pub struct Backend {
     /// Host and, unless it is the scheme's own, port: what a Host field for this backend says.
     pub authority: String,
     pub tls: bool,
-    /// Slot in the state region, and which use of that slot this is.
+    /// Slot in the state region; it belongs to this backend as long as the snapshot lives.
     pub slot: u32,
-    pub incarnation: u32,
     pub addresses: Vec<Address>,
     pub pool: Pool,
     pub timeouts: Timeouts,
