@@ -48,7 +48,7 @@ class Run:
         return PEERS[name](self.backends, directory, routes)
 
     def field(self, full: bool = False) -> list[Proxy]:
-        """The gateway always carries 10,000 routes; a peer has one, and with ``full`` it also runs with 10,000."""
+        """The gateway always has 10,000 routes; a peer has one, and with ``full`` it runs with 10,000 too."""
         proxies = [self.make(name, 1) for name in self.chosen if name in PEERS]
         if full:
             proxies += [self.make(name, ROUTES) for name in self.chosen if name in PEERS]

@@ -156,6 +156,8 @@ defaults
     mode http
     option http-keep-alive
     option forwardfor
+    # Its best behaviour at a reload: an idle connection gets one more answer before it is closed.
+    option idle-close-on-response
     http-reuse always
     timeout connect 5s
     timeout client 75s

@@ -58,7 +58,7 @@ def start_backend(port: int) -> Process:
         sys.executable, "-m", "gunicorn", "--bind", address, "--worker-class", "gthread", "--workers", "1",
         "--threads", "16", "--keep-alive", "75", "--log-level", "warning", "httpbin:app",
     ]  # fmt: skip
-    # In a session of its own: Ctrl-C reaches this process only, which stops the gateway first, then the backend.
+    # In a session of its own: Ctrl-C reaches this process only, which stops the gateway first.
     return subprocess.Popen(command, start_new_session=True)  # noqa: S603  our own arguments
 
 

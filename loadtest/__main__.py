@@ -20,8 +20,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 PATTERNS = ("/get", "/anything/**", "/bytes/*", "/stream/*", "/delay/*", "/status/*")
-# The gateway's p99 of a task may be this much of the direct one's: generous, because users, gateway and backend
-# share the cores here, and what it must catch is a stall (a change blocking a worker), not a microsecond.
+# The gateway's p99 of a task may be this much of the direct one's: generous, because users, gateway and
+# backend share the cores, and what it must catch is a stall (a change blocking a worker), not a microsecond.
 P99_FACTOR, P99_SLACK_MS = 1.5, 25.0
 COMPARED = ("GET", "POST json", "GET 100 KB", "GET stream")
 Process = subprocess.Popen[bytes]
