@@ -74,7 +74,7 @@ def compile_wire() -> None:
     if sys.platform == "linux":
         flags.append("-fno-plt")
     extension = Extension(
-        "hotswap_proxy._wire",
+        "_wire",  # a top-level name lets Cython find _wire.pxd beside the source
         [os.path.relpath(SOURCE, ROOT)],
         include_dirs=["cext"],
         depends=[os.path.relpath(path, ROOT) for path in sources()],
@@ -82,7 +82,9 @@ def compile_wire() -> None:
     )
     (ROOT / "build").mkdir(exist_ok=True)
     modules = cythonize([extension], build_dir="build", language_level=3, include_path=["cext"], force=True)
-    command = build_ext(Distribution({"ext_modules": modules, "package_dir": {"": "python"}}))
+    command = build_ext(
+        Distribution({"ext_modules": modules, "package_dir": {"": os.path.relpath(PACKAGE, ROOT)}})
+    )
     command.inplace = True
     command.force = True  # setuptools' own check knows the generated C only, and it was just made
     command.ensure_finalized()
