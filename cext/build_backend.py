@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def compile_wire() -> None:
     """Compile ``cext/_wire.pyx`` to ``python/hotswap_proxy/_wire.<abi>.so`` unless it is up to date."""
     if is_current():
         return
+    started = time.time()
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
     from setuptools.command.build_ext import build_ext
@@ -90,7 +92,9 @@ def compile_wire() -> None:
     command.ensure_finalized()
     command.build_temp = "build"
     command.run()
-    os.utime(target())  # copying keeps the linker's time, which may be older than a file saved meanwhile
+    os.utime(
+        target(), (started, started)
+    )  # a file saved during the compilation is newer than what came of it
 
 
 if __name__ == "__main__":
