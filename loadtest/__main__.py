@@ -19,11 +19,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-PATTERNS = ("/get", "/anything/**", "/bytes/*", "/stream/*", "/delay/*", "/status/*")
+PATTERNS = ("/get", "/anything/**", "/bytes/*", "/image/*", "/stream/*", "/delay/*", "/status/*")
 # The gateway's p99 of a task may be this much of the direct one's: generous, because users, gateway and
 # backend share the cores, and what it must catch is a stall (a change blocking a worker), not a microsecond.
 P99_FACTOR, P99_SLACK_MS = 1.5, 25.0
-COMPARED = ("GET", "POST json", "GET 100 KB", "GET stream")
+COMPARED = ("GET", "POST json", "GET image", "GET stream")
 Process = subprocess.Popen[bytes]
 
 
@@ -177,7 +177,7 @@ def stop(process: Process, within: float = 40.0) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
-    parser.add_argument("--users", type=int, default=40)
+    parser.add_argument("--users", type=int, default=24)
     parser.add_argument("--seconds", type=int, default=60)
     options = parser.parse_args()
     password = secrets.token_urlsafe(16)

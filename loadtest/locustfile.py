@@ -65,6 +65,12 @@ class Visitor(FastHttpUser):
             raise ValueError("the backend received another length")
 
     @task(4)
+    def image(self) -> None:
+        answer = self.expect("GET image", "/image/jpeg", headers={**HEADERS, "Accept": "image/jpeg"})
+        if answer.status_code == 200 and len(answer.content) != int(answer.headers["Content-Length"]):
+            raise ValueError("an answer of another length")
+
+    @task(1)  # the backend makes every byte anew, which is slow
     def large_answer(self) -> None:
         answer = self.expect("GET 100 KB", "/bytes/102400")
         if answer.status_code == 200 and len(answer.content) != 102_400:
