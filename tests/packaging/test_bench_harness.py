@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench import load, machine, report, scenarios  # noqa: E402
+from bench import gateway, load, machine, report, scenarios  # noqa: E402
 from bench.gateway import Gateway  # noqa: E402
 from bench.proxies import Backends  # noqa: E402
 from loadtest.__main__ import COMPARED, Row, judge  # noqa: E402
@@ -101,10 +102,17 @@ def test_cpu_of_a_busy_child_is_charged() -> None:
 def test_gateway_is_charged_with_grandchildren_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tree = {1: [2], 2: [3, 4], 3: [], 4: []}  # control → spawner → two workers
     monkeypatch.setattr(machine, "children", lambda pid: tree[pid])
-    gateway = Gateway(Backends(1, 2), tmp_path, 1)
-    monkeypatch.setattr(type(gateway), "main", property(lambda _: type("P", (), {"pid": 1})))
-    assert gateway.charged() == [3, 4]
-    assert gateway.uncharged() == [1, 2]
+    monkeypatch.setattr(Gateway, "main", property(lambda _: SimpleNamespace(pid=1)))
+    tested = Gateway(Backends(1, 2), tmp_path, 1)
+    assert tested.charged() == [3, 4]
+    assert tested.uncharged() == [1, 2]
+
+
+def test_a_debug_build_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "find_spec", lambda _: object())
+    monkeypatch.setattr(gateway, "import_module", lambda _: SimpleNamespace(BUILD_PROFILE="debug"))
+    with pytest.raises(machine.BenchError, match="debug build"):
+        gateway.available()
 
 
 def samples(*rows: tuple[float, float, str, int]) -> load.StrictResult:
@@ -118,8 +126,9 @@ def test_strict_result_tells_failed_from_closed() -> None:
 
 
 def test_a_change_is_effective_when_the_old_answers_end() -> None:
-    client = type("C", (), {})()
-    client.result = samples((9.0, 10, "a", 0), (10.05, 10, "a", 0), (10.1, 30, "b", 0), (12.5, 10, "a", 0))
+    client = SimpleNamespace(
+        result=samples((9.0, 10, "a", 0), (10.05, 10, "a", 0), (10.1, 30, "b", 0), (12.5, 10, "a", 0))
+    )
     numbers = scenarios.changes(client, [(10.0, "b")], begin=8.0, window=2.0)
     assert numbers["effective_ms"] == pytest.approx(50.0)
     assert numbers["steady"] == 10
