@@ -23,6 +23,7 @@ PEERS: dict[str, type[Proxy]] = {"nginx": Nginx, "haproxy": HAProxy}
 CHOICES = (*PEERS, "gateway")
 # The most half load may ask for where no closed loop was measured before it.
 DEFAULT_RATE = 10_000.0
+MOSTLY_IDLE = 0.1
 
 
 class Run:
@@ -125,8 +126,13 @@ def main() -> int:
     try:
         machine.require_tools(["wrk", *(name for name in options.proxies if name in PEERS)])
         machine.prepare()
+        occupied = machine.busy()
         plan = QUICK if options.quick else Plan()
         run = Run(plan, set(options.only), options.proxies, start_backends(processes), scratch)
+        if occupied > MOSTLY_IDLE:
+            note = f"Other programs used {occupied:.0%} of the machine when this began: read it with care."
+            run.report.notes.append(note)
+            print(f"bench: {note}", file=sys.stderr)
         run.all()
         labels = dict.fromkeys(label for results in run.report.results.values() for label in results)
         text = "\n\n".join(

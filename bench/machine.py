@@ -169,6 +169,18 @@ def pin(pids: Iterable[int], core: int) -> None:
             os.sched_setaffinity(int(task.name), {core})
 
 
+def busy(seconds: float = 1.0) -> float:
+    """Share of all cores that was in use over the last ``seconds``, before anything of ours runs."""
+
+    def sample() -> tuple[int, int]:
+        values = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(values), values[3] + values[4]  # idle, iowait
+
+    (total, idle), _ = sample(), time.sleep(seconds)
+    total_after, idle_after = sample()
+    return 1 - (idle_after - idle) / max(1, total_after - total)
+
+
 def describe() -> str:
     model = "unknown CPU"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
