@@ -176,7 +176,8 @@ def busy(seconds: float = 1.0) -> float:
         values = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
         return sum(values), values[3] + values[4]  # idle, iowait
 
-    (total, idle), _ = sample(), time.sleep(seconds)
+    total, idle = sample()
+    time.sleep(seconds)
     total_after, idle_after = sample()
     return 1 - (idle_after - idle) / max(1, total_after - total)
 
