@@ -52,7 +52,7 @@ cdef extern from "net.h" nogil:
     int poller_add(int poller, int fd, uint32_t token)
     int poller_add_listener(int poller, int fd, uint32_t token)
     void poller_remove(int poller, int fd)
-    int poller_wait(int poller, net_event *events)
+    int poller_wait(int poller, net_event *events, int wait_ms)
 
 
 cdef const hs_api *api = <const hs_api *>PyCapsule_GetPointer(_core._C_API, b"hotswap_proxy._core._C_API")

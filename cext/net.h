@@ -73,9 +73,9 @@ static inline void poller_remove(int poller, int fd) { epoll_ctl(poller, EPOLL_C
 
 #define NET_BATCH 128
 
-static inline int poller_wait(int poller, net_event *out) {
+static inline int poller_wait(int poller, net_event *out, int wait_ms) {
     struct epoll_event events[NET_BATCH];
-    int i, n = epoll_wait(poller, events, NET_BATCH, 0);
+    int i, n = epoll_wait(poller, events, NET_BATCH, wait_ms);
     for (i = 0; i < n; i++) {
         uint32_t e = events[i].events;
         out[i].fd = (int)(events[i].data.u64 & 0xffffffffu);
@@ -139,10 +139,10 @@ static inline void poller_remove(int poller, int fd) {
 
 #define NET_BATCH 128
 
-static inline int poller_wait(int poller, net_event *out) {
+static inline int poller_wait(int poller, net_event *out, int wait_ms) {
     struct kevent events[NET_BATCH];
-    struct timespec none = {0, 0};
-    int i, n = kevent(poller, NULL, 0, events, NET_BATCH, &none);
+    struct timespec wait = {0, wait_ms * 1000000};
+    int i, n = kevent(poller, NULL, 0, events, NET_BATCH, &wait);
     for (i = 0; i < n; i++) {
         out[i].fd = (int)events[i].ident;
         out[i].token = (uint32_t)(uintptr_t)events[i].udata;

@@ -92,6 +92,7 @@ impl WorkerCore {
             Ok(Some(head)) => self.decide(ex, peer, now, &head),
             Err(refusal) => {
                 self.open(ex, now);
+                ex.accepts_json = 1;
                 ex.head_len = buf.len() as u32;
                 let status = refusal.status();
                 self.reply(
@@ -147,6 +148,7 @@ impl WorkerCore {
         ex.expect_continue = u8::from(head.expect_continue);
         ex.client_keep_alive = u8::from(head.keep_alive);
         ex.upgrade = u8::from(head.upgrade.is_some());
+        ex.accepts_json = u8::from(head.accepts_json());
         match head.framing {
             BodyFraming::Length(length) => {
                 ex.request_framing = layout::BODY_LENGTH;
@@ -235,7 +237,6 @@ impl WorkerCore {
         answer: Answer,
         allow: &[u8],
     ) -> i32 {
-        ex.accepts_json = u8::from(head.accepts_json());
         if ex.request_framing != layout::BODY_NONE {
             ex.client_keep_alive = 0;
         }
@@ -282,7 +283,7 @@ impl WorkerCore {
     /// Answer bytes that never became a request.
     pub fn reject(&mut self, ex: &mut Exchange, now: u64, status: u16) {
         self.open(ex, now);
-        ex.client_keep_alive = 0;
+        ex.accepts_json = 1;
         ex.minor_version = 1;
         self.reply(
             ex,

@@ -162,3 +162,28 @@ impl Region {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{histogram, Capacities, LaneState, Node};
+
+    #[test]
+    fn a_bucket_that_wraps_loses_nothing() {
+        let node = Node::new(1, 4096, Capacities::default()).unwrap();
+        let worker = LaneState::attach(node.state_fd(), node.arena_fd(), 0).unwrap();
+        worker.record(0, 1, 200, false, 64);
+        // Each of 13 buckets to the brim, then over it: the last finds no room and stays full.
+        for micros in (0..13).map(|octave| 64u64 << octave) {
+            worker.series_cells(0).preset(micros, u32::MAX);
+            worker.record(0, 1, 200, false, micros);
+        }
+        worker.series_cells(0).preset(64, u32::MAX);
+        worker.record(0, 1, 200, false, 64);
+        worker.record(0, 1, 200, false, 64);
+        let totals = node.series_stats("", "").unwrap();
+        assert_eq!(totals.histogram[histogram::index(64)], (2 << 32) + 1);
+        assert_eq!(totals.histogram[histogram::index(128)], 1 << 32);
+        assert_eq!(totals.histogram[histogram::index(64 << 12)], (1 << 32) - 1);
+        assert_eq!(totals.requests, 16);
+    }
+}

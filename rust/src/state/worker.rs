@@ -245,6 +245,11 @@ impl LaneState {
         cells.record(method, status, failed, micros);
     }
 
+    #[cfg(test)]
+    pub(super) fn series_cells(&self, series: u32) -> &SeriesLane {
+        self.region.series_lane(self.lane, series)
+    }
+
     /// A client connection was accepted.
     #[inline]
     pub fn connection_opened(&self) {
