@@ -1,5 +1,4 @@
 //! Shorthands shared by the codec's tests.
-#![allow(dead_code)]
 
 use _core::codec::*;
 
@@ -80,4 +79,17 @@ pub fn relayed(raw: &[u8], ctx: &ClientContext<'_>) -> (String, ClientHead) {
             decided,
         )
     })
+}
+
+/// `GET / HTTP/1.1` with a Host and these lines.
+pub fn with_lines(lines: &str) -> Vec<u8> {
+    format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n").into_bytes()
+}
+
+pub fn refused(raw: &[u8], why: Refusal) {
+    assert_eq!(verdict(raw), Some(Err(why)), "{}", raw.escape_ascii());
+}
+
+pub fn accepted(raw: &[u8]) {
+    assert_eq!(verdict(raw), Some(Ok(())), "{}", raw.escape_ascii());
 }
