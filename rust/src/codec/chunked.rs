@@ -35,6 +35,21 @@ pub enum Malformed {
     TrailersTooLong,
 }
 
+impl Malformed {
+    /// One sentence for the answer or the log.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Malformed::Size => "A chunk size is malformed.",
+            Malformed::SizeTooLarge => "A chunk size is too large.",
+            Malformed::LineEnding => "A line of the chunked body does not end with CR LF.",
+            Malformed::Extension => "A chunk extension holds a forbidden character.",
+            Malformed::ExtensionTooLong => "A chunk extension is too long.",
+            Malformed::Trailer => "A trailer field is malformed.",
+            Malformed::TrailersTooLong => "The trailer section is too large.",
+        }
+    }
+}
+
 /// What one call of [`ChunkedDecoder::feed`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fed {

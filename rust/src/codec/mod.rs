@@ -23,7 +23,7 @@ pub mod verdict;
 pub use answer::{write_error, ErrorAnswer};
 pub use chunked::{ChunkedDecoder, Fed, Malformed, Mode};
 pub use date::DateCache;
-pub use encode::{begin_chunk, CHUNK_END, LAST_CHUNK};
+pub use encode::{begin_chunk, CHUNK_END, CONTINUE, LAST_CHUNK};
 pub use fields::{FieldId, Fields};
 pub use forward::{write_upstream_head, ForwardContext};
 pub use relay::{write_client_head, ClientBody, ClientContext, ClientHead};

@@ -19,7 +19,6 @@ pub fn client() -> ClientContext<'static> {
     ClientContext {
         client_minor: 1,
         keep_alive: true,
-        head_request: false,
         request_id: b"made-here",
         date: DATE,
     }
@@ -68,10 +67,18 @@ pub fn with_response<R>(
 
 pub fn relayed(raw: &[u8], ctx: &ClientContext<'_>) -> (String, ClientHead) {
     let asked = ResponseContext {
-        head_request: ctx.head_request,
+        head_request: false,
         upgrade: true,
     };
-    with_response(raw, &asked, |head| {
+    relayed_for(raw, &asked, ctx)
+}
+
+pub fn relayed_for(
+    raw: &[u8],
+    asked: &ResponseContext,
+    ctx: &ClientContext<'_>,
+) -> (String, ClientHead) {
+    with_response(raw, asked, |head| {
         let mut out = Vec::new();
         let decided = write_client_head(&mut out, head, ctx);
         (

@@ -51,10 +51,6 @@ fn rfc9112_6_framing_suits_the_client() {
         keep_alive: false,
         ..client()
     };
-    let head = ClientContext {
-        head_request: true,
-        ..client()
-    };
     let length = "Content-Length: 5\r\n";
     let chunked = "Transfer-Encoding: chunked\r\n";
     let close = "Connection: close\r\n";
@@ -119,8 +115,6 @@ fn rfc9112_6_framing_suits_the_client() {
             Length(5),
             false,
         ),
-        ("1.1 200 a", length, head, length.into(), None, true),
-        ("1.1 200 a", chunked, head, String::new(), None, true),
         ("1.1 304 a", length, client(), length.into(), None, true),
         ("1.1 204 a", length, client(), String::new(), None, true),
         ("1.1 204 a", chunked, client(), String::new(), None, true),
@@ -211,4 +205,31 @@ fn rfc9110_7_8_upgrade_is_an_answer_only_in_101_and_426() {
     };
     let (text, _) = changed("1.1 426 a", "Content-Length: 0\r\nUpgrade: a\r\n", &leaving);
     assert!(text.contains("Connection: upgrade, close\r\n"));
+}
+
+#[test]
+fn rfc9110_9_3_2_head_is_described_not_framed() {
+    let asked = ResponseContext {
+        head_request: true,
+        upgrade: false,
+    };
+    for (lines, kept) in [
+        ("Content-Length: 5\r\n", "Content-Length: 5\r\n"),
+        ("Content-Length:05\r\n", "Content-Length: 5\r\n"),
+        ("Transfer-Encoding: chunked\r\n", ""),
+        ("", ""),
+    ] {
+        let raw = format!("HTTP/1.1 200 OK\r\nDate: d\r\n{lines}\r\n");
+        let (sent, decided) = relayed_for(raw.as_bytes(), &asked, &client());
+        let want = format!("HTTP/1.1 200 OK\r\nDate: d\r\n{kept}{SIGNED}\r\n");
+        assert_eq!(sent, want);
+        let body = ClientBody::None;
+        assert_eq!(
+            decided,
+            ClientHead {
+                body,
+                keep_alive: true
+            }
+        );
+    }
 }
