@@ -1,0 +1,179 @@
+"""A declarative file against the store: what has to change, and the store as a file.
+
+Ten thousand routes go through here one by one; what is kept of each is its row and its compiled form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import orjson
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from sqlalchemy import Connection
+
+from hotswap_proxy.configfile import ConfigFile, Item
+from hotswap_proxy.errors import Conflict, Detail, ValidationFailed
+from hotswap_proxy.model import Backend, Model, Route
+from hotswap_proxy.settings import Settings
+from hotswap_proxy.store import backends, routes
+from hotswap_proxy.store.backends import Registered
+
+from .changeset import ChangeSet
+from .compile import Document
+from .references import Registry, link, new_id
+
+BATCH = 250
+
+
+def compare(connection: Connection, file: ConfigFile, settings: Settings, *, prune: bool) -> ChangeSet:
+    """The changes which make the store agree with ``file``; objects are the same by id, or else by name.
+
+    Without ``prune`` what the file does not name stays. ValidationFailed: a reference leads nowhere.
+    Conflict: a name belongs to an object that stays.
+    """
+    change = ChangeSet(settings)
+    registry, unwanted = _compare_backends(connection, file, change, prune)
+    _compare_routes(connection, file, change, registry, prune)
+    for backend in unwanted:  # planned last, and removed last: until then routes may refer to them
+        change.remove_backend(backend)
+    return change
+
+
+def _compare_backends(
+    connection: Connection, file: ConfigFile, change: ChangeSet, prune: bool
+) -> tuple[Registry, list[Document]]:
+    registry = Registry()
+    wanted = _Wanted(file.backends, "backends")
+    unwanted: list[Document] = []
+
+    def put(item: Item, backend_id: str, old: Document | None, label: str) -> None:
+        registry.add(Registered(backend_id, item.name))
+        change.put_backend(orjson.loads(item.document) | {"backendId": backend_id}, old, label=label)
+
+    for text in backends.documents(connection):
+        old = orjson.loads(text)
+        if found := wanted.take(old["backendId"], old["name"], stays=not prune):
+            put(found[1], old["backendId"], old, found[0])
+        elif prune:
+            unwanted.append(old)
+        else:
+            registry.add(Registered(old["backendId"], old["name"]))
+    for label, item in wanted.rest():
+        put(item, item.id or new_id("be"), None, label)
+    return registry, unwanted
+
+
+def _compare_routes(
+    connection: Connection, file: ConfigFile, change: ChangeSet, registry: Registry, prune: bool
+) -> None:
+    wanted = _Wanted(file.routes, "routes")
+    problems: list[Detail] = []
+    batch: list[tuple[Document, Document | None, str]] = []
+
+    def put(item: Item, route_id: str, old: Document | None, label: str) -> None:
+        new = orjson.loads(item.document)
+        wrong = link(new, route_id, registry)
+        problems.extend(Detail(f"{label}.{path}", rule, message) for path, rule, message in wrong)
+        if old and new | {"version": new.get("version", old["version"])} == old:
+            change.plan.unchanged += 1
+            return
+        batch.append((new, old, label))
+        if len(batch) >= BATCH:
+            flush()
+
+    def flush() -> None:
+        history = routes.history(connection, [new["routeId"] for new, _, _ in batch])
+        if not problems:
+            for new, old, label in batch:
+                change.put_route(new, old, history.get(new["routeId"], ()), label=label)
+        batch.clear()
+
+    for text in routes.documents(connection):
+        old = orjson.loads(text)
+        if found := wanted.take(old["routeId"], old["name"], stays=not prune):
+            put(found[1], old["routeId"], old, found[0])
+        elif prune:
+            change.remove_route(old)
+    for label, item in wanted.rest():
+        put(item, item.id or new_id("rt"), None, label)
+    flush()
+    if problems:
+        raise ValidationFailed.of(problems)
+
+
+class _Wanted:
+    """The file's objects which have not met their counterpart in the store yet."""
+
+    def __init__(self, items: list[Item], kind: str) -> None:
+        self._items = items
+        self._kind = kind
+        self._left = set(range(len(items)))
+        self._ids = {item.id: index for index, item in enumerate(items) if item.id}
+        # An object with an id is looked for by it alone, so that it can be renamed.
+        self._names = {item.name: index for index, item in enumerate(items) if not item.id}
+        self._renamed = {item.name: index for index, item in enumerate(items) if item.id}
+
+    def take(self, id: str, name: str, *, stays: bool) -> tuple[str, Item] | None:
+        """The object, with its path, that is the store's ``id`` or else has its ``name``.
+
+        ``stays``: if there is none, the store's object stays; then Conflict if the file gives its name away.
+        """
+        index = self._ids.get(id, self._names.get(name))
+        if index is None:
+            if stays and (index := self._renamed.get(name)) is not None:
+                message = f"{name} is taken by {id}"
+                raise Conflict(message, [Detail(f"{self._kind}[{index}].name", "unique", message)])
+            return None
+        self._left.discard(index)
+        return f"{self._kind}[{index}]", self._items[index]
+
+    def rest(self) -> Iterator[tuple[str, Item]]:
+        for index in sorted(self._left):
+            yield f"{self._kind}[{index}]", self._items[index]
+
+
+def export(connection: Connection) -> Document:
+    """The store as a file: references by name, and nothing that is a default or belongs to this store."""
+    names: dict[str, str] = {}
+    told_backends: list[Document] = []
+    for text in backends.documents(connection):
+        backend = orjson.loads(text)
+        names[backend["backendId"]] = backend["name"]
+        told_backends.append(_without(_BACKEND, backend, "backendId"))
+    told_routes: list[Document] = []
+    for text in routes.documents(connection):
+        route = _without(_ROUTE, orjson.loads(text), "routeId", "version")
+        route["backends"] = [
+            _without(_BACKEND, backend, "backendId")
+            if "url" in backend
+            else {"name": names[backend["backendId"]], **_without({}, backend, "backendId")}
+            for backend in route["backends"]
+        ]
+        told_routes.append(route)
+    return {"version": "1", "backends": told_backends, "routes": told_routes}
+
+
+def _without(defaults: Document, document: Document, *keys: str) -> Document:
+    return {
+        key: value
+        for key, value in document.items()
+        if key not in keys and (key not in defaults or defaults[key] != value)
+    }
+
+
+def _defaults(fields: dict[str, FieldInfo]) -> Document:
+    """A model's defaults as they are stored."""
+    found = {
+        field.alias: field.get_default(call_default_factory=True, validated_data={})
+        for field in fields.values()
+    }
+    return {
+        alias: value.document() if isinstance(value, Model) else value
+        for alias, value in found.items()
+        if alias is not None and value is not None and value is not PydanticUndefined
+    }
+
+
+_BACKEND = _defaults(Backend.model_fields)
+_ROUTE = _defaults(Route.model_fields)
