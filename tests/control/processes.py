@@ -1,8 +1,7 @@
-"""What the tests of real processes share: waiting without guessing times, and asking the kernel who holds what."""
+"""What tests of real processes share: waiting without guessing times, asking the kernel who holds what."""
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -36,7 +35,7 @@ def socket_inodes(pid: int) -> set[str]:
     found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            target = os.readlink(entry)
+            target = str(entry.readlink())
         except OSError:
             continue
         if target.startswith("socket:"):

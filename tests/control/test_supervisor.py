@@ -69,7 +69,7 @@ async def running(tmp_path: Path, workers: int = 2, **settings: float) -> AsyncI
 
 async def until(probe: Callable[[], object], what: str) -> None:
     async with asyncio.timeout(15):
-        while not probe():
+        while not probe():  # noqa: ASYNC110  some of it is only known to the kernel
             await asyncio.sleep(0.01)
     assert probe(), what
 

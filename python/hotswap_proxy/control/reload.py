@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hotswap_proxy.control.filewatch import INTERVAL, FileWatch
+from hotswap_proxy.control.filewatch import INTERVAL, FileWatch, signature
 from hotswap_proxy.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class ConfigFileReloader:
         """Read and apply the file; raises GatewayError and changes nothing when it has a mistake."""
         from hotswap_proxy import configfile
 
+        self._watch.seen = signature(self._path)  # what is read now needs no second reload by the watch
         document = await asyncio.to_thread(configfile.load, self._path)
         return await self._configuration.apply(document, prune=True, author=AUTHOR)
 

@@ -25,7 +25,7 @@ def _upper(index: int) -> float:
 
 
 UPPER = tuple(_upper(index) for index in range(SIZE))  # in units
-_MIDDLE = tuple((low + high) / 2 for low, high in zip((0.0, *UPPER[:-1]), UPPER, strict=True))
+_MIDDLE = tuple((low + high) / 2 for low, high in zip((64.0, *UPPER[:-1]), UPPER, strict=True))
 # The bounds shown to Prometheus are ends of octaves, where counts are exact: 256, 512 … 33.6 million.
 _LE_INDEXES = tuple(range(2 * STEPS - 1, 19 * STEPS, STEPS))
 LE = tuple(UPPER[index] for index in _LE_INDEXES)
