@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +26,7 @@ from hotswap_proxy.cli.options import (
     show,
 )
 
-CONFIGURATION = "/gateway/configuration"
+CONFIGURATION = "/gateway/config"
 SIGNS = {"added": "+", "changed": "~", "removed": "-"}
 
 Prune = Annotated[
@@ -33,29 +34,42 @@ Prune = Annotated[
 ]
 
 
-def load(file: Path) -> Any:
-    """The file, checked by the same code as everywhere, as the document that is sent."""
-    from hotswap_proxy import configfile
-    from hotswap_proxy.errors import GatewayError
+def read(file: Path) -> Any:
+    """The file as it is; what is in it is checked by the gateway that gets it."""
+    import yaml
+
+    from hotswap_proxy.yamlfile import StrictLoader
 
     try:
-        return configfile.load(file)
-    except GatewayError as error:
-        raise invalid(file, error) from error
-
-
-def invalid(file: Path, error: Any) -> CommandError:
-    """Every problem of a file in a line of its own."""
-    details = [f"{file}: {detail.field}: {detail.message}" for detail in error.details if detail.field]
-    return CommandError(details or [error.message], EXIT_INVALID)
+        data = file.read_bytes()
+        return json.loads(data) if file.suffix == ".json" else yaml.load(data, StrictLoader)  # noqa: S506  is safe
+    except OSError as error:
+        raise CommandError([f"{file}: {error.strerror}"], EXIT_INVALID) from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise CommandError([f"{file}: {line}" for line in str(error).splitlines()], EXIT_INVALID) from error
 
 
 @command
-def validate(file: File) -> None:
-    """Check a file as a gateway would, conflicts between routes included. Needs no running gateway."""
-    from hotswap_proxy.cli.offline import check
+def validate(
+    file: File,
+    environment: Annotated[
+        str,
+        typer.Option("--environment", envvar="HOTSWAP_ENVIRONMENT", help="Whose rules and routes count."),
+    ] = "Development",
+) -> None:
+    """Check a file as a gateway would, conflicts between routes included.
 
-    routes, backends = check(file)
+    Needs no running gateway; host names of backends are not looked up.
+    """
+    from hotswap_proxy.cli.offline import GatewayError, check
+    from hotswap_proxy.cli.run import settings_of
+
+    settings = settings_of({**os.environ, "HOTSWAP_ENVIRONMENT": environment})
+    try:
+        routes, backends = check(file, settings)
+    except GatewayError as error:
+        details = [f"{file}: {detail.field}: {detail.message}" for detail in error.details if detail.field]
+        raise CommandError(details or [error.message], EXIT_INVALID) from error
     print(f"{file}: valid; {routes} routes, {backends} backends")
 
 
@@ -68,7 +82,7 @@ def diff(
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show what `apply` would change on a running gateway; exit code 3 when that is anything."""
-    plan = _send(file, prune, True, admin_url, token)
+    plan = _send("validate", file, {"prune": prune}, admin_url, token)
     _show_plan(plan, output)
     if plan["changes"]:
         raise typer.Exit(EXIT_DIFFERENT)
@@ -84,7 +98,7 @@ def apply(
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Make a running gateway's configuration that of a file: all of it, or nothing when anything is wrong."""
-    _show_plan(_send(file, prune, dry_run, admin_url, token), output)
+    _show_plan(_send("apply", file, {"prune": prune, "dryRun": dry_run}, admin_url, token), output)
 
 
 @command
@@ -100,7 +114,7 @@ def export(
     if output not in ("yaml", "json"):
         raise CommandError([f"--output {output!r}: yaml or json"], EXIT_INVALID)
     with AdminClient(admin_url, token) as client:
-        document = client.call("GET", CONFIGURATION)
+        document = client.call("GET", f"{CONFIGURATION}/export")
     if output == "json":
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     else:
@@ -124,11 +138,10 @@ def schema() -> None:
     print(json.dumps(configfile.json_schema(), indent=2, ensure_ascii=False))
 
 
-def _send(file: Path, prune: bool, dry_run: bool, admin_url: str, token: str | None) -> dict[str, Any]:
-    document = load(file).model_dump(mode="json", by_alias=True, exclude_unset=True)
+def _send(what: str, file: Path, query: dict[str, Any], admin_url: str, token: str | None) -> dict[str, Any]:
+    document = read(file)
     with AdminClient(admin_url, token) as client:
-        query = {"prune": prune, "dryRun": dry_run}
-        answer: dict[str, Any] = client.call("PUT", CONFIGURATION, document, query)
+        answer: dict[str, Any] = client.call("POST", f"{CONFIGURATION}/{what}", document or {}, query)
     return answer
 
 

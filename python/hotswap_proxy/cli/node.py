@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -29,8 +29,7 @@ def nodes(
     """List the nodes and the generation each runs."""
     with AdminClient(admin_url, token) as client:
         answer = client.call("GET", "/gateway/nodes")
-    found: list[dict[str, Any]] = answer["nodes"] if isinstance(answer, dict) else answer
-    show(found, output, NODE_COLUMNS)
+    show(answer["nodes"], output, NODE_COLUMNS)
 
 
 @command
@@ -66,5 +65,4 @@ def audit(
     }
     with AdminClient(admin_url, token) as client:
         answer = client.call("GET", "/audit-logs", query=query)
-    found = next((value for value in answer.values() if isinstance(value, list)), [])
-    show(found, output, AUDIT_COLUMNS)
+    show(answer["auditLogs"], output, AUDIT_COLUMNS)

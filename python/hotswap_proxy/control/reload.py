@@ -50,7 +50,7 @@ class ConfigFileReloader:
         from hotswap_proxy import configfile
 
         self._watch.seen = signature(self._path)  # what is read now needs no second reload by the watch
-        document = await asyncio.to_thread(configfile.load, self._path)
+        document = await asyncio.to_thread(configfile.load, self._path, self._configuration.rules)
         return await self._configuration.apply(document, prune=True, author=AUTHOR)
 
     def ask(self) -> None:
