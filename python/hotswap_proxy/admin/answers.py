@@ -1,0 +1,45 @@
+"""Shapes that several endpoints answer with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hotswap_proxy.control.configuration import Changed
+from hotswap_proxy.store.routes import Stored
+
+from .models import Page
+from .routing import Answer
+
+
+def page(name: str, items: list[Any], total: int, query: Page) -> Answer:
+    """One page of a list. ``nextOffset`` is null on the last one."""
+    end = query.offset + len(items)
+    more = end < total and bool(items)
+    return Answer(
+        {
+            name: items,
+            "total": total,
+            "limit": query.limit,
+            "offset": query.offset,
+            "hasMore": more,
+            "nextOffset": end if more else None,
+        }
+    )
+
+
+def stored(found: Stored, *, status: int = 200, **more: Any) -> Answer:
+    """A route or backend, with its entity tag."""
+    return Answer(found.answer() | more, status, {"etag": f'"{found.etag}"'})
+
+
+def written(done: Changed, *, status: int = 200) -> Answer:
+    """The object after a write; in a dry run, the difference. ``configChangeApplied``: every worker serves
+    it.
+    """
+    if done.stored is None:
+        return Answer({"dryRun": True, **done.plan.answer()})
+    return stored(done.stored, status=status, configChangeApplied=True, generation=done.generation)
+
+
+def removed(done: Changed, *, dry_run: bool) -> Answer:
+    return Answer({"dryRun": True, **done.plan.answer()}) if dry_run else Answer(status=204)

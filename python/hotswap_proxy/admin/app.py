@@ -1,0 +1,40 @@
+"""The admin API as an ASGI application."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hotswap_proxy.errors import GatewayError, MethodNotAllowed, NotFound
+
+from .context import AdminContext, NodeView
+from .handlers import ENDPOINTS
+from .middleware import AnswerHeaders
+from .routing import Services, error_response, starlette_routes
+
+__all__ = ["AdminContext", "NodeView", "create_app"]
+
+
+def create_app(context: AdminContext) -> Starlette:
+    """The API of one node. Reads or makes the token secret, so it raises what ``Tokens.open`` raises."""
+    app = Starlette(
+        routes=starlette_routes(ENDPOINTS, Services(context)),
+        middleware=[Middleware(AnswerHeaders)],
+        exception_handlers={HTTPException: _not_routed},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router, in the format of all errors."""
+    assert isinstance(error, HTTPException)
+    answer: GatewayError
+    if error.status_code == 405:
+        answer = MethodNotAllowed(f"{request.url.path} does not know {request.method}", headers=error.headers)
+    else:
+        answer = NotFound(f"there is no {request.url.path}")
+    return error_response(answer, request)

@@ -1,0 +1,40 @@
+"""What the admin API works on. It holds no state and no rules of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hotswap_proxy.control.configuration import Configuration
+from hotswap_proxy.settings import Settings
+from hotswap_proxy.store import Store
+
+
+class NodeView(Protocol):
+    """The running node, as far as the API shows it."""
+
+    def health(self) -> dict[str, Any]:
+        """Body of GET /gateway/health, with ``ready``."""
+
+    def summary(self) -> dict[str, Any]:
+        """Body of GET /gateway/metrics."""
+
+    def prometheus(self) -> bytes:
+        """Body of GET /metrics."""
+
+    def route_statistics(self, route_id: str) -> dict[str, Any]:
+        """totalRequests, failedRequests, averageLatencyMs, p99LatencyMs."""
+
+    def backend_statistics(self, address: str) -> dict[str, Any]:
+        """activeConnections, totalRequests, failedRequests, healthStatus of ``scheme://host:port``."""
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Body of GET /gateway/nodes."""
+
+
+@dataclass(slots=True)
+class AdminContext:
+    settings: Settings
+    store: Store
+    configuration: Configuration
+    node: NodeView

@@ -1,0 +1,89 @@
+"""Logging in."""
+
+from __future__ import annotations
+
+import logging
+
+from hotswap_proxy.errors import Detail, StoreUnavailable, Unauthorized, ValidationFailed
+from hotswap_proxy.store import AuditEntry
+from hotswap_proxy.store import audit as audit_table
+from hotswap_proxy.store.times import rfc3339
+
+from ..models import Login, PasswordChange
+from ..routing import EVERYONE, PUBLIC, Answer, Call, Endpoint
+
+log = logging.getLogger(__name__)
+
+
+async def login(call: Call) -> Answer:
+    given: Login = call.body
+    key = f"{given.username} {call.author.client}"
+    call.services.attempts_by_client.count(str(call.author.client))
+    call.services.attempts_by_user.count(key)
+    user = await call.context.store.users.authenticate(given.username, given.password)
+    await _remember(
+        call, "user.login" if user else "user.login_failed", given.username, user and user.user_id
+    )
+    if user is None:
+        raise Unauthorized("the user name or the password is wrong")
+    call.services.attempts_by_user.forget(key)
+    token, expires = call.services.tokens.issue(user)
+    return Answer(
+        {
+            "token": token,
+            "expiresAt": rfc3339(expires),
+            "user": {"username": user.username, "role": user.role},
+        }
+    )
+
+
+async def _remember(call: Call, action: str, username: str, user_id: str | None) -> None:
+    author = call.author._replace(username=username, user_id=user_id)
+    try:
+        await call.context.store.write(audit_table.append, author, [AuditEntry(action, user_id, username)])
+    except StoreUnavailable as error:
+        # With a full disk an operator must be able to log in and look; nothing can be changed then anyway.
+        log.error("%s of %s from %s is not in the audit log: %s", action, username, author.client, error)
+
+
+async def me(call: Call) -> Answer:
+    assert call.user is not None
+    return Answer(call.user.answer())
+
+
+async def change_password(call: Call) -> Answer:
+    assert call.user is not None
+    given: PasswordChange = call.body
+    call.services.attempts_by_user.count(f"{call.user.username} {call.author.client}")
+    if await call.context.store.users.authenticate(call.user.username, given.current_password) is None:
+        wrong = Detail("currentPassword", "password", "this is not the current password")
+        raise ValidationFailed.of([wrong])
+    await call.context.store.users.update(call.user.user_id, {}, call.author, password=given.new_password)
+    return Answer(status=204)
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/api/v1/authentication/login",
+        handler=login,
+        roles=PUBLIC,
+        summary="Exchange user name and password for a token",
+        body=Login,
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/v1/authentication/me",
+        handler=me,
+        roles=EVERYONE,
+        summary="The user of the token",
+    ),
+    Endpoint(
+        method="PUT",
+        path="/api/v1/authentication/password",
+        handler=change_password,
+        roles=EVERYONE,
+        summary="Change one's own password; all tokens given before end",
+        body=PasswordChange,
+    ),
+)

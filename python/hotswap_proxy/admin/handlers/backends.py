@@ -1,0 +1,122 @@
+"""Registered backends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hotswap_proxy.errors import NotFound
+from hotswap_proxy.model import Backend, parse_url
+from hotswap_proxy.store import backends
+from hotswap_proxy.store.routes import Stored
+
+from .. import answers
+from ..models import BackendQuery, WriteQuery
+from ..routing import ADMIN, EVERYONE, Answer, Call, Endpoint
+
+PATH = "/api/v1/gateway/backends"
+
+
+def _live(call: Call, found: Stored) -> dict[str, Any]:
+    """What the node knows of the backend, which is known by its address."""
+    counted = dict(call.context.node.backend_statistics(parse_url(found.document["url"]).url))
+    return {"healthStatus": counted.pop("healthStatus"), "statistics": counted}
+
+
+async def _get(call: Call) -> Stored:
+    found = await call.context.store.read(backends.get, call.path["id"])
+    if found is None:
+        raise NotFound(f"no backend {call.path['id']}")
+    return found
+
+
+async def list_backends(call: Call) -> Answer:
+    query: BackendQuery = call.query
+    found, total = await call.context.store.read(backends.page, query.is_enabled, query.limit, query.offset)
+    return answers.page("backends", [one.answer() | _live(call, one) for one in found], total, query)
+
+
+async def get_backend(call: Call) -> Answer:
+    found = await _get(call)
+    return answers.stored(found, **_live(call, found))
+
+
+async def get_health(call: Call) -> Answer:
+    found = await _get(call)
+    told = {key: found.document[key] for key in ("backendId", "name", "url", "isEnabled")}
+    live = _live(call, found)
+    return Answer(told | {"healthStatus": live["healthStatus"]} | live["statistics"])
+
+
+async def create_backend(call: Call) -> Answer:
+    done = await call.context.configuration.create_backend(
+        call.body, author=call.author, dry_run=call.query.dry_run
+    )
+    return answers.written(done, status=201)
+
+
+async def update_backend(call: Call) -> Answer:
+    done = await call.context.configuration.update_backend(
+        call.path["id"], call.body, author=call.author, if_match=call.if_match, dry_run=call.query.dry_run
+    )
+    return answers.written(done)
+
+
+async def delete_backend(call: Call) -> Answer:
+    done = await call.context.configuration.delete_backend(
+        call.path["id"], author=call.author, if_match=call.if_match, dry_run=call.query.dry_run
+    )
+    return answers.removed(done, dry_run=call.query.dry_run)
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path=PATH,
+        handler=list_backends,
+        roles=EVERYONE,
+        summary="List registered backends",
+        query=BackendQuery,
+    ),
+    Endpoint(
+        method="POST",
+        path=PATH,
+        handler=create_backend,
+        roles=ADMIN,
+        summary="Register a backend",
+        query=WriteQuery,
+        body=Backend,
+        raw=True,
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{PATH}/{{id}}",
+        handler=get_backend,
+        roles=EVERYONE,
+        summary="One backend with its health, statistics and ETag",
+    ),
+    Endpoint(
+        method="PUT",
+        path=f"{PATH}/{{id}}",
+        handler=update_backend,
+        roles=ADMIN,
+        summary="Change the given fields; isEnabled: false takes it out without dropping requests in flight",
+        query=WriteQuery,
+        body=Backend,
+        raw=True,
+    ),
+    Endpoint(
+        method="DELETE",
+        path=f"{PATH}/{{id}}",
+        handler=delete_backend,
+        roles=ADMIN,
+        summary="Remove a backend that no route uses",
+        query=WriteQuery,
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{PATH}/{{id}}/health",
+        handler=get_health,
+        roles=EVERYONE,
+        summary="Health and load of one backend",
+    ),
+)

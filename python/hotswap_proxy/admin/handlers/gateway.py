@@ -1,0 +1,49 @@
+"""The node: is it well, what does it do."""
+
+from __future__ import annotations
+
+from ..routing import EVERYONE, PUBLIC, Answer, Call, Endpoint
+
+PATH = "/api/v1/gateway"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def nodes(call: Call) -> Answer:
+    return Answer({"nodes": call.context.node.nodes()})
+
+
+async def health(call: Call) -> Answer:
+    body = call.context.node.health()
+    return Answer(body, 200 if body["ready"] else 503)
+
+
+async def metrics(call: Call) -> Answer:
+    return Answer(call.context.node.summary())
+
+
+async def prometheus(call: Call) -> Answer:
+    return Answer(call.context.node.prometheus(), media_type=PROMETHEUS)
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET", path=f"{PATH}/nodes", handler=nodes, roles=EVERYONE, summary="The nodes of the fleet"
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{PATH}/health",
+        handler=health,
+        roles=PUBLIC,
+        summary="Health of this node; 503 when it is not ready",
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{PATH}/metrics",
+        handler=metrics,
+        roles=EVERYONE,
+        summary="Requests, errors and latency in one JSON object",
+    ),
+    Endpoint(
+        method="GET", path="/metrics", handler=prometheus, roles=PUBLIC, summary="Metrics for Prometheus"
+    ),
+)

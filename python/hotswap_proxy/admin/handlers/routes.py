@@ -1,0 +1,129 @@
+"""Routes and their versions."""
+
+from __future__ import annotations
+
+from hotswap_proxy.errors import NotFound
+from hotswap_proxy.model import Route
+from hotswap_proxy.store import routes
+from hotswap_proxy.store.routes import RouteFilter
+
+from .. import answers
+from ..models import Page, RouteQuery, WriteQuery
+from ..routing import ADMIN, EVERYONE, READERS, Answer, Call, Endpoint
+
+PATH = "/api/v1/gateway/routes"
+
+
+async def list_routes(call: Call) -> Answer:
+    query: RouteQuery = call.query
+    wanted = RouteFilter(
+        is_enabled=query.is_enabled,
+        strategy=query.strategy,
+        environment=query.environment,
+        name=query.name,
+    )
+    found, total = await call.context.store.read(routes.page, wanted, query.limit, query.offset)
+    return answers.page("routes", [route.answer() for route in found], total, query)
+
+
+async def get_route(call: Call) -> Answer:
+    route_id = call.path["id"]
+    found = await call.context.store.read(routes.get, route_id)
+    if found is None:
+        raise NotFound(f"no route {route_id}")
+    return answers.stored(found, statistics=call.context.node.route_statistics(route_id))
+
+
+async def create_route(call: Call) -> Answer:
+    done = await call.context.configuration.create_route(
+        call.body, author=call.author, dry_run=call.query.dry_run
+    )
+    return answers.written(done, status=201)
+
+
+async def update_route(call: Call) -> Answer:
+    # In Production this will stage the version for approval; until then every change is applied at once.
+    done = await call.context.configuration.update_route(
+        call.path["id"], call.body, author=call.author, if_match=call.if_match, dry_run=call.query.dry_run
+    )
+    return answers.written(done)
+
+
+async def delete_route(call: Call) -> Answer:
+    done = await call.context.configuration.delete_route(
+        call.path["id"], author=call.author, if_match=call.if_match, dry_run=call.query.dry_run
+    )
+    return answers.removed(done, dry_run=call.query.dry_run)
+
+
+async def list_versions(call: Call) -> Answer:
+    route_id, query = call.path["id"], call.query
+    found, total = await call.context.store.read(routes.versions, route_id, query.limit, query.offset)
+    if not total:
+        raise NotFound(f"no route {route_id}")
+    return answers.page("versions", found, total, query)
+
+
+async def get_version(call: Call) -> Answer:
+    route_id, version = call.path["id"], call.path["version"]
+    found = await call.context.store.read(routes.version, route_id, version)
+    if found is None:
+        raise NotFound(f"no version {version} of route {route_id}")
+    return Answer({"routeId": route_id, **found})
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET", path=PATH, handler=list_routes, roles=READERS, summary="List routes", query=RouteQuery
+    ),
+    Endpoint(
+        method="POST",
+        path=PATH,
+        handler=create_route,
+        roles=ADMIN,
+        summary="Add a route",
+        query=WriteQuery,
+        body=Route,
+        raw=True,
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{PATH}/{{id}}",
+        handler=get_route,
+        roles=EVERYONE,
+        summary="One route with its statistics and ETag",
+    ),
+    Endpoint(
+        method="PUT",
+        path=f"{PATH}/{{id}}",
+        handler=update_route,
+        roles=ADMIN,
+        summary="Change the given fields of a route: a new version",
+        query=WriteQuery,
+        body=Route,
+        raw=True,
+    ),
+    Endpoint(
+        method="DELETE",
+        path=f"{PATH}/{{id}}",
+        handler=delete_route,
+        roles=ADMIN,
+        summary="Remove a route; requests on it finish",
+        query=WriteQuery,
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{PATH}/{{id}}/versions",
+        handler=list_versions,
+        roles=EVERYONE,
+        summary="The versions of a route, newest first",
+        query=Page,
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{PATH}/{{id}}/versions/{{version}}",
+        handler=get_version,
+        roles=EVERYONE,
+        summary="A route as it was in one version",
+    ),
+)

@@ -1,0 +1,80 @@
+"""Bodies and query parameters of the admin API that are not objects of the configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from hotswap_proxy.model import Environment, Model, Strategy
+from hotswap_proxy.model.base import Name
+from hotswap_proxy.store.users import Role
+
+Password = Annotated[str, Field(max_length=1024)]
+
+
+class Login(Model):
+    username: Annotated[str, Field(min_length=1, max_length=120)]
+    password: Password
+
+
+class PasswordChange(Model):
+    current_password: Password
+    new_password: Password
+
+
+class UserCreate(Model):
+    username: Name
+    password: Password
+    role: Role
+
+
+class UserUpdate(Model):
+    role: Role | None = None
+    is_enabled: bool | None = None
+    password: Password | None = None
+
+
+class Query(BaseModel):
+    """Query parameters are text, hence not strict; unknown ones are refused, for ``?dryrun=true`` must not
+    write.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+
+
+class Page(Query):
+    limit: int = Field(20, ge=1, le=100)
+    offset: int = Field(0, ge=0, le=2**31)
+
+
+class RouteQuery(Page):
+    is_enabled: bool | None = None
+    strategy: Strategy | None = None
+    environment: Environment | None = None
+    name: str | None = Field(None, description="a part of the name", max_length=120)
+
+
+class BackendQuery(Page):
+    is_enabled: bool | None = None
+
+
+class AuditQuery(Page):
+    entity_type: str | None = None
+    entity_id: str | None = None
+    user_id: str | None = None
+    since: AwareDatetime | None = Field(None, alias="from")
+    until: AwareDatetime | None = Field(None, alias="to")
+
+
+class WriteQuery(Query):
+    dry_run: bool = Field(False, description="check everything, answer the difference, change nothing")
+
+
+class ApplyQuery(WriteQuery):
+    prune: bool = Field(False, description="remove what the file does not name")
+
+
+class ValidateQuery(Query):
+    prune: bool = False

@@ -1,0 +1,220 @@
+"""The one table of endpoints, and the way of a call through it: who → may they → what → handler → JSON."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from hotswap_proxy.errors import (
+    Forbidden,
+    GatewayError,
+    PayloadTooLarge,
+    Unauthorized,
+    UnsupportedMediaType,
+    ValidationFailed,
+    from_pydantic,
+)
+from hotswap_proxy.model import Model
+from hotswap_proxy.store import Author
+from hotswap_proxy.store import users as user_table
+from hotswap_proxy.store.times import now
+from hotswap_proxy.store.users import Role, User
+
+from .context import AdminContext
+from .limits import AttemptLimit
+from .models import Query
+from .tokens import Tokens
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 1024 * 1024
+MAX_FILE_BODY = 64 * 1024 * 1024  # a whole configuration; 10,000 routes are some 5 MB
+
+ADMIN: frozenset[Role] = frozenset({"Admin"})
+ADMIN_OPERATOR: frozenset[Role] = frozenset({"Admin", "Operator"})
+READERS: frozenset[Role] = frozenset({"Admin", "Operator", "Viewer"})
+EVERYONE: frozenset[Role] = frozenset({"Admin", "Operator", "Developer", "Viewer"})
+PUBLIC: frozenset[Role] = frozenset()
+
+
+class Services:
+    """What handlers need besides the context; one per app."""
+
+    def __init__(self, context: AdminContext) -> None:
+        self.context = context
+        self.tokens = Tokens.open(context.settings)
+        self.attempts_by_user = AttemptLimit(10)
+        self.attempts_by_client = AttemptLimit(60)
+
+
+@dataclass(slots=True)
+class Call:
+    """One call, parsed and authorised."""
+
+    services: Services
+    path: dict[str, str]
+    author: Author
+    user: User | None = None
+    query: Any = None  # an instance of the endpoint's query model
+    body: Any = None  # an instance of the endpoint's body model, or the bare JSON object if it is ``raw``
+    if_match: str | None = None
+
+    @property
+    def context(self) -> AdminContext:
+        return self.services.context
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a handler returns. ``body`` becomes JSON; bytes are sent as they are."""
+
+    body: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    media_type: str = "application/json"
+
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One row of the table. An empty ``roles`` is public."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    handler: Handler
+    roles: frozenset[Role]
+    summary: str
+    query: type[Query] = Query
+    body: type[Model] | None = None
+    raw: bool = False  # the body is validated later, by who knows the node's rules and the stored object
+    max_body: int = MAX_BODY
+
+
+def starlette_routes(endpoints: Iterable[Endpoint], services: Services) -> list[Route]:
+    """One Starlette route per path, so that a wrong method is answered with all that are right."""
+    paths: dict[str, dict[str, Endpoint]] = {}
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+    return [
+        Route(path, _dispatcher(methods, services), methods=list(methods)) for path, methods in paths.items()
+    ]
+
+
+def _dispatcher(methods: dict[str, Endpoint], services: Services) -> Callable[[Request], Awaitable[Response]]:
+    async def dispatch(request: Request) -> Response:
+        endpoint = methods["GET" if request.method == "HEAD" else request.method]
+        try:
+            return respond(await endpoint.handler(await _receive(request, endpoint, services)))
+        except GatewayError as error:
+            if error.status >= 500:
+                log.warning("%s %s: %s", request.method, request.url.path, error)
+            return error_response(error, request)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody reads it
+        except Exception:
+            log.exception("%s %s failed, trace %s", request.method, request.url.path, trace_id(request))
+            return error_response(GatewayError("internal error; the log has the trace id"), request)
+
+    return dispatch
+
+
+async def _receive(request: Request, endpoint: Endpoint, services: Services) -> Call:
+    client = request.client.host if request.client else None
+    call = Call(services, dict(request.path_params), Author("anonymous", None, trace_id(request), client))
+    if endpoint.roles:
+        call.user = await _authenticate(request, services)
+        if call.user.role not in endpoint.roles:
+            raise Forbidden(f"this needs one of the roles {', '.join(sorted(endpoint.roles))}")
+        call.author = call.author._replace(username=call.user.username, user_id=call.user.user_id)
+    call.query = _read_query(request, endpoint)
+    call.if_match = request.headers.get("if-match")
+    if endpoint.body is not None:
+        document = await _read_json(request, endpoint.max_body)
+        call.body = document if endpoint.raw else _parse(endpoint.body, document)
+    return call
+
+
+async def _authenticate(request: Request, services: Services) -> User:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized("log in and send the token: Authorization: Bearer …")
+    claims = services.tokens.verify(token.strip())
+    user = await services.context.store.read(user_table.get, claims.user_id)
+    if user is None or not user.is_enabled or user.token_epoch != claims.epoch:
+        raise Unauthorized("the token is not valid or has expired")
+    return user
+
+
+def _read_query(request: Request, endpoint: Endpoint) -> Query:
+    items = request.query_params.multi_items()
+    if len(dict(items)) != len(items):
+        raise ValidationFailed("a query parameter is given twice")
+    try:
+        return endpoint.query.model_validate(dict(items))
+    except ValidationError as error:
+        raise from_pydantic(error) from None
+
+
+def _parse(model: type[Model], document: Any) -> Model:
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise from_pydantic(error) from None
+
+
+async def _read_json(request: Request, limit: int) -> dict[str, Any]:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMediaType(f"send application/json, not {media_type or 'a body without a type'}")
+    declared = request.headers.get("content-length", "0")
+    too_large = PayloadTooLarge(f"the body is larger than {limit} bytes")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ValidationFailed(
+            f"the body is not JSON: {error.msg} (line {error.lineno} column {error.colno})"
+        ) from None
+    if not isinstance(document, dict):
+        raise ValidationFailed("the body must be a JSON object")
+    return document
+
+
+def respond(answer: Answer) -> Response:
+    if answer.body is None:
+        return Response(status_code=answer.status, headers=answer.headers)
+    body = answer.body if isinstance(answer.body, bytes) else orjson.dumps(answer.body)
+    return Response(body, answer.status, answer.headers, answer.media_type)
+
+
+def trace_id(request: Request) -> str:
+    return str(request.scope.get("trace_id", ""))
+
+
+def error_response(error: GatewayError, request: Request) -> Response:
+    body = {
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "details": [detail._asdict() for detail in error.details],
+            "traceId": trace_id(request),
+            "timestamp": now(),
+        }
+    }
+    return respond(Answer(body, error.status, error.headers))

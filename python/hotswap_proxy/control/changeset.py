@@ -1,0 +1,184 @@
+"""One set of changes in its three forms: for the reader (plan), for the store (rows), for the compiler
+(JSON).
+
+Everything that changes the configuration, by API or file, one route or ten thousand, is collected here, so
+that the three cannot differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from hotswap_proxy.errors import Conflict, Detail
+from hotswap_proxy.settings import Settings
+from hotswap_proxy.store import AuditEntry, BackendWrite, RouteWrite, StoreChanges
+
+from .compile import Document, compile_backend, compile_route, named_targets
+from .plan import Action, Kind, ObjectChange, Plan, diff
+
+# Enough of a diff for the audit log to tell what was done; the versions keep the rest.
+AUDITED_FIELDS = 50
+
+
+def etag_of(document: str) -> str:
+    """A strong entity tag: equal documents (with their version) have equal tags."""
+    return blake2b(document.encode(), digest_size=12).hexdigest()
+
+
+def next_version(current: str, taken: Iterable[str]) -> str:
+    """``"1.0"`` → ``"1.1"``: the last number counted up until no version of the route has that name."""
+    used = set(taken)
+    head, last = re.fullmatch(r"(.*?)(\d*)", current, re.DOTALL).groups()  # type: ignore[union-attr]
+    if not last:
+        head, last = f"{current}.", "0"
+    number = int(last) + 1
+    while f"{head}{number}" in used:
+        number += 1
+    return f"{head}{number}"
+
+
+class ChangeSet:
+    def __init__(self, settings: Settings) -> None:
+        self.plan = Plan()
+        self.store = StoreChanges()
+        self.names: dict[str, str] = {}  # host:port to resolve → the field that names it first
+        self._settings = settings
+        self._upserts: dict[str, list[bytes]] = {"upsertRoutes": [], "upsertBackends": []}
+        self._removals: dict[str, list[str]] = {"removeRoutes": [], "removeBackends": []}
+        self._labels: dict[str, list[str]] = {"upsertRoutes": [], "upsertBackends": []}
+
+    def __bool__(self) -> bool:
+        return bool(self.plan.changes)
+
+    def put_route(
+        self, new: Document, old: Document | None, taken: Iterable[str] = (), *, label: str = ""
+    ) -> Document:
+        """Add or change a route. ``new`` is linked (see ``references``); ``taken`` are the versions there
+        were.
+
+        A given ``version`` must be a new one (Conflict); without it the last one is counted up. ``label``
+        is the path of the route in the caller's document, for problems found later. Returns what will be
+        stored.
+        """
+        if not self._is_changed("route", "routeId", new, old):
+            return old or new
+        used = set(taken)
+        if new.get("version") in used:
+            message = (
+                f"there was a version {new['version']} already, and versions do not change; give another"
+            )
+            raise Conflict(message, [Detail(f"{label}.version" if label else "version", "unique", message)])
+        if "version" not in new:
+            first = old["version"] if old else "1.0"
+            new["version"] = next_version(first, used) if old or first in used else first
+        text = orjson.dumps(new).decode()
+        names = self._collect_names(new, label)
+        self.store.routes.append(
+            RouteWrite(
+                is_new=old is None,
+                route_id=new["routeId"],
+                name=new["name"],
+                document=text,
+                version=new["version"],
+                is_enabled=new["isEnabled"],
+                strategy=new["strategy"],
+                environment=new.get("environment"),
+                etag=etag_of(text),
+                dns_names=names,
+                backend_ids=[backend["backendId"] for backend in new["backends"] if "url" not in backend],
+            )
+        )
+        if self._is_served(new):
+            self._upsert("upsertRoutes", compile_route(new, self._settings), label)
+        elif old and self._is_served(old):
+            self._removals["removeRoutes"].append(new["routeId"])
+        return new
+
+    def put_backend(self, new: Document, old: Document | None, *, label: str = "") -> Document:
+        """Add or change a registered backend. Returns what will be stored."""
+        if not self._is_changed("backend", "backendId", new, old):
+            return old or new
+        text = orjson.dumps(new).decode()
+        self.store.backends.append(
+            BackendWrite(
+                is_new=old is None,
+                backend_id=new["backendId"],
+                name=new["name"],
+                document=text,
+                is_enabled=new["isEnabled"],
+                etag=etag_of(text),
+                dns_names=self._collect_names(new, label),
+            )
+        )
+        self._upsert("upsertBackends", compile_backend(new), label)
+        return new
+
+    def remove_route(self, old: Document) -> None:
+        self._record("route", "removed", old["routeId"], old["name"])
+        self.store.removed_routes.append(old["routeId"])
+        if self._is_served(old):
+            self._removals["removeRoutes"].append(old["routeId"])
+
+    def remove_backend(self, old: Document) -> None:
+        self._record("backend", "removed", old["backendId"], old["name"])
+        self.store.removed_backends.append(old["backendId"])
+        self._removals["removeBackends"].append(old["backendId"])
+
+    def payload(self, addresses: Mapping[str, list[str]]) -> bytes:
+        """The change set as ``Catalog.stage`` takes it."""
+        parts = [b'{"addresses":', orjson.dumps(addresses)]
+        for key, ids in self._removals.items():
+            parts += [b',"', key.encode(), b'":', orjson.dumps(ids)]
+        for key, objects in self._upserts.items():
+            parts += [b',"', key.encode(), b'":[', b",".join(objects), b"]"]
+        return b"".join([*parts, b"}"])
+
+    def locate(self, problem: Mapping[str, Any]) -> str:
+        """The path, in the caller's document, of a problem of the compiler
+        (``upsertRoutes[3].pathPattern``).
+        """
+        found = re.fullmatch(r"(\w+)\[(\d+)\]\.?(.*)", str(problem.get("path") or ""), re.DOTALL)
+        if found is None:
+            return str(problem.get("path") or "")
+        labels = self._labels.get(found[1], [])
+        index = int(found[2])
+        label = labels[index] if index < len(labels) else ""
+        field = found[3].replace("headerRules", "strategyConfig")
+        return f"{label}.{field}" if label and field else label or field
+
+    def _is_served(self, route: Document) -> bool:
+        return route.get("environment") in (None, self._settings.environment)
+
+    def _is_changed(self, kind: Kind, key: str, new: Document, old: Document | None) -> bool:
+        """Record the difference; False if there is none. No version given means: not compared."""
+        if old is None:
+            self._record(kind, "added", new[key], new["name"])
+            return True
+        compared = new if "version" in new or kind == "backend" else new | {"version": old["version"]}
+        fields = tuple(diff(old, compared))
+        if not fields:
+            self.plan.unchanged += 1
+            return False
+        self._record(kind, "changed", new[key], new["name"], fields)
+        return True
+
+    def _record(self, kind: Kind, action: Action, id: str, name: str, fields: tuple[Any, ...] = ()) -> None:
+        self.plan.changes.append(ObjectChange(kind, action, id, name, fields))
+        verb = {"added": "create", "changed": "update", "removed": "delete"}[action]
+        details = {"fields": [change.answer() for change in fields[:AUDITED_FIELDS]]} if fields else {}
+        self.store.audit.append(AuditEntry(f"{kind}.{verb}", id, name, details))
+
+    def _collect_names(self, document: Document, label: str) -> str | None:
+        found = list(named_targets(document))
+        for path, target in found:
+            self.names.setdefault(target.authority, f"{label}.{path}" if label else path)
+        return orjson.dumps([target.authority for _, target in found]).decode() if found else None
+
+    def _upsert(self, key: str, compiled: Document, label: str) -> None:
+        self._upserts[key].append(orjson.dumps(compiled))
+        self._labels[key].append(label)

@@ -1,0 +1,379 @@
+"""The journey of a change: validate, compile, store, publish; in this order, one change at a time.
+
+Compiled before it is stored, so that what is stored can always be served; stored before it is published, so
+that what is served survives a restart. If a step fails, nothing has happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import ValidationError
+from sqlalchemy import Connection
+
+from hotswap_proxy.configfile import ConfigFile
+from hotswap_proxy.errors import (
+    Conflict,
+    Detail,
+    NotFound,
+    PreconditionFailed,
+    ValidationFailed,
+    from_core,
+    from_pydantic,
+)
+from hotswap_proxy.model import Backend, Model, Route, UrlRules
+from hotswap_proxy.settings import Settings
+from hotswap_proxy.store import Author, Store, backends, routes
+from hotswap_proxy.store.routes import Stored
+
+from . import declarative
+from .catalog import CatalogLike, StagedLike
+from .changeset import ChangeSet
+from .compile import Document
+from .plan import Plan
+from .references import Registry, keys_of, link, new_id
+from .resolver import Resolver
+from .snapshot import Snapshot, read_snapshot
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+M = TypeVar("M", bound=Model)
+
+# Answered with an object but not part of it; a client may send back what it got.
+READ_ONLY = frozenset({"createdAt", "createdBy", "updatedAt", "updatedBy", "statistics", "healthStatus"})
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change did, or in a dry run would do. ``stored`` is None for a removed object and in a dry
+    run.
+    """
+
+    plan: Plan
+    generation: int
+    stored: Stored | None = None
+
+
+class Configuration:
+    """All changes of a node's routes and backends go through here."""
+
+    def __init__(
+        self, store: Store, catalog: CatalogLike, settings: Settings, *, resolver: Resolver | None = None
+    ) -> None:
+        self.generation = 0
+        self.last_update: datetime | None = None
+        self.rules = UrlRules(
+            settings.environment == "Production",
+            frozenset(host.lower() for host in settings.allowed_backend_hosts),
+        )
+        self._store = store
+        self._catalog = catalog
+        self._settings = settings
+        self._resolver = resolver or Resolver(self.rules)
+        self._lock = asyncio.Lock()
+        # Its own thread: the default executor would spread the compiler's garbage over several malloc arenas.
+        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="compile")
+        self._addresses: dict[str, list[str]] = {}
+
+    @property
+    def routes(self) -> int:
+        return self._catalog.routes
+
+    @property
+    def backends(self) -> int:
+        return self._catalog.backends
+
+    # --- the whole configuration -----------------------------------------------------------------------
+
+    async def load(self) -> int:
+        """Serve what the store holds; its generation. Names that cannot be resolved are logged, not fatal."""
+        return await self._serialised(self._load())
+
+    async def _load(self) -> int:
+        snapshot: Snapshot = await self._store.read(read_snapshot, self._settings)
+        await self._resolve_tolerantly(snapshot.names)
+        self._publish(await self._stage(snapshot.payload(self._addresses)))
+        return self.generation
+
+    async def refresh_addresses(self) -> bool:
+        """Ask the DNS again for the names in use; publish if an answer changed. True if it did."""
+        return await self._serialised(self._refresh_addresses())
+
+    async def _refresh_addresses(self) -> bool:
+        names = await self._store.read(routes.dns_names, self._settings.environment)
+        before = self._addresses
+        await self._resolve_tolerantly(names)
+        changed = {
+            name: new for name, new in self._addresses.items() if set(new) != set(before.get(name, ()))
+        }
+        if changed:
+            self._publish(await self._stage(orjson.dumps({"addresses": changed})))
+        return bool(changed)
+
+    async def plan(self, document: ConfigFile, *, prune: bool) -> Plan:
+        """What ``apply`` would do, with all its checks."""
+        return await self.apply(document, prune=prune, author="plan", dry_run=True)
+
+    async def apply(
+        self, document: ConfigFile, *, prune: bool, author: Author | str, dry_run: bool = False
+    ) -> Plan:
+        """Make the store agree with the file, in one transaction. ``prune`` removes what the file does not
+        name.
+        """
+
+        async def run() -> Plan:
+            change = await self._store.read(declarative.compare, document, self._settings, prune=prune)
+            await self._carry_out(change, Author.of(author), dry_run)
+            return change.plan
+
+        return await self._serialised(run())
+
+    async def export(self) -> Document:
+        """The configuration as a declarative file, without defaults, ids and versions."""
+        return await self._store.read(declarative.export)
+
+    # --- routes ----------------------------------------------------------------------------------------
+
+    async def create_route(
+        self, document: Mapping[str, Any], *, author: Author | str, dry_run: bool = False
+    ) -> Changed:
+        """Add a route. ValidationFailed, or Conflict with another route."""
+
+        async def run() -> Changed:
+            route = self._validate(Route, document)
+            route_id = route.route_id or new_id("rt")
+            if await self._store.read(routes.get, route_id):
+                raise _taken("routeId", route_id)
+            return await self._put_route(route, route_id, None, author, dry_run)
+
+        return await self._serialised(run())
+
+    async def update_route(
+        self,
+        route_id: str,
+        document: Mapping[str, Any],
+        *,
+        author: Author | str,
+        if_match: str | None = None,
+        dry_run: bool = False,
+    ) -> Changed:
+        """Change the given fields and keep the others. A new version, unless nothing changes."""
+
+        async def run() -> Changed:
+            old = _expect(await self._store.read(routes.get, route_id), "route", route_id, if_match)
+            merged = _merge(old.document, document, "routeId")
+            if merged["strategy"] != old.document["strategy"] and "strategyConfig" not in document:
+                del merged["strategyConfig"]  # it belongs to the old strategy
+            if merged.get("version") == old.document["version"]:
+                del merged["version"]
+            return await self._put_route(
+                self._validate(Route, merged), route_id, old.document, author, dry_run
+            )
+
+        return await self._serialised(run())
+
+    async def delete_route(
+        self, route_id: str, *, author: Author | str, if_match: str | None = None, dry_run: bool = False
+    ) -> Changed:
+        """Remove a route. Requests on it finish on the generation they started on."""
+
+        async def run() -> Changed:
+            old = _expect(await self._store.read(routes.get, route_id), "route", route_id, if_match)
+            change = ChangeSet(self._settings)
+            change.remove_route(old.document)
+            return await self._carry_out(change, Author.of(author), dry_run)
+
+        return await self._serialised(run())
+
+    async def _put_route(
+        self, route: Route, route_id: str, old: Document | None, author: Author | str, dry_run: bool
+    ) -> Changed:
+        if (other := await self._store.read(routes.id_of_name, route.name)) not in (None, route_id):
+            raise _taken("name", route.name, other)
+        found = await self._store.read(backends.find, keys_of(route.document()))
+        new, problems = link(route, route_id, Registry(found))
+        if problems:
+            raise ValidationFailed.of(problems)
+        taken = (await self._store.read(routes.history, [route_id])).get(route_id, ())
+        change = ChangeSet(self._settings)
+        change.put_route(new, old, taken)
+        done = await self._carry_out(change, Author.of(author), dry_run)
+        stored = None if dry_run else await self._store.read(routes.get, route_id)
+        return Changed(done.plan, done.generation, stored)
+
+    # --- backends --------------------------------------------------------------------------------------
+
+    async def create_backend(
+        self, document: Mapping[str, Any], *, author: Author | str, dry_run: bool = False
+    ) -> Changed:
+        """Register a backend."""
+
+        async def run() -> Changed:
+            backend = self._validate(Backend, document)
+            backend_id = backend.backend_id or new_id("be")
+            if await self._store.read(backends.get, backend_id):
+                raise _taken("backendId", backend_id)
+            return await self._put_backend(backend, backend_id, None, author, dry_run)
+
+        return await self._serialised(run())
+
+    async def update_backend(
+        self,
+        backend_id: str,
+        document: Mapping[str, Any],
+        *,
+        author: Author | str,
+        if_match: str | None = None,
+        dry_run: bool = False,
+    ) -> Changed:
+        """Change the given fields and keep the others; the routes that refer to it follow at once."""
+
+        async def run() -> Changed:
+            old = _expect(await self._store.read(backends.get, backend_id), "backend", backend_id, if_match)
+            merged = _merge(old.document, document, "backendId")
+            backend = self._validate(Backend, merged)
+            return await self._put_backend(backend, backend_id, old.document, author, dry_run)
+
+        return await self._serialised(run())
+
+    async def delete_backend(
+        self, backend_id: str, *, author: Author | str, if_match: str | None = None, dry_run: bool = False
+    ) -> Changed:
+        """Remove a backend that no route refers to. Conflict names the routes which do."""
+
+        async def run() -> Changed:
+            old = _expect(await self._store.read(backends.get, backend_id), "backend", backend_id, if_match)
+            if users := await self._store.read(routes.using, backend_id):
+                names = ", ".join(name for _, name in users[:10]) + (" …" if len(users) > 10 else "")
+                details = [
+                    Detail("backendId", "in_use", f"used by route {name} ({id})") for id, name in users
+                ]
+                raise Conflict(f"backend {old.document['name']} is used by {names}", details)
+            change = ChangeSet(self._settings)
+            change.remove_backend(old.document)
+            return await self._carry_out(change, Author.of(author), dry_run)
+
+        return await self._serialised(run())
+
+    async def _put_backend(
+        self, backend: Backend, backend_id: str, old: Document | None, author: Author | str, dry_run: bool
+    ) -> Changed:
+        if (other := await self._store.read(backends.id_of_name, backend.name)) not in (None, backend_id):
+            raise _taken("name", backend.name, other)
+        if old and old["name"] != backend.name:
+            await self._store.read(_check_rename, backend_id, old["name"])
+        change = ChangeSet(self._settings)
+        change.put_backend(backend.document() | {"backendId": backend_id}, old)
+        done = await self._carry_out(change, Author.of(author), dry_run)
+        stored = None if dry_run else await self._store.read(backends.get, backend_id)
+        return Changed(done.plan, done.generation, stored)
+
+    # --- the four steps --------------------------------------------------------------------------------
+
+    async def _serialised(self, change: Coroutine[Any, Any, T]) -> T:
+        """Run one change after the other. Once begun it ends, even if who asked for it has gone."""
+
+        async def run() -> T:
+            async with self._lock:
+                return await change
+
+        return await asyncio.shield(asyncio.ensure_future(run()))
+
+    def _validate(self, model: type[M], document: Mapping[str, Any]) -> M:
+        try:
+            return model.model_validate(document, context=self.rules)
+        except ValidationError as error:
+            raise from_pydantic(error) from None
+
+    async def _carry_out(self, change: ChangeSet, author: Author, dry_run: bool) -> Changed:
+        if not change:
+            return Changed(change.plan, self.generation)
+        addresses = await self._resolve_strictly(change.names)
+        staged = await self._stage(change.payload(addresses), change)
+        if dry_run:
+            staged.discard()
+            return Changed(change.plan, self.generation)
+        try:
+            await self._store.commit(change.store, author)
+        except BaseException:
+            staged.discard()
+            raise
+        self._addresses |= addresses
+        self._publish(staged)
+        return Changed(change.plan, self.generation)
+
+    async def _stage(self, payload: bytes, change: ChangeSet | None = None) -> StagedLike:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._compiler, self._catalog.stage, payload)
+        except ValueError as error:  # _core.ConfigError
+            problems = getattr(error, "problems", None)
+            if problems is None:
+                raise
+            raise from_core(problems, *([change.locate] if change else [])) from error
+
+    def _publish(self, staged: StagedLike) -> None:
+        self.generation = staged.publish()
+        self.last_update = datetime.now(UTC)
+
+    async def _resolve_strictly(self, names: Mapping[str, str]) -> dict[str, list[str]]:
+        """Addresses for a change; a name without one is its author's mistake."""
+        result = await self._resolver.resolve(names)
+        if result.errors:
+            raise ValidationFailed.of(
+                [Detail(names[name], "resolvable", why) for name, why in sorted(result.errors.items())]
+            )
+        return result.addresses
+
+    async def _resolve_tolerantly(self, names: set[str]) -> None:
+        """Renew the known addresses of exactly these names; keep the old ones where the DNS fails now."""
+        result = await self._resolver.resolve(names)
+        known = self._addresses
+        for name, why in sorted(result.errors.items()):
+            log.warning("backend %s: %s%s", name, why, "; its last addresses stay" if name in known else "")
+        self._addresses = {name: result.addresses.get(name) or known.get(name, []) for name in names}
+
+
+def _expect(found: Stored | None, kind: str, id: str, if_match: str | None) -> Stored:
+    if found is None:
+        raise NotFound(f"no {kind} {id}")
+    # RFC 9110 section 13.1.1: * is any current representation; weak tags never match.
+    wanted = {tag.strip() for tag in if_match.split(",")} if if_match else {"*"}
+    if not wanted & {"*", f'"{found.etag}"'}:
+        raise PreconditionFailed(f'{kind} {id} was changed meanwhile; its ETag is now "{found.etag}"')
+    return found
+
+
+def _merge(old: Document, given: Mapping[str, Any], key: str) -> Document:
+    """PUT changes the given fields; null takes an optional one away. Groups of settings are merged too."""
+    given = {name: value for name, value in given.items() if name not in READ_ONLY}
+    if given.get(key, old[key]) != old[key]:
+        raise ValidationFailed.of([Detail(key, "immutable", f"{key} is {old[key]} and cannot be changed")])
+    if "path" in given and "pathPattern" not in given:
+        given["pathPattern"] = given.pop("path")
+    for group in ("connectionPool", "timeouts"):
+        if isinstance(given.get(group), dict) and group in old:
+            given[group] = old[group] | given[group]
+    return old | given
+
+
+def _taken(field: str, value: str, other: str | None = None) -> Conflict:
+    message = f"{value} is taken" + (f" by {other}" if other else "")
+    return Conflict(f"{field}: {message}", [Detail(field, "unique", message)])
+
+
+def _check_rename(connection: Connection, backend_id: str, name: str) -> None:
+    """HeaderBased routes name their backends: such a name cannot change under them."""
+    for route_id, route_name in routes.using(connection, backend_id):
+        route = routes.get(connection, route_id)
+        config = route.document["strategyConfig"] if route else {}
+        if name in (config.get("defaultBackend"), *config.get("routingRules", {}).values()):
+            message = f"route {route_name} ({route_id}) sends requests to it by the name {name}"
+            raise Conflict(message, [Detail("name", "in_use", message)])

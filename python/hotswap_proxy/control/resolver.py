@@ -1,0 +1,65 @@
+"""Names of backends → socket addresses. Workers never ask the DNS: they get addresses with the snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from hotswap_proxy.model.urls import UrlRules, forbidden_address
+
+CONCURRENCY = 32
+LOOKUP_SECONDS = 5.0
+TOTAL_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Resolution:
+    """``addresses``: host:port → sockets, as the change set wants them. ``errors``: host:port → why not."""
+
+    addresses: dict[str, list[str]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+class Resolver:
+    def __init__(self, rules: UrlRules) -> None:
+        self._rules = rules
+
+    async def resolve(self, authorities: Iterable[str]) -> Resolution:
+        """Look up every ``host:port``, some at a time, and end within ``TOTAL_SECONDS``. Never raises."""
+        result = Resolution()
+        slots = asyncio.Semaphore(CONCURRENCY)
+        deadline = asyncio.get_running_loop().time() + TOTAL_SECONDS
+
+        async def look_up(authority: str) -> None:
+            async with slots:
+                try:
+                    left = deadline - asyncio.get_running_loop().time()
+                    async with asyncio.timeout(min(LOOKUP_SECONDS, left)):
+                        result.addresses[authority] = await self._look_up(authority)
+                except TimeoutError:
+                    result.errors[authority] = "the name was not resolved in time"
+                except (OSError, UnicodeError) as error:
+                    result.errors[authority] = f"the name cannot be resolved ({error})"
+                except ForbiddenAddress as error:
+                    result.errors[authority] = str(error)
+
+        await asyncio.gather(*(look_up(authority) for authority in set(authorities)))
+        return result
+
+    async def _look_up(self, authority: str) -> list[str]:
+        host, _, port = authority.rpartition(":")
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+        addresses = [str(entry[4][0]) for entry in found]
+        # A public name that leads to the metadata service is how a URL check by name alone is got round.
+        if not self._rules.allows(host):
+            for address in addresses:
+                if reason := forbidden_address(address):
+                    raise ForbiddenAddress(f"{host} resolves to {address}: {reason}")
+        return list(dict.fromkeys(f"[{a}]:{port}" if ":" in a else f"{a}:{port}" for a in addresses))
+
+
+class ForbiddenAddress(Exception):  # noqa: N818
+    """A name resolves to an address that may not be a backend."""

@@ -1,0 +1,54 @@
+"""Reads the whole configuration from the store for the compiler: at start, and after the store was
+restored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import orjson
+from sqlalchemy import Connection
+
+from hotswap_proxy.settings import Settings
+from hotswap_proxy.store import backends, routes
+
+from .compile import Document, compile_backend, compile_route, named_targets
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """The change set, but for the addresses of ``names``, which are not known yet."""
+
+    objects: bytearray = field(default_factory=bytearray)
+    names: set[str] = field(default_factory=set)
+
+    def payload(self, addresses: Mapping[str, list[str]]) -> bytes:
+        return b"".join((b'{"reset":true,"addresses":', orjson.dumps(addresses), self.objects, b"}"))
+
+    def append(self, key: str, compiled: Iterable[Document]) -> None:
+        # One growing buffer, and never two objects alive: it goes back to the system as a whole, while ten
+        # thousand little ones would leave the heap full of holes.
+        separator = b',"%s":[' % key.encode()
+        for one in compiled:
+            self.objects += separator
+            self.objects += orjson.dumps(one)
+            separator = b","
+        if separator == b",":
+            self.objects += b"]"
+
+    def documents(self, texts: Iterator[str]) -> Iterator[Document]:
+        for text in texts:
+            document = orjson.loads(text)
+            self.names.update(target.authority for _, target in named_targets(document))
+            yield document
+
+
+def read_snapshot(connection: Connection, settings: Settings) -> Snapshot:
+    """What a node with these settings serves."""
+    snapshot = Snapshot()
+    registered = snapshot.documents(backends.documents(connection))
+    snapshot.append("upsertBackends", map(compile_backend, registered))
+    served = snapshot.documents(routes.documents(connection, settings.environment))
+    snapshot.append("upsertRoutes", (compile_route(document, settings) for document in served))
+    return snapshot

@@ -1,0 +1,91 @@
+"""Backend: one server that requests may be forwarded to."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+
+from .base import Duration, Identifier, Model, Name, problem
+from .urls import UrlRules, check_url, parse_url
+
+
+def _check_url(url: str, info: ValidationInfo) -> str:
+    rules = info.context if isinstance(info.context, UrlRules) else UrlRules()
+    check_url(url, rules)
+    return url
+
+
+BackendUrl = Annotated[str, Field(max_length=512), AfterValidator(_check_url)]
+Weight = Annotated[int, Field(ge=0, le=100)]
+
+
+class ConnectionPool(Model):
+    """Idle and total connections of one worker process to the backend."""
+
+    min_size: int = Field(10, ge=0, le=10_000)
+    max_size: int = Field(100, ge=1, le=10_000)
+    max_idle_time: Duration = "5m"
+    connection_timeout: Duration = Field("5s", description="how long a request waits for a free connection")
+
+    @model_validator(mode="after")
+    def _min_fits_max(self) -> Self:
+        if self.min_size > self.max_size:
+            raise problem("pool_size", f"minSize {self.min_size} is greater than maxSize {self.max_size}")
+        return self
+
+
+class Timeouts(Model):
+    connect_timeout: Duration = "5s"
+    read_timeout: Duration = "30s"
+    write_timeout: Duration = "30s"
+
+
+class BackendFields(Model):
+    """What a registered backend and one written inside a route have in common."""
+
+    url: BackendUrl
+    weight: Weight = Field(100, description="share of the requests; 0 takes no traffic")
+    is_enabled: bool = True
+    connection_pool: ConnectionPool = ConnectionPool()
+    timeouts: Timeouts = Timeouts()
+
+
+class Backend(BackendFields):
+    """A registered backend: routes refer to it by its name or id."""
+
+    backend_id: Identifier | None = Field(None, description="generated when left out")
+    name: Name
+
+
+# Wider than an identifier, for the generated ones contain the route's id and the backend's name.
+InlineId = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]([ -~]*[!-~])?$")]
+
+
+class InlineBackend(BackendFields):
+    """A backend that belongs to one route and is versioned with it."""
+
+    backend_id: InlineId | None = Field(None, description="route id:name when left out")
+    name: Name = Field("", validate_default=False, description="host:port when left out")
+
+    @model_validator(mode="after")
+    def _default_name(self) -> Self:
+        if not self.name:
+            object.__setattr__(self, "name", parse_url(self.url).authority)
+        return self
+
+
+class BackendReference(Model):
+    """A registered backend by its id or name, with this route's own weight if given."""
+
+    backend_id: InlineId | None = None
+    name: Name | None = None
+    weight: Weight | None = None
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if (self.backend_id is None) == (self.name is None):
+            raise problem(
+                "backend_reference", "give url for a backend of this route, or either backendId or name"
+            )
+        return self

@@ -1,0 +1,75 @@
+"""What all models share: strict types, camelCase on the wire, unknown fields refused."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Annotated, Any, Literal, LiteralString
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+
+class Model(BaseModel):
+    """Strict, because ``"weight": "100"`` is a mistake to point out and not one to guess at."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_alias=True,
+        validate_by_name=False,
+    )
+
+    def document(self) -> dict[str, Any]:
+        """The object as it is stored and answered: camelCase, defaults filled in, absent options left out."""
+        return self.model_dump(by_alias=True, exclude_none=True)
+
+
+def problem(rule: LiteralString, message: str) -> PydanticCustomError:
+    """A validation error whose ``rule`` reaches the API's ``details`` unchanged."""
+    # The message is an argument because pydantic would read its braces, as in `/users/{id}`, as placeholders.
+    return PydanticCustomError(rule, "{message}", {"message": message})
+
+
+# --- durations ------------------------------------------------------------------------------------
+
+_SIMPLE = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_ISO = re.compile(r"P(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
+_UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+MAX_DURATION_MS = 24 * 3_600_000
+
+
+@lru_cache(maxsize=256)
+def duration_ms(text: str) -> int:
+    """``"250ms" "5s" "1m" "2h"`` or ISO 8601 (``"PT5M"``) → whole milliseconds; else ValueError."""
+    if simple := _SIMPLE.fullmatch(text):
+        return round(float(simple[1]) * _UNIT_MS[simple[2]])
+    iso = _ISO.fullmatch(text)
+    if iso is None or not any(iso.groups()):
+        raise ValueError(f"not a duration: {text!r}; write 250ms, 5s, 1m, 2h or PT5M")
+    days, hours, minutes, seconds = (float(part or 0) for part in iso.groups())
+    return round((((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000)
+
+
+def _check_duration(text: str) -> str:
+    try:
+        milliseconds = duration_ms(text)
+    except ValueError as error:
+        raise problem("duration", str(error)) from None
+    if not 1 <= milliseconds <= MAX_DURATION_MS:
+        raise problem("duration", f"{text!r} is not between 1ms and 24h")
+    return text  # as it was given: "PT5M" is answered as "PT5M"
+
+
+Duration = Annotated[str, StringConstraints(max_length=32), AfterValidator(_check_duration)]
+
+# --- names ----------------------------------------------------------------------------------------
+
+# Names become metric labels and header values, hence ASCII without control characters.
+Name = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"^[!-~]([ -~]*[!-~])?$")]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,119}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
+Environment = Literal["Development", "QA", "Staging", "Production"]

@@ -1,0 +1,116 @@
+"""The audit log: who did what, when. Rows are only ever added, in the transaction of the write they tell
+of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, func, insert, select
+
+from .tables import audit_logs
+from .times import now
+
+
+class Author(NamedTuple):
+    """Who asks for a change: a user of the API, or a part of the program ("file", "system")."""
+
+    username: str
+    user_id: str | None = None
+    trace_id: str | None = None
+    client: str | None = None
+
+    @classmethod
+    def of(cls, author: Author | str) -> Author:
+        return cls(author) if isinstance(author, str) else author
+
+
+@dataclass(slots=True)
+class AuditEntry:
+    """``action`` is ``<entityType>.<verb>``, such as ``route.update``; ``details`` holds no secrets."""
+
+    action: str
+    entity_id: str | None = None
+    entity_name: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def entity_type(self) -> str:
+        return self.action.partition(".")[0]
+
+
+def append(connection: Connection, author: Author, entries: Sequence[AuditEntry]) -> None:
+    if not entries:
+        return
+    at = now()
+    rows = [
+        {
+            "at": at,
+            "user_id": author.user_id,
+            "username": author.username,
+            "action": entry.action,
+            "entity_type": entry.entity_type,
+            "entity_id": entry.entity_id,
+            "entity_name": entry.entity_name,
+            "details": orjson.dumps(entry.details).decode(),
+            "trace_id": author.trace_id,
+            "client": author.client,
+        }
+        for entry in entries
+    ]
+    connection.execute(insert(audit_logs), rows)
+
+
+@dataclass(slots=True, kw_only=True)
+class AuditFilter:
+    entity_type: str | None = None
+    entity_id: str | None = None
+    user_id: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        columns = audit_logs.c
+        pairs = (
+            (self.entity_type, columns.entity_type.__eq__),
+            (self.entity_id, columns.entity_id.__eq__),
+            (self.user_id, columns.user_id.__eq__),
+            (self.since, columns.at.__ge__),
+            (self.until, columns.at.__lt__),
+        )
+        return [compare(value) for value, compare in pairs if value is not None]
+
+
+def page(
+    connection: Connection, wanted: AuditFilter, limit: int, offset: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Newest first: (entries as answered by the API, total)."""
+    conditions = wanted.conditions()
+    total = connection.execute(select(func.count()).select_from(audit_logs).where(*conditions)).scalar_one()
+    query = (
+        select(audit_logs)
+        .where(*conditions)
+        .order_by(audit_logs.c.audit_id.desc())
+        .limit(limit)
+        .offset(offset)
+    )
+    entries = [
+        {
+            "auditId": row.audit_id,
+            "timestamp": row.at,
+            "userId": row.user_id,
+            "username": row.username,
+            "action": row.action,
+            "entityType": row.entity_type,
+            "entityId": row.entity_id,
+            "entityName": row.entity_name,
+            "details": orjson.loads(row.details),
+            "traceId": row.trace_id,
+            "client": row.client,
+        }
+        for row in connection.execute(query)
+    ]
+    return entries, total

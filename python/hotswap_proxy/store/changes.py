@@ -1,0 +1,132 @@
+"""A set of changes, written in one transaction: all of it or nothing, for one route or for ten thousand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, update
+
+from . import audit
+from .audit import AuditEntry, Author
+from .tables import backends, route_backends, route_versions, routes
+from .times import now
+
+
+@dataclass(slots=True, kw_only=True)
+class RouteWrite:
+    """A new or changed route; always a new version. ``document`` and ``dns_names`` are JSON."""
+
+    is_new: bool
+    route_id: str
+    name: str
+    document: str
+    version: str
+    is_enabled: bool
+    strategy: str
+    environment: str | None
+    etag: str
+    dns_names: str | None
+    backend_ids: list[str]  # of registered backends it refers to
+
+
+@dataclass(slots=True, kw_only=True)
+class BackendWrite:
+    is_new: bool
+    backend_id: str
+    name: str
+    document: str
+    is_enabled: bool
+    etag: str
+    dns_names: str | None
+
+
+@dataclass(slots=True)
+class StoreChanges:
+    routes: list[RouteWrite] = field(default_factory=list)
+    removed_routes: list[str] = field(default_factory=list)
+    backends: list[BackendWrite] = field(default_factory=list)
+    removed_backends: list[str] = field(default_factory=list)
+    audit: list[AuditEntry] = field(default_factory=list)
+
+
+def write(connection: Connection, changes: StoreChanges, author: Author) -> None:
+    """Write ``changes``. Order matters to the foreign keys: backends come before the routes and go after
+    them.
+    """
+    at = now()
+    _delete(connection, routes.c.route_id, changes.removed_routes)
+    _free_names(connection, backends.c.backend_id, changes.removed_backends)
+    _write_rows(connection, backends.c.backend_id, changes.backends, author, at)
+    _write_rows(connection, routes.c.route_id, changes.routes, author, at)
+    _write_versions(connection, changes.routes, author, at)
+    _write_references(connection, changes.routes)
+    _delete(connection, backends.c.backend_id, changes.removed_backends)
+    audit.append(connection, author, changes.audit)
+
+
+def _delete(connection: Connection, key: Any, ids: Sequence[str]) -> None:
+    if ids:
+        connection.execute(delete(key.table).where(key == bindparam("key")), [{"key": one} for one in ids])
+
+
+def _free_names(connection: Connection, key: Any, ids: Sequence[str]) -> None:
+    """Names are unique at every moment, and another object of this change may take over one of these."""
+    if ids:
+        connection.execute(
+            update(key.table).where(key == bindparam("key")).values(name=literal("~") + key),
+            [{"key": one} for one in ids],
+        )
+
+
+def _columns(row: RouteWrite | BackendWrite, author: Author, at: str) -> dict[str, Any]:
+    names = [name for name in row.__slots__ if name not in ("is_new", "backend_ids")]
+    values = {name: getattr(row, name) for name in names}
+    return values | {"updated_at": at, "updated_by": author.username}
+
+
+def _write_rows(
+    connection: Connection, key: Any, rows: Sequence[RouteWrite | BackendWrite], author: Author, at: str
+) -> None:
+    created = {"created_at": at, "created_by": author.username}
+    new = [_columns(row, author, at) | created for row in rows if row.is_new]
+    changed = [_columns(row, author, at) | {"key": getattr(row, key.name)} for row in rows if not row.is_new]
+    if changed:
+        if len(changed) > 1:  # two objects may swap their names: first out of each other's way
+            _free_names(connection, key, [row["key"] for row in changed])
+        values: dict[str, Any] = {
+            name: bindparam(name) for name in changed[0] if name not in ("key", key.name)
+        }
+        connection.execute(update(key.table).where(key == bindparam("key")).values(values), changed)
+    if new:
+        connection.execute(insert(key.table), new)
+
+
+def _write_versions(connection: Connection, rows: Sequence[RouteWrite], author: Author, at: str) -> None:
+    if not rows:
+        return
+    last = select(func.coalesce(func.max(route_versions.c.sequence), 0) + 1)
+    next_sequence = last.where(route_versions.c.route_id == bindparam("route_id")).scalar_subquery()
+    connection.execute(
+        insert(route_versions).values(
+            route_id=bindparam("route_id"),
+            version=bindparam("version"),
+            sequence=next_sequence,
+            document=bindparam("document"),
+            created_at=at,
+            created_by=author.username,
+        ),
+        [{"route_id": row.route_id, "version": row.version, "document": row.document} for row in rows],
+    )
+
+
+def _write_references(connection: Connection, rows: Sequence[RouteWrite]) -> None:
+    _delete(connection, route_backends.c.route_id, [row.route_id for row in rows if not row.is_new])
+    references = [
+        {"route_id": row.route_id, "backend_id": backend_id}
+        for row in rows
+        for backend_id in dict.fromkeys(row.backend_ids)
+    ]
+    if references:
+        connection.execute(insert(route_backends), references)

@@ -1,0 +1,98 @@
+"""Brings the schema to the version this program knows.
+
+A start first asks for the schema's version, one SELECT. Only when it is behind does alembic run, under a
+file lock so that two starts do not race, and in a child process: alembic is 10 MB which this process would
+never give back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from hotswap_proxy.errors import StoreUnavailable
+
+from .database import failure, make_engine
+
+HEAD = "0001"
+KNOWN = ("0001",)  # oldest first; a test compares both with the migrations
+
+
+def current(connection: Connection) -> str | None:
+    """The schema's version; None for an empty database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
+
+
+def ensure_schema(path: Path) -> bool:
+    """Migrate the SQLite file when it is not at HEAD. True if something was to do. Blocks: call it in a
+    thread.
+
+    StoreUnavailable: the file cannot be used, or it was written by a newer program.
+    """
+    with suppress(FileExistsError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    engine = make_engine(path, begin="BEGIN")
+    try:
+        if _is_current(engine, path):
+            return False
+        with (path.parent / f"{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _is_current(engine, path):  # another process did it while this one waited
+                return False
+            engine.dispose()
+            _migrate_in_child(path)
+        return True
+    except (DBAPIError, OSError) as error:
+        raise failure(error, path) from error
+    finally:
+        engine.dispose()
+
+
+def _is_current(engine: Engine, path: Path) -> bool:
+    with engine.connect() as connection:
+        version = current(connection)
+    if version is not None and version not in KNOWN:
+        raise StoreUnavailable(
+            f"the store's schema {version} is newer than this program's {HEAD}; "
+            f"run the newer program ({path})"
+        )
+    return version == HEAD
+
+
+def _migrate_in_child(path: Path) -> None:
+    command = [sys.executable, "-m", "hotswap_proxy.store.migrate", str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise StoreUnavailable(f"the store's schema cannot be migrated to {HEAD} ({path}: {last})")
+
+
+def migrate(path: Path) -> None:
+    """Run the migrations here and now, in one transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    engine = make_engine(path)
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+if __name__ == "__main__":
+    migrate(Path(sys.argv[1]))
