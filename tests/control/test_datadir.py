@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hotswap_proxy.control.datadir import DataDir, DataDirError
-from hotswap_proxy.worker.main import DRAIN, SUCCESSOR_SOCKET
+from hotswap_proxy.worker.protocol import DRAIN, SUCCESSOR_SOCKET
 
 
 def test_two_nodes_cannot_share_a_directory(tmp_path: Path) -> None:

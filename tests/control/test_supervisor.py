@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from processes import alive, ask, connect, eventually, listening_inodes, peer_inode, socket_inodes
+from tests.processes import alive, ask, connect, eventually, listening_inodes, peer_inode, socket_inodes
 
 from hotswap_proxy import _core
 from hotswap_proxy.control.datadir import DataDir

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hotswap_proxy.observe import histogram as hist
 from hotswap_proxy.observe.exposition import family
-from hotswap_proxy.observe.metrics import NO_ROUTE, NodeFigures, render
+from hotswap_proxy.observe.metrics import NO_ROUTE, REMOVED, NodeFigures, render
 
 
 def counts(*at: int) -> list[int]:
@@ -43,20 +43,22 @@ class Node:
         return [
             {"address": "http://10.0.0.1:80", "status": 1, **common},
             {"address": "http://10.0.0.2:80", "status": 0, **common},
+            {"address": None, "status": 0, "active": 0, "requests": 6, "failed": 0},
         ]
 
-    def series_stats(self) -> list[dict[str, Any]]:
+    def series_stats(self, route_id: str | None = None) -> list[dict[str, Any]]:
         codes = {("GET", 200): 3, ("POST", 502): 1}
         return [
             series("", 2, codes={("GET", 404): 2}),
             series("users", 4, failed=1, codes=codes, histogram=counts(0, 40, 40, 351)),
-            series("idle", 0),
+            series("idle", 0, histogram=b""),
+            series("", 8, routeId=None, arm=None, histogram=b""),
             series('odd "name"\\\n', 1, codes={("other", 0): 1}),
         ]
 
     def lane_stats(self) -> list[dict[str, Any]]:
-        lane = {"clientConnections": 5, "acceptedConnections": 9, "upstreamIdle": 1}
-        return [{**lane, "backendMicros": counts(3), "overheadNanos": counts(16)}] * 2
+        lane = {"client_connections": 5, "accepted_connections": 9, "upstream_idle": 1}
+        return [{**lane, "backend_micros": counts(3), "overhead_nanos": counts(16)}] * 2
 
 
 FIGURES = NodeFigures(
@@ -82,6 +84,8 @@ def test_requests_by_route_method_and_code() -> None:
     assert value("gateway_requests_total", route="users", arm="stable", method="POST", code="502") == 1
     assert value("gateway_requests_total", route=NO_ROUTE, arm="", method="GET", code="404") == 2
     assert value("gateway_requests_failed_total", route="users", arm="stable") == 1
+    assert value("gateway_request_duration_seconds_count", route=REMOVED, arm="") == 0
+    assert value("gateway_requests_backend_total", backend=REMOVED) == 6
 
 
 def test_labels_survive_quotes_backslashes_and_newlines() -> None:

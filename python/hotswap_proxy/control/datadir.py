@@ -11,7 +11,7 @@ import logging
 import os
 from pathlib import Path
 
-from hotswap_proxy.worker.main import DRAIN, SUCCESSOR_SOCKET
+from hotswap_proxy.worker.protocol import DRAIN, SUCCESSOR_SOCKET
 
 log = logging.getLogger("hotswap_proxy.control")
 

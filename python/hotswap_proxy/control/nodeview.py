@@ -79,7 +79,7 @@ class NodeStatus:
     def health(self) -> dict[str, Any]:
         """Body of ``GET /gateway/health``. CPU and memory are shares of the machine, in percent."""
         configuration = self._configuration
-        backends = self._node.backend_stats()
+        backends = self._live_backends()
         memory = sum(process.memory_bytes(pid) for pid in self._processes().values())
         last = configuration.last_update
         return {
@@ -105,12 +105,11 @@ class NodeStatus:
     def summary(self) -> dict[str, Any]:
         """Body of ``GET /gateway/metrics``."""
         requests = failed = 0
-        merged = [0] * hist.SIZE
-        for row in self._node.series_stats():
+        series = self._node.series_stats()
+        for row in series:
             requests += row["requests"]
             failed += row["failed"]
-            if row["requests"]:
-                merged = [a + b for a, b in zip(merged, hist.counts(row["histogram"]), strict=True)]
+        merged = hist.merge(row["histogram"] for row in series)
         ledger = self._node.ledger()
         return {
             "totalRequests": requests,
@@ -119,7 +118,7 @@ class NodeStatus:
             "requestsPerSecond": round(self._requests.per_second, 2),
             "activeConnections": self._active_connections(),
             "latency": hist.milliseconds(merged),
-            "backends": [self._backend(row) for row in self._node.backend_stats()],
+            "backends": [self._backend(row) for row in self._live_backends()],
             "circuitBreakers": {"closed": 0, "open": 0, "halfOpen": 0},
             "generation": self._node.generation,
             "ledger": {
@@ -157,8 +156,8 @@ class NodeStatus:
 
     def route_statistics(self, route_id: str) -> dict[str, Any]:
         """``statistics`` of a route, over all its arms."""
-        rows = [row for row in self._node.series_stats() if row["routeId"] == route_id]
-        latency = hist.milliseconds(hist.merge(row["histogram"] for row in rows if row["requests"]))
+        rows = self._node.series_stats(route_id)
+        latency = hist.milliseconds(hist.merge(row["histogram"] for row in rows))
         return {
             "totalRequests": sum(row["requests"] for row in rows),
             "failedRequests": sum(row["failed"] for row in rows),
@@ -168,7 +167,7 @@ class NodeStatus:
 
     def backend_statistics(self, address: str) -> dict[str, Any]:
         """``statistics`` and health of the backend at ``scheme://host:port``."""
-        for row in self._node.backend_stats():
+        for row in self._live_backends():
             if row["address"] == address:
                 return {key: value for key, value in self._backend(row).items() if key != "address"}
         return {
@@ -219,7 +218,10 @@ class NodeStatus:
         return found
 
     def _active_connections(self) -> int:
-        return sum(lane["clientConnections"] for lane in self._node.lane_stats())
+        return sum(lane["client_connections"] for lane in self._node.lane_stats())
+
+    def _live_backends(self) -> list[dict[str, Any]]:
+        return [row for row in self._node.backend_stats() if row["address"] is not None]
 
     @staticmethod
     def _backend(row: dict[str, Any]) -> dict[str, Any]:

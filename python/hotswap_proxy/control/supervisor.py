@@ -20,7 +20,7 @@ from typing import Protocol
 
 from hotswap_proxy.control.spawning import Spawner, SpawnError
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.worker import main as worker
+from hotswap_proxy.worker import protocol
 
 log = logging.getLogger("hotswap_proxy.control")
 
@@ -114,7 +114,7 @@ class Supervisor:
         """Drain all workers, stop those left after ``within`` seconds; True when none had to be stopped."""
         self._stop_replacing()
         for handle in self._handles:
-            handle.command(worker.DRAIN)
+            handle.command(protocol.DRAIN)
         # Not before they have taken what was queued: closing a listening socket resets its queue.
         await _all((handle.left for handle in self._handles), within=min(1.0, within))
         self._close_sockets()
@@ -128,7 +128,7 @@ class Supervisor:
         self._stop_replacing()
         self._close_sockets()
         for handle in self._handles:
-            handle.command(worker.STOP)
+            handle.command(protocol.STOP)
         if not await _all((handle.ended for handle in self._handles), within=2.0):
             for handle in list(self._handles):
                 _kill(handle.pid)
@@ -137,7 +137,7 @@ class Supervisor:
     def hurry(self) -> None:
         """Make a running :meth:`drain` end at once."""
         for handle in self._handles:
-            handle.command(worker.STOP)
+            handle.command(protocol.STOP)
 
     async def _keep(self, handle: WorkerHandle) -> None:
         """See to it that the slot of ``handle`` always has a worker that accepts."""
@@ -179,7 +179,7 @@ class Supervisor:
         self._handles.add(handle)
         asyncio.get_running_loop().add_reader(ours, self._on_channel, handle)
         if self._stopping:
-            handle.command(worker.STOP)
+            handle.command(protocol.STOP)
         return handle
 
     async def _take_lane(self, slot: int) -> int:
@@ -189,7 +189,7 @@ class Supervisor:
         while not self._free_lanes:
             draining = [h for h in self.workers if h.slot == slot and h.left.is_set()]
             victim = draining[0] if draining else self.workers[0]
-            victim.command(worker.STOP)
+            victim.command(protocol.STOP)
             await _any(victim.ended, within=1.0)
             if not victim.ended.is_set():
                 _kill(victim.pid)
@@ -205,9 +205,9 @@ class Supervisor:
             return
         except OSError:
             data = b""
-        if worker.READY in data:
+        if protocol.READY in data:
             handle.ready.set()
-        if worker.DRAINING in data:
+        if protocol.DRAINING in data:
             handle.left.set()
         if not data:
             asyncio.get_running_loop().remove_reader(handle.channel)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
+from operator import add
 
 STEPS = 16
 OCTAVES = 22
@@ -32,9 +33,9 @@ LE = tuple(UPPER[index] for index in _LE_INDEXES)
 
 
 def counts(raw: bytes | Counts) -> Counts:
-    """A histogram as the node hands it out: native u64 or u32 counters as bytes, or numbers already."""
+    """A histogram as the node hands it out: u64 counters in bytes, none at all for all zeros; or numbers."""
     if isinstance(raw, bytes):
-        return array("Q" if len(raw) == 8 * SIZE else "I", raw)
+        return array("Q", raw or bytes(8 * SIZE))
     return raw
 
 
@@ -42,7 +43,8 @@ def merge(histograms: Iterable[bytes | Counts]) -> list[int]:
     """The sum of several histograms."""
     total = [0] * SIZE
     for raw in histograms:
-        total = [a + b for a, b in zip(total, counts(raw), strict=True)]
+        if raw:
+            total = list(map(add, total, counts(raw)))
     return total
 
 

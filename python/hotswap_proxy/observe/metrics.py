@@ -15,7 +15,9 @@ from hotswap_proxy.observe.exposition import Labels, Sample, family, histogram_f
 
 Row = Mapping[str, Any]
 HEALTHY = 1
-NO_ROUTE = "(none)"  # label of requests that met no route: no route can have this id
+# Labels that are no route's id: requests that met no route, and those of routes and backends that are gone,
+# without which the node's totals would shrink.
+NO_ROUTE, REMOVED = "(none)", "(removed)"
 
 
 class Statistics(Protocol):
@@ -25,7 +27,7 @@ class Statistics(Protocol):
     def generation(self) -> int: ...
     def ledger(self) -> list[dict[str, Any]]: ...
     def backend_stats(self) -> list[dict[str, Any]]: ...
-    def series_stats(self) -> list[dict[str, Any]]: ...
+    def series_stats(self, route_id: str | None = None) -> list[dict[str, Any]]: ...
     def lane_stats(self) -> list[dict[str, Any]]: ...
 
 
@@ -60,7 +62,7 @@ def _counter(name: str, text: str, value: float) -> Iterator[str]:
 
 def _requests(rows: Sequence[Row]) -> Iterator[str]:
     series: list[tuple[Labels, Row]] = [
-        ({"route": row["routeId"] or NO_ROUTE, "arm": row["arm"]}, row) for row in rows if row["requests"]
+        ({"route": _route(row["routeId"]), "arm": row["arm"] or ""}, row) for row in rows if row["requests"]
     ]
 
     def by_code() -> Iterator[Sample]:
@@ -87,16 +89,20 @@ def _requests(rows: Sequence[Row]) -> Iterator[str]:
     )
 
 
+def _route(route_id: str | None) -> str:
+    return REMOVED if route_id is None else route_id or NO_ROUTE
+
+
 def _lanes(lanes: Sequence[Row]) -> Iterator[str]:
     yield from histogram_family(
         "gateway_backend_duration_seconds",
         "Time from a request's sending to the head of the backend's answer.",
-        [({}, hist.merge(lane["backendMicros"] for lane in lanes))],
+        [({}, hist.merge(lane["backend_micros"] for lane in lanes))],
     )
     yield from histogram_family(
         "gateway_proxy_overhead_seconds",
         "Time that the gateway itself added to a request.",
-        [({}, hist.merge(lane["overheadNanos"] for lane in lanes))],
+        [({}, hist.merge(lane["overhead_nanos"] for lane in lanes))],
         hist.NANOSECONDS,
     )
 
@@ -104,13 +110,13 @@ def _lanes(lanes: Sequence[Row]) -> Iterator[str]:
         return sum(lane[key] for lane in lanes)
 
     yield from _gauge(
-        "gateway_active_connections", "Client connections that are open.", total("clientConnections")
+        "gateway_active_connections", "Client connections that are open.", total("client_connections")
     )
     yield from _gauge(
-        "gateway_idle_upstream_connections", "Idle connections to backends.", total("upstreamIdle")
+        "gateway_idle_upstream_connections", "Idle connections to backends.", total("upstream_idle")
     )
     yield from _counter(
-        "gateway_connections_accepted_total", "Connections accepted.", total("acceptedConnections")
+        "gateway_connections_accepted_total", "Connections accepted.", total("accepted_connections")
     )
 
 
@@ -125,7 +131,11 @@ def _backends(rows: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
         ),
         ("gateway_backend_active_requests", "gauge", "active", "Requests in flight to a backend."),
     ):
-        samples = (({"backend": row["address"]}, row[key]) for row in rows)
+        samples = (
+            ({"backend": row["address"] or REMOVED}, row[key])
+            for row in rows
+            if row["address"] is not None or row[key]
+        )
         yield from family(name, kind, text, samples)
     healthy = sum(row["status"] == HEALTHY for row in rows)
     yield from _gauge("gateway_backends_count", "Backends configured.", figures.backends)

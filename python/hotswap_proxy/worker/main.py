@@ -23,13 +23,11 @@ import uvloop
 
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
+from hotswap_proxy.worker.protocol import DRAIN, DRAINING, READY, STOP, SUCCESSOR_SOCKET
 
 log = logging.getLogger("hotswap_proxy.worker")
 
-DRAIN, STOP = b"D", b"S"  # commands
-READY, DRAINING = b"R", b"D"  # reports
-SUCCESSOR_SOCKET = "node.sock"
-SUCCESSOR_POLL = 0.5
+SUCCESSOR_POLL = 0.5  # seconds
 
 
 class Server(Protocol):
