@@ -1,11 +1,41 @@
 //! The Python face of the core: argument conversion only, no rules.
 
+mod bench;
+mod catalog;
+mod errors;
+mod histogram;
+mod node;
+mod worker;
+
+use crate::route::Pattern;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+
+/// Check a path pattern. See `_core.pyi`.
+#[pyfunction]
+fn check_pattern(pattern: &str) -> PyResult<()> {
+    Pattern::parse(pattern)
+        .map(drop)
+        .map_err(|rule| PyValueError::new_err(rule.to_string()))
+}
 
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
     m.add("BUILD_PROFILE", profile)?;
+    m.add("ConfigError", m.py().get_type::<errors::ConfigError>())?;
+    m.add_class::<node::Node>()?;
+    m.add_class::<catalog::Catalog>()?;
+    m.add_class::<catalog::Staged>()?;
+    m.add_class::<worker::Worker>()?;
+    m.add_function(wrap_pyfunction!(check_pattern, m)?)?;
+    m.add_function(wrap_pyfunction!(histogram::histogram_bounds, m)?)?;
+    m.add_function(wrap_pyfunction!(histogram::histogram_quantile, m)?)?;
+    m.add_function(wrap_pyfunction!(histogram::histogram_sum, m)?)?;
     Ok(())
 }

@@ -1,0 +1,233 @@
+//! From a valid configuration to the bytes of its snapshot.
+
+use super::link::{named, resolve, Plan};
+use super::model::{Backend, HeaderRules, Member, Route, Strategy};
+use super::problem::Problems;
+use super::Catalog;
+use crate::select::order::smooth;
+use crate::select::rendezvous::identity_hash;
+use crate::snapshot::{self, Candidate, Rule, Snapshot};
+use rkyv::util::AlignedVec;
+use std::collections::HashMap;
+
+/// Who gives out the slots of the state region.
+pub trait SlotAllocator {
+    /// Slot of a backend, by `scheme://host:port`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn backend(&mut self, identity: &str) -> Result<u32, String>;
+    /// Slot of a series.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn series(&mut self, route_id: &str, arm: &str) -> Result<u32, String>;
+}
+
+/// A compiled configuration.
+pub struct Compiled {
+    /// See [`snapshot::view`] for how to read them.
+    pub bytes: AlignedVec,
+    /// The slots that the bytes refer to; one may be listed more than once.
+    pub backend_slots: Vec<u32>,
+    pub series_slots: Vec<u32>,
+}
+
+/// Until deployments run two versions side by side, a route has one arm.
+const ARM: &str = "stable";
+
+impl Plan {
+    /// Compile, taking slots from `slots`.
+    ///
+    /// # Errors
+    /// When there are not enough slots, or the snapshot would be too large.
+    pub fn compile(self, slots: &mut impl SlotAllocator) -> Result<(Catalog, Compiled), Problems> {
+        let Self {
+            catalog,
+            ranked,
+            trie,
+        } = self;
+        let mut compiler = Compiler {
+            catalog: &catalog,
+            slots,
+            registered: HashMap::new(),
+            backends: Vec::new(),
+        };
+        let mut problems = Problems::default();
+        let routes = match compiler.all(&ranked) {
+            Ok(routes) => routes,
+            Err(message) => {
+                problems.invalid("", message, None);
+                return Err(problems);
+            }
+        };
+        let backend_slots = compiler
+            .backends
+            .iter()
+            .map(|backend| backend.slot)
+            .collect();
+        let series_slots = routes.iter().map(|route| route.series).collect();
+        let snapshot = Snapshot {
+            routes,
+            backends: compiler.backends,
+            trie,
+        };
+        match snapshot::encode(&snapshot) {
+            Ok(bytes) => Ok((
+                catalog,
+                Compiled {
+                    bytes,
+                    backend_slots,
+                    series_slots,
+                },
+            )),
+            Err(error) => {
+                problems.invalid("", error.to_string(), None);
+                Err(problems)
+            }
+        }
+    }
+}
+
+struct Compiler<'a, S> {
+    catalog: &'a Catalog,
+    slots: &'a mut S,
+    /// Index of each registered backend among the compiled ones.
+    registered: HashMap<&'a str, u32>,
+    backends: Vec<snapshot::Backend>,
+}
+
+impl<'a, S: SlotAllocator> Compiler<'a, S> {
+    fn all(&mut self, routes: &[std::sync::Arc<Route>]) -> Result<Vec<snapshot::Route>, String> {
+        // Registered backends are in the snapshot even when no route uses them: their health and
+        // statistics are kept all the same.
+        let mut registered: Vec<_> = self.catalog.backends.values().collect();
+        registered.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        for backend in registered {
+            let index = self.backend(backend)?;
+            self.registered.insert(&backend.id, index);
+        }
+        routes.iter().map(|route| self.route(route)).collect()
+    }
+
+    fn backend(&mut self, backend: &Backend) -> Result<u32, String> {
+        let slot = self.slots.backend(backend.origin.identity())?;
+        let (pool, timeouts) = (&backend.pool, &backend.timeouts);
+        self.backends.push(snapshot::Backend {
+            id: (&*backend.id).into(),
+            name: (&*backend.name).into(),
+            identity: backend.origin.identity().into(),
+            authority: backend.origin.authority().into(),
+            tls: backend.origin.tls,
+            slot,
+            addresses: self
+                .catalog
+                .sockets(backend)
+                .iter()
+                .map(|&socket| socket.into())
+                .collect(),
+            pool: snapshot::Pool {
+                min_size: pool.min_size,
+                max_size: pool.max_size,
+                max_idle_ms: pool.max_idle_ms,
+                wait_ms: pool.wait_ms,
+            },
+            timeouts: snapshot::Timeouts {
+                connect_ms: timeouts.connect_ms,
+                read_ms: timeouts.read_ms,
+                write_ms: timeouts.write_ms,
+            },
+        });
+        Ok((self.backends.len() - 1) as u32)
+    }
+
+    fn route(&mut self, route: &Route) -> Result<snapshot::Route, String> {
+        let series = self.slots.series(&route.id, ARM)?;
+        let (candidates, numbers) = self.candidates(route)?;
+        let weights = || candidates.iter().map(|candidate| candidate.weight);
+        let strategy = match &route.strategy {
+            Strategy::RoundRobin => snapshot::Strategy::RoundRobin,
+            Strategy::Weighted => snapshot::Strategy::Weighted {
+                order: smooth(&weights().collect::<Vec<_>>()),
+            },
+            Strategy::LeastConnections => snapshot::Strategy::LeastConnections,
+            Strategy::IpHash => {
+                let uniform = weights().min() == weights().max();
+                snapshot::Strategy::IpHash { uniform }
+            }
+            Strategy::Header(rules) => self.header(route, rules, &numbers)?,
+            Strategy::Direct => snapshot::Strategy::Direct,
+        };
+        Ok(snapshot::Route {
+            id: (&*route.id).into(),
+            name: (&*route.name).into(),
+            version: (&*route.version).into(),
+            series,
+            timeout_ms: route.timeout_ms,
+            max_request_body: route.max_request_body,
+            max_response_body: route.max_response_body,
+            strategy,
+            candidates,
+        })
+    }
+
+    /// The members that may take traffic, and the number each member has among them.
+    fn candidates(&mut self, route: &Route) -> Result<(Vec<Candidate>, Vec<Option<u8>>), String> {
+        let mut candidates = Vec::with_capacity(route.members.len());
+        let mut numbers = Vec::with_capacity(route.members.len());
+        for member in &route.members {
+            let Some(backend) = resolve(self.catalog, member) else {
+                return Err(format!(
+                    "the route {} lost its backend '{}'",
+                    route.id,
+                    member.id()
+                ));
+            };
+            let (index, weight) = match member {
+                Member::Reference { id, weight } => (
+                    self.registered.get(&**id).copied(),
+                    weight.unwrap_or(backend.weight),
+                ),
+                Member::Own(own) => (Some(self.backend(own)?), own.weight),
+            };
+            let Some((index, compiled)) =
+                index.and_then(|i| Some((i, self.backends.get(i as usize)?)))
+            else {
+                return Err(format!("the backend '{}' was not compiled", member.id()));
+            };
+            let takes_traffic = backend.enabled && weight > 0 && !compiled.addresses.is_empty();
+            // At most 256 members, so the number fits.
+            numbers.push(takes_traffic.then_some(candidates.len() as u8));
+            if takes_traffic {
+                candidates.push(Candidate {
+                    hash: identity_hash(&compiled.identity),
+                    backend: index,
+                    slot: compiled.slot,
+                    weight: weight.into(),
+                });
+            }
+        }
+        Ok((candidates, numbers))
+    }
+
+    fn header(
+        &self,
+        route: &Route,
+        rules: &HeaderRules,
+        numbers: &[Option<u8>],
+    ) -> Result<snapshot::Strategy, String> {
+        let number = |name: &str| Ok::<_, String>(numbers[named(self.catalog, route, name)?]);
+        let mut compiled = Vec::with_capacity(rules.rules.len());
+        for (value, name) in &rules.rules {
+            compiled.push(Rule {
+                value: (&**value).into(),
+                candidate: number(name)?,
+            });
+        }
+        Ok(snapshot::Strategy::Header {
+            name: (&*rules.header).into(),
+            rules: compiled,
+            default: number(&rules.default)?,
+        })
+    }
+}

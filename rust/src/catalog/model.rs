@@ -1,0 +1,68 @@
+//! The valid parts of a configuration, as small as they can be: all of them stay in memory.
+
+use super::input::{Pool, Timeouts};
+use super::url::Origin;
+use crate::route::host::HostRule;
+use crate::route::Pattern;
+use std::sync::Arc;
+
+/// A backend, registered or a route's own.
+#[derive(Clone)]
+pub struct Backend {
+    pub id: Box<str>,
+    pub name: Box<str>,
+    pub origin: Origin,
+    /// 0–100.
+    pub weight: u8,
+    pub enabled: bool,
+    pub pool: Pool,
+    pub timeouts: Timeouts,
+}
+
+pub struct Route {
+    pub id: Arc<str>,
+    pub name: Box<str>,
+    pub version: Box<str>,
+    pub pattern: Pattern,
+    /// None of them twice; none at all: any host.
+    pub hosts: Box<[HostRule]>,
+    pub methods: u64,
+    pub priority: u8,
+    pub enabled: bool,
+    pub timeout_ms: u32,
+    pub max_request_body: u64,
+    pub max_response_body: u64,
+    pub strategy: Strategy,
+    pub members: Box<[Member]>,
+}
+
+pub enum Member {
+    Reference { id: Box<str>, weight: Option<u8> },
+    Own(Box<Backend>),
+}
+
+pub enum Strategy {
+    RoundRobin,
+    Weighted,
+    LeastConnections,
+    IpHash,
+    Header(Box<HeaderRules>),
+    Direct,
+}
+
+pub struct HeaderRules {
+    /// Lower case.
+    pub header: Box<str>,
+    /// Value and backend, by value.
+    pub rules: Box<[(Box<str>, Box<str>)]>,
+    pub default: Box<str>,
+}
+
+impl Member {
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Reference { id, .. } => id,
+            Self::Own(backend) => &backend.id,
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! `Node`: the control process's handle on the shared memory.
+
+use super::{errors, histogram};
+use crate::route::method;
+use crate::state::stats::SeriesTotals;
+use crate::state::{self, BackendStatus, Capacities};
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The one owner behind its lock; a catalog holds it too.
+pub type Shared = Arc<Mutex<state::Node>>;
+
+/// Lock the node. A panic under the lock does not make it unusable: its operations leave no half of
+/// their work behind where they could panic.
+pub fn lock(node: &Shared) -> MutexGuard<'_, state::Node> {
+    node.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[pyclass(frozen, module = "hotswap_proxy._core")]
+pub struct Node {
+    pub shared: Shared,
+}
+
+#[pymethods]
+impl Node {
+    #[new]
+    #[pyo3(signature = (lanes, *, arena_bytes = 1 << 30))]
+    fn new(py: Python<'_>, lanes: u32, arena_bytes: usize) -> PyResult<Self> {
+        let node = errors::detached(py, || {
+            state::Node::new(lanes, arena_bytes, Capacities::default())
+        })?;
+        let node = node.map_err(PyOSError::new_err)?;
+        Ok(Self {
+            shared: Arc::new(Mutex::new(node)),
+        })
+    }
+
+    #[getter]
+    fn state_fd(&self, py: Python<'_>) -> PyResult<i32> {
+        self.with(py, |node| node.state_fd())
+    }
+
+    #[getter]
+    fn arena_fd(&self, py: Python<'_>) -> PyResult<i32> {
+        self.with(py, |node| node.arena_fd())
+    }
+
+    #[getter]
+    fn generation(&self, py: Python<'_>) -> PyResult<u64> {
+        self.with(py, |node| node.generation())
+    }
+
+    #[getter]
+    fn lanes(&self, py: Python<'_>) -> PyResult<u32> {
+        self.with(py, |node| node.lanes())
+    }
+
+    #[getter]
+    fn arena_used(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with(py, |node| node.arena_used())
+    }
+
+    fn reset_lane(&self, py: Python<'_>, lane: u32) -> PyResult<u64> {
+        self.with(py, |node| node.reset_lane(lane))
+    }
+
+    fn reclaim(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with(py, |node| node.reclaim())
+    }
+
+    fn set_backend_status(&self, py: Python<'_>, address: &str, status: u32) -> PyResult<bool> {
+        let value = BackendStatus::from_raw(status);
+        if value as u32 != status {
+            return Err(PyValueError::new_err(format!(
+                "a backend status is 0 to 3, not {status}"
+            )));
+        }
+        self.with(py, |node| node.set_backend_status(address, value))
+    }
+
+    fn ledger<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for row in self.with(py, |node| node.ledger())? {
+            let item = PyDict::new(py);
+            item.set_item("generation", row.generation)?;
+            item.set_item("accepted", row.accepted)?;
+            item.set_item("completed", row.completed)?;
+            item.set_item("aborted", row.aborted)?;
+            item.set_item("lost", row.lost)?;
+            item.set_item("inflight", row.inflight)?;
+            item.set_item("pinned", row.pinned)?;
+            item.set_item("bytes", row.bytes)?;
+            list.append(item)?;
+        }
+        Ok(list)
+    }
+
+    fn backend_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let (stats, retired) =
+            self.with(py, |node| (node.backend_stats(), node.retired_backends()))?;
+        let list = PyList::empty(py);
+        let live = stats
+            .iter()
+            .map(|s| (Some(&s.identity), s.status as u32, s.active, s.totals));
+        for (address, status, active, totals) in live.chain([(None, 0, 0, retired)]) {
+            let item = PyDict::new(py);
+            item.set_item("address", address)?;
+            item.set_item("status", status)?;
+            item.set_item("active", active)?;
+            item.set_item("requests", totals.requests)?;
+            item.set_item("failed", totals.failed)?;
+            list.append(item)?;
+        }
+        Ok(list)
+    }
+
+    #[pyo3(signature = (route_id = None, *, histograms = true))]
+    fn series_stats<'py>(
+        &self,
+        py: Python<'py>,
+        route_id: Option<&str>,
+        histograms: bool,
+    ) -> PyResult<Bound<'py, PyList>> {
+        // Copied first: making Python objects may collect garbage, and that may drop a staged
+        // configuration, which takes the lock.
+        let all = self.with(py, |node| {
+            let mut all = Vec::new();
+            node.for_each_series(|series| {
+                if !route_id.is_some_and(|id| id != series.route_id) {
+                    all.push(Series::new(
+                        Some((series.route_id, series.arm)),
+                        series.totals,
+                        histograms,
+                    ));
+                }
+            });
+            if route_id.is_none() {
+                all.push(Series::new(None, node.retired_series(), histograms));
+            }
+            all
+        })?;
+        let list = PyList::empty(py);
+        for series in all {
+            list.append(series.into_dict(py)?)?;
+        }
+        Ok(list)
+    }
+
+    fn lane_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for lane in self.with(py, |node| node.lane_stats())? {
+            let item = PyDict::new(py);
+            item.set_item("lane", lane.lane)?;
+            item.set_item("pid", lane.pid)?;
+            item.set_item("client_connections", lane.client_connections)?;
+            item.set_item("accepted_connections", lane.accepted_connections)?;
+            item.set_item("upstream_idle", lane.upstream_idle)?;
+            item.set_item(
+                "backend_micros",
+                histogram::to_bytes(py, &lane.backend_micros)?,
+            )?;
+            item.set_item(
+                "overhead_nanos",
+                histogram::to_bytes(py, &lane.overhead_nanos)?,
+            )?;
+            list.append(item)?;
+        }
+        Ok(list)
+    }
+}
+
+impl Node {
+    /// Use the node without holding the interpreter lock while waiting for the node's.
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        use_it: impl FnOnce(&mut state::Node) -> T + Send,
+    ) -> PyResult<T> {
+        errors::detached(py, || use_it(&mut lock(&self.shared)))
+    }
+}
+
+/// The numbers of a series, its histogram without the empty buckets.
+struct Series {
+    names: Option<(String, String)>,
+    requests: u64,
+    failed: u64,
+    codes: Vec<((u8, u16), u64)>,
+    buckets: Vec<(usize, u64)>,
+}
+
+impl Series {
+    fn new(names: Option<(&str, &str)>, totals: &SeriesTotals, histogram: bool) -> Self {
+        let filled = totals
+            .histogram
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|&(_, n)| n > 0 && histogram);
+        Self {
+            names: names.map(|(route, arm)| (route.into(), arm.into())),
+            requests: totals.requests,
+            failed: totals.failed,
+            codes: totals
+                .codes
+                .iter()
+                .map(|(&code, &count)| (code, count))
+                .collect(),
+            buckets: filled.collect(),
+        }
+    }
+
+    fn into_dict(self, py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        let codes = PyDict::new(py);
+        for ((method, status), count) in self.codes {
+            codes.set_item((method::name(method).unwrap_or("OTHER"), status), count)?;
+        }
+        let (route, arm) = self.names.unzip();
+        let item = PyDict::new(py);
+        item.set_item("routeId", route)?;
+        item.set_item("arm", arm)?;
+        item.set_item("requests", self.requests)?;
+        item.set_item("failed", self.failed)?;
+        item.set_item("codes", codes)?;
+        item.set_item("histogram", histogram::sparse_to_bytes(py, &self.buckets)?)?;
+        Ok(item)
+    }
+}

@@ -1,0 +1,153 @@
+//! `Worker`: one worker process's lane and its view of the snapshots.
+
+use crate::route::{find, method, Match};
+use crate::select;
+use crate::snapshot::{ArchivedRoute, ArchivedSnapshot, Guard};
+use crate::state::LaneState;
+use pyo3::exceptions::{PyKeyError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+/// A lane has one writer at a time. Every way to it takes proof of the interpreter lock, under which
+/// calls come one after another, and no caller lets that lock go while it uses the lane.
+struct Lane(LaneState);
+
+// SAFETY: `Lane::get` demands a `Python` token and is the only access; see above. The module does not
+// declare itself free of the interpreter lock, so there is one lock in every build of Python.
+unsafe impl Sync for Lane {}
+
+impl Lane {
+    fn get<'a>(&'a self, _py: Python<'a>) -> &'a LaneState {
+        &self.0
+    }
+}
+
+#[pyclass(frozen, module = "hotswap_proxy._core")]
+pub(crate) struct Worker {
+    lane: Lane,
+}
+
+impl Worker {
+    /// The lane, for as long as the interpreter lock is held without a break.
+    pub(crate) fn lane<'a>(&'a self, py: Python<'a>) -> &'a LaneState {
+        self.lane.get(py)
+    }
+
+    pub(super) fn pinned<'a>(&'a self, py: Python<'a>) -> PyResult<Guard<'a>> {
+        Guard::take(self.lane(py))
+            .ok_or_else(|| PyRuntimeError::new_err("no configuration was published yet"))
+    }
+}
+
+pub(super) fn route<'a>(snapshot: &'a ArchivedSnapshot, id: &str) -> PyResult<&'a ArchivedRoute> {
+    snapshot
+        .route_by_id(id)
+        .ok_or_else(|| PyKeyError::new_err(id.to_owned()))
+}
+
+#[pymethods]
+impl Worker {
+    #[new]
+    #[pyo3(signature = (state_fd, arena_fd, lane, settings = None))]
+    fn new(state_fd: i32, arena_fd: i32, lane: u32, settings: Option<&[u8]>) -> PyResult<Self> {
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(
+            settings.unwrap_or(b"{}"),
+        )
+        .map_err(|error| PyValueError::new_err(format!("settings: {error}")))?;
+        let lane = LaneState::attach(state_fd, arena_fd, lane).map_err(PyOSError::new_err)?;
+        Ok(Self { lane: Lane(lane) })
+    }
+
+    #[getter]
+    fn generation(&self, py: Python<'_>) -> u64 {
+        self.lane(py).generation()
+    }
+
+    #[pyo3(name = "match")]
+    fn find(&self, py: Python<'_>, method: &str, host: &str, path: &str) -> PyResult<Py<PyAny>> {
+        let snapshot = self.pinned(py)?;
+        let found = find(
+            &snapshot,
+            host.as_bytes(),
+            path.as_bytes(),
+            method::id(method.as_bytes()),
+        );
+        let allowed = match found {
+            Match::Route(index) => match snapshot.routes.get(index as usize) {
+                Some(route) => {
+                    return Ok((route.id.as_str(), route.version.as_str())
+                        .into_pyobject(py)?
+                        .into_any()
+                        .unbind())
+                }
+                None => Vec::new(),
+            },
+            Match::Methods(mask) => method::names(mask).collect(),
+            Match::None => Vec::new(),
+        };
+        Ok((py.None(), allowed).into_pyobject(py)?.into_any().unbind())
+    }
+
+    #[pyo3(signature = (route_id, client = "", header = None, *, tried = 0))]
+    fn pick(
+        &self,
+        py: Python<'_>,
+        route_id: &str,
+        client: &str,
+        header: Option<&str>,
+        tried: u64,
+    ) -> PyResult<Option<String>> {
+        let snapshot = self.pinned(py)?;
+        let route = route(&snapshot, route_id)?;
+        let client = select::client_hash(client.as_bytes());
+        let picked = select::pick(
+            route,
+            self.lane(py),
+            client,
+            header.map(str::as_bytes),
+            tried,
+        );
+        let backend = picked.and_then(|candidate| snapshot.backend(route, candidate));
+        Ok(backend.map(|backend| backend.name.as_str().to_owned()))
+    }
+
+    fn enter(&self, py: Python<'_>, address: &str) -> PyResult<()> {
+        let slot = self.slot(py, address)?;
+        self.lane(py).backend_enter(slot);
+        Ok(())
+    }
+
+    #[pyo3(signature = (address, *, failed = false))]
+    fn leave(&self, py: Python<'_>, address: &str, failed: bool) -> PyResult<()> {
+        let slot = self.slot(py, address)?;
+        self.lane(py).backend_leave(slot, failed);
+        Ok(())
+    }
+
+    fn bench_match(
+        &self,
+        py: Python<'_>,
+        requests: Vec<(String, String, String)>,
+        rounds: u32,
+    ) -> PyResult<f64> {
+        let snapshot = self.pinned(py)?;
+        super::bench::matching(&snapshot, &requests, rounds)
+    }
+
+    fn bench_pick(&self, py: Python<'_>, route_id: &str, rounds: u32) -> PyResult<f64> {
+        let snapshot = self.pinned(py)?;
+        super::bench::picking(route(&snapshot, route_id)?, self.lane(py), rounds)
+    }
+}
+
+impl Worker {
+    fn slot(&self, py: Python<'_>, address: &str) -> PyResult<u32> {
+        let snapshot = self.pinned(py)?;
+        let backend = snapshot
+            .backends
+            .iter()
+            .find(|backend| backend.identity == address);
+        backend
+            .map(|b| b.slot.to_native())
+            .ok_or_else(|| PyKeyError::new_err(address.to_owned()))
+    }
+}

@@ -1,0 +1,206 @@
+//! Selection: which backend of a route takes a request. Pure decisions over the snapshot and the
+//! node's shared counters; the caller charges what it then does.
+
+pub mod order;
+pub mod rendezvous;
+mod runtime;
+mod spread;
+
+use crate::snapshot::{ArchivedCandidate, ArchivedRoute, ArchivedRule, ArchivedStrategy};
+use spread::spread;
+
+pub use rendezvous::client_hash;
+
+/// The counters that selection reads, shared by all workers of the node.
+pub trait Runtime {
+    /// Health of a backend slot: 0 Unknown, 1 Healthy, 2 Unhealthy, 3 Draining.
+    fn status(&self, slot: u32) -> u32;
+    /// Requests in progress on a backend slot, in all workers.
+    fn active(&self, slot: u32) -> u32;
+    /// Take the next turn of a series; each turn is given out once on the node.
+    fn cursor(&self, series: u32) -> u64;
+    /// Take the next turn among those left when a turn's own backend cannot take it.
+    fn fallback(&self, series: u32) -> u64;
+}
+
+/// The bit of a candidate in a `tried` set. There are 64 bits and up to 256 candidates, so beyond 64
+/// a bit stands for several: a retry then also leaves out a few that were not tried, and it never
+/// repeats one that was.
+#[inline]
+pub fn tried_bit(candidate: usize) -> u64 {
+    1 << (candidate & 63)
+}
+
+/// The request header that decides on this route, in lower case; None where no header does.
+#[inline]
+pub fn header_wanted(route: &ArchivedRoute) -> Option<&str> {
+    match &route.strategy {
+        ArchivedStrategy::Header { name, .. } => Some(name),
+        _ => None,
+    }
+}
+
+/// Choose a candidate of `route`: an index in its list, or None when none is left (503).
+///
+/// `client` is [`client_hash`] of the client's address and matters to IPHash only; `header` is the
+/// value of the header that [`header_wanted`] names; `tried` is the set of the candidates that this
+/// request has been to, 0 for its first attempt. Only first attempts take turns of the cursor, so
+/// retries leave the shares of the others as they are.
+#[inline]
+pub fn pick<R: Runtime>(
+    route: &ArchivedRoute,
+    runtime: &R,
+    client: u64,
+    header: Option<&[u8]>,
+    tried: u64,
+) -> Option<usize> {
+    let choice = Choice {
+        candidates: &route.candidates,
+        runtime,
+        series: route.series.to_native(),
+        tried,
+    };
+    let count = choice.candidates.len();
+    match &route.strategy {
+        _ if count == 0 => None,
+        ArchivedStrategy::RoundRobin => choice.turn(count, Some, |_| 1),
+        ArchivedStrategy::Weighted { order } => choice.turn(
+            order.len(),
+            |at| order.get(at).map(|&index| usize::from(index)),
+            |candidate| u64::from(candidate.weight.to_native()),
+        ),
+        ArchivedStrategy::LeastConnections => choice.least(),
+        ArchivedStrategy::IpHash { uniform } => choice.rendezvous(client, *uniform),
+        ArchivedStrategy::Header { rules, default, .. } => {
+            let ruled = header.and_then(|value| rule(rules, value));
+            let default = default.as_ref().copied();
+            [ruled, default]
+                .into_iter()
+                .flatten()
+                .map(usize::from)
+                .find(|&index| choice.open(index))
+        }
+        ArchivedStrategy::Direct => (0..count).find(|&index| choice.open(index)),
+    }
+}
+
+fn rule(rules: &[ArchivedRule], value: &[u8]) -> Option<u8> {
+    let at = rules
+        .binary_search_by(|rule| rule.value.as_bytes().cmp(value))
+        .ok()?;
+    rules[at].candidate.as_ref().copied()
+}
+
+struct Choice<'a, R> {
+    candidates: &'a [ArchivedCandidate],
+    runtime: &'a R,
+    series: u32,
+    tried: u64,
+}
+
+impl<R: Runtime> Choice<'_, R> {
+    /// Whether a candidate can take this request now.
+    #[inline]
+    fn open(&self, index: usize) -> bool {
+        self.tried & tried_bit(index) == 0
+            && self
+                .candidates
+                .get(index)
+                .is_some_and(|c| self.runtime.status(c.slot.to_native()) < 2)
+    }
+
+    /// The candidate whose turn it is; when it is out, its turns are shared by the others as `weight`
+    /// says. `length` is the number of turns in a round.
+    #[inline]
+    fn turn(
+        &self,
+        length: usize,
+        at: impl Fn(usize) -> Option<usize>,
+        weight: impl Fn(&ArchivedCandidate) -> u64,
+    ) -> Option<usize> {
+        if self.tried == 0 {
+            let turn = match length {
+                0 | 1 => 0,
+                _ => self.runtime.cursor(self.series) % length as u64,
+            };
+            match at(turn as usize) {
+                Some(index) if self.open(index) => return Some(index),
+                _ => {}
+            }
+        }
+        self.among_open(weight)
+    }
+
+    /// Exactly proportional among the candidates that are open now.
+    #[cold]
+    fn among_open(&self, weight: impl Fn(&ArchivedCandidate) -> u64) -> Option<usize> {
+        let open = || {
+            self.candidates
+                .iter()
+                .enumerate()
+                .filter(|(index, _)| self.open(*index))
+        };
+        let total: u64 = open().map(|(_, c)| weight(c)).sum();
+        if total == 0 {
+            return None;
+        }
+        let mut left = spread(self.runtime.fallback(self.series), total);
+        let mut last = None;
+        for (index, candidate) in open() {
+            let share = weight(candidate);
+            if left < share {
+                return Some(index);
+            }
+            left -= share;
+            last = Some(index);
+        }
+        // One went out between the two looks: its share falls to the last that was open.
+        last
+    }
+
+    /// Fewest requests in progress; among equals whoever comes first from a start that moves on by
+    /// one each time.
+    #[inline]
+    fn least(&self) -> Option<usize> {
+        let count = self.candidates.len();
+        let start = match count {
+            1 => 0,
+            _ => (self.runtime.cursor(self.series) % count as u64) as usize,
+        };
+        let mut best = None;
+        for index in (start..count).chain(0..start) {
+            if !self.open(index) {
+                continue;
+            }
+            let active = self.runtime.active(self.candidates[index].slot.to_native());
+            if active == 0 {
+                return Some(index);
+            }
+            if !best.is_some_and(|(least, _)| least <= active) {
+                best = Some((active, index));
+            }
+        }
+        best.map(|(_, index)| index)
+    }
+
+    #[inline]
+    fn rendezvous(&self, client: u64, uniform: bool) -> Option<usize> {
+        let hash = |c: &ArchivedCandidate| rendezvous::mix(client, c.hash.to_native());
+        let open = || (0..self.candidates.len()).filter(|&index| self.open(index));
+        if uniform {
+            return open().max_by_key(|&index| (hash(&self.candidates[index]), usize::MAX - index));
+        }
+        let mut best = None;
+        for index in open() {
+            let candidate = &self.candidates[index];
+            let cost = rendezvous::cost(hash(candidate), candidate.weight.to_native());
+            if !best.is_some_and(|(least, _)| least <= cost) {
+                best = Some((cost, index));
+            }
+        }
+        best.map(|(_, index)| index)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! Where everything lies in the state region: offsets computed from the capacities in its header.
+//!
+//! Shared rows are laid out by slot, private rows by lane, so that two workers do not write the
+//! same cache line and a lane that was never used is never touched (a page of a memfd comes into
+//! being when it is first *read*).
+
+use super::backend::{BackendLane, BackendShared};
+use super::lane::{LaneHead, NodeLane};
+use super::ledger::{GenerationLane, GenerationRow};
+use super::series::{SeriesLane, SeriesShared};
+use super::shm::PAGE;
+use std::io;
+use std::mem::size_of;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"hotswap\0");
+/// Raised with every change of the layout; a worker of another version refuses to attach.
+const VERSION: u32 = 1;
+/// Far above any node; keeps the size of the region within 64 bits.
+const MAX_LANES: u32 = 4096;
+
+/// How many rows the tables hold, slot 0 of each included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacities {
+    /// Backends by address.
+    pub backends: u32,
+    /// Series by (route, arm).
+    pub series: u32,
+    /// Generations with something in flight; a power of two.
+    pub rows: u32,
+}
+
+impl Default for Capacities {
+    fn default() -> Self {
+        Self {
+            backends: 131_072,
+            series: 32_768,
+            rows: 4096,
+        }
+    }
+}
+
+/// First bytes of the state region.
+#[repr(C)]
+pub(super) struct Header {
+    magic: AtomicU64,
+    version: AtomicU32,
+    lanes: AtomicU32,
+    backends: AtomicU32,
+    series: AtomicU32,
+    rows: AtomicU32,
+    reserved: AtomicU32,
+    arena_len: AtomicU64,
+    /// The current generation, alone on its cache line: read by every request, written by none.
+    pub current: Line,
+}
+
+/// An atomic that shares its cache line with nothing.
+#[repr(C, align(64))]
+pub(super) struct Line(pub AtomicU64);
+
+/// Offsets in bytes. `Copy`, so that a worker keeps its own beside its pointers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub lanes: u32,
+    pub capacities: Capacities,
+    pub lane_heads: usize,
+    pub rows: usize,
+    pub backends: usize,
+    pub active: usize,
+    pub series: usize,
+    /// First lane's private tables; `lane_stride` to the next lane's.
+    pub private: usize,
+    pub lane_stride: usize,
+    /// Offsets within a lane's private tables.
+    pub node_lane: usize,
+    pub row_lane: usize,
+    pub backend_lane: usize,
+    pub touched: usize,
+    pub series_lane: usize,
+    pub total: usize,
+}
+
+/// Lays tables one after the other, each on a page of its own.
+struct Cursor(usize);
+
+impl Cursor {
+    fn table<T>(&mut self, rows: usize) -> io::Result<usize> {
+        let start = self.0;
+        self.0 = size_of::<T>()
+            .checked_mul(rows)
+            .and_then(|bytes| bytes.checked_add(start))
+            .and_then(|end| end.checked_next_multiple_of(PAGE))
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(start)
+    }
+}
+
+impl Layout {
+    pub fn new(lanes: u32, capacities: Capacities) -> io::Result<Self> {
+        let Capacities {
+            backends,
+            series,
+            rows,
+        } = capacities;
+        if !(1..=MAX_LANES).contains(&lanes)
+            || backends == 0
+            || series == 0
+            || rows < 2
+            || !rows.is_power_of_two()
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("impossible shared memory: {lanes} lanes, {capacities:?}"),
+            ));
+        }
+        let (n, backends, series, rows) = (
+            lanes as usize,
+            backends as usize,
+            series as usize,
+            rows as usize,
+        );
+        let mut shared = Cursor(0);
+        shared.table::<Header>(1)?;
+        let lane_heads = shared.table::<LaneHead>(n)?;
+        let rows_at = shared.table::<GenerationRow>(rows)?;
+        let backends_at = shared.table::<BackendShared>(backends)?;
+        let active = shared.table::<AtomicU32>(backends.saturating_mul(n))?;
+        let series_at = shared.table::<SeriesShared>(series)?;
+        let mut lane = Cursor(0);
+        let node_lane = lane.table::<NodeLane>(1)?;
+        let row_lane = lane.table::<GenerationLane>(rows)?;
+        let backend_lane = lane.table::<BackendLane>(backends)?;
+        let touched = lane.table::<AtomicU8>(series)?;
+        let series_lane = lane.table::<SeriesLane>(series)?;
+        let total = lane
+            .0
+            .checked_mul(n)
+            .and_then(|private| private.checked_add(shared.0))
+            .filter(|&total| isize::try_from(total).is_ok())
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self {
+            lanes,
+            capacities,
+            lane_heads,
+            rows: rows_at,
+            backends: backends_at,
+            active,
+            series: series_at,
+            private: shared.0,
+            lane_stride: lane.0,
+            node_lane,
+            row_lane,
+            backend_lane,
+            touched,
+            series_lane,
+            total,
+        })
+    }
+}
+
+// The header is filled before a worker exists and constant afterwards, `current` apart; the relaxed
+// accesses are ordered by the fork or the socket that carries the descriptor.
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Header {
+    pub fn write(&self, layout: &Layout, arena_len: usize) {
+        self.version.store(VERSION, Relaxed);
+        self.lanes.store(layout.lanes, Relaxed);
+        self.backends.store(layout.capacities.backends, Relaxed);
+        self.series.store(layout.capacities.series, Relaxed);
+        self.rows.store(layout.capacities.rows, Relaxed);
+        self.arena_len.store(arena_len as u64, Relaxed);
+        self.magic.store(MAGIC, Relaxed);
+    }
+
+    /// The layout this header describes, if it is ours and `size` is the size that goes with it.
+    pub fn read(&self, size: usize) -> io::Result<Layout> {
+        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
+        if self.magic.load(Relaxed) != MAGIC {
+            return Err(bad("not the state of a hotswap-proxy node"));
+        }
+        if self.version.load(Relaxed) != VERSION {
+            return Err(bad("state of another version of hotswap-proxy"));
+        }
+        let capacities = Capacities {
+            backends: self.backends.load(Relaxed),
+            series: self.series.load(Relaxed),
+            rows: self.rows.load(Relaxed),
+        };
+        let layout = Layout::new(self.lanes.load(Relaxed), capacities)?;
+        if layout.total != size {
+            return Err(bad("state region has the wrong size"));
+        }
+        Ok(layout)
+    }
+
+    pub fn arena_len(&self) -> usize {
+        self.arena_len.load(Relaxed) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_sizes_are_what_the_memory_budget_assumes() {
+        assert_eq!(size_of::<SeriesLane>(), 1664);
+        assert_eq!(size_of::<SeriesShared>(), 64);
+        assert_eq!(size_of::<GenerationLane>(), 40);
+        assert_eq!(size_of::<GenerationRow>(), 24);
+        assert_eq!(size_of::<BackendShared>(), 8);
+        assert_eq!(size_of::<BackendLane>(), 16);
+        assert_eq!(std::mem::offset_of!(Header, current), 64);
+    }
+
+    #[test]
+    fn tables_do_not_overlap_and_fit() {
+        let layout = Layout::new(3, Capacities::default()).unwrap();
+        let starts = [
+            0,
+            layout.lane_heads,
+            layout.rows,
+            layout.backends,
+            layout.active,
+            layout.series,
+            layout.private,
+        ];
+        assert!(starts.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(layout.active + 4 * 3 * 131_072 <= layout.series);
+        assert!(layout.series_lane + 1664 * 32_768 <= layout.lane_stride);
+        assert_eq!(layout.private + 3 * layout.lane_stride, layout.total);
+    }
+
+    #[test]
+    fn impossible_capacities_are_refused() {
+        let good = Capacities::default();
+        let refused = |lanes, capacities| Layout::new(lanes, capacities).is_err();
+        assert!(refused(0, good));
+        assert!(refused(MAX_LANES + 1, good));
+        assert!(refused(1, Capacities { rows: 3, ..good }));
+        assert!(refused(1, Capacities { rows: 1, ..good }));
+        assert!(refused(1, Capacities { series: 0, ..good }));
+        assert!(refused(
+            1,
+            Capacities {
+                backends: 0,
+                ..good
+            }
+        ));
+        let huge = Capacities {
+            backends: u32::MAX,
+            series: u32::MAX,
+            rows: 1 << 31,
+        };
+        assert!(refused(MAX_LANES, huge) || usize::BITS == 64);
+    }
+}

@@ -1,0 +1,189 @@
+//! One series, the traffic of an arm of a route: selection cursors, counts, codes, latency.
+
+use super::cell::add;
+use super::histogram::{self, BUCKETS};
+use super::region::Region;
+use super::stats::{SeriesTotals, OTHER_CODE};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+/// Distinct (method, status) pairs counted; the last entry takes the rest.
+pub(super) const CODES: usize = 16;
+const WRAPS: usize = 12;
+
+/// Written by all lanes: exact shares need one cursor for the node. One cache line a slot, so that
+/// two busy routes do not slow each other down.
+#[repr(C, align(64))]
+pub(super) struct SeriesShared {
+    pub cursor: AtomicU64,
+    pub fallback: AtomicU64,
+}
+
+/// One lane's counts.
+///
+/// Buckets are 32 bits wide, since they are most of the node's memory. At 50,000 requests/s one
+/// wraps after a day, so each wrap is noted in `wraps` as `(bucket + 1) << 16 | times`; only
+/// buckets that have seen 2³² requests need an entry.
+#[repr(C, align(64))]
+pub(super) struct SeriesLane {
+    requests: AtomicU64,
+    failed: AtomicU64,
+    keys: [AtomicU32; CODES],
+    counts: [AtomicU64; CODES],
+    wraps: [AtomicU32; WRAPS],
+    buckets: [AtomicU32; BUCKETS],
+}
+
+/// Key of a (method, status) pair; 0 marks a free entry.
+#[inline]
+fn key(method: u8, status: u16) -> u32 {
+    u32::from(method) << 16 | u32::from(status)
+}
+
+impl SeriesLane {
+    /// Counts one finished exchange. Only the lane's own worker calls this.
+    #[inline]
+    pub fn record(&self, method: u8, status: u16, failed: bool, micros: u64) {
+        add(&self.requests, 1);
+        if failed {
+            add(&self.failed, 1);
+        }
+        add(&self.counts[self.entry(key(method, status))], 1);
+        let index = histogram::index(micros);
+        let bucket = &self.buckets[index];
+        let (next, wrapped) = bucket.load(Relaxed).overflowing_add(1);
+        if wrapped && !self.carry(index) {
+            return; // a thirteenth bucket full: it stays at its maximum
+        }
+        bucket.store(next, Relaxed);
+    }
+
+    /// Where a key is counted: its entry, a free one, or the last.
+    #[inline]
+    fn entry(&self, key: u32) -> usize {
+        for (index, cell) in self.keys[..CODES - 1].iter().enumerate() {
+            match cell.load(Relaxed) {
+                found if found == key && key != 0 => return index,
+                0 if key != 0 => {
+                    // Release: a reader that sees the key sees an entry that is empty or ours.
+                    cell.store(key, Release);
+                    return index;
+                }
+                _ => {}
+            }
+        }
+        CODES - 1
+    }
+
+    #[cold]
+    fn carry(&self, index: usize) -> bool {
+        let tag = (index as u32 + 1) << 16;
+        for cell in &self.wraps {
+            let value = cell.load(Relaxed);
+            if value == 0 || (value & 0xffff_0000 == tag && value & 0xffff != 0xffff) {
+                cell.store((value | tag) + 1, Relaxed);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Adds this lane's counts to a sum.
+    pub fn add_to(&self, sum: &mut SeriesTotals) {
+        sum.requests += self.requests.load(Relaxed);
+        sum.failed += self.failed.load(Relaxed);
+        for (key, count) in self.keys.iter().zip(&self.counts) {
+            let (key, count) = (key.load(Acquire), count.load(Relaxed));
+            if count != 0 {
+                let code = if key == 0 {
+                    OTHER_CODE
+                } else {
+                    ((key >> 16) as u8, key as u16)
+                };
+                *sum.codes.entry(code).or_default() += count;
+            }
+        }
+        for (into, bucket) in sum.histogram.iter_mut().zip(&self.buckets) {
+            *into += u64::from(bucket.load(Relaxed));
+        }
+        for cell in &self.wraps {
+            let value = cell.load(Relaxed);
+            if let Some(into) = (value >> 16)
+                .checked_sub(1)
+                .and_then(|index| sum.histogram.get_mut(index as usize))
+            {
+                *into += u64::from(value & 0xffff) << 32;
+            }
+        }
+    }
+
+    fn clear(&self) {
+        // Relaxed: nobody writes here, and the next writer pins a later generation first (Acquire).
+        let narrow = self.keys.iter().chain(&self.wraps).chain(&self.buckets);
+        narrow.for_each(|cell| cell.store(0, Relaxed));
+        self.counts.iter().for_each(|cell| cell.store(0, Relaxed));
+        self.requests.store(0, Relaxed);
+        self.failed.store(0, Relaxed);
+    }
+
+    /// Sets a bucket, to test what takes a day of traffic.
+    #[cfg(test)]
+    pub fn preset(&self, micros: u64, count: u32) {
+        self.buckets[histogram::index(micros)].store(count, Relaxed);
+    }
+}
+
+impl Region {
+    fn touched_lanes(&self, slot: u32) -> impl Iterator<Item = u32> + '_ {
+        self.attached()
+            .filter(move |&lane| self.touched(lane, slot).load(Acquire) != 0)
+    }
+
+    /// Adds all lanes' counts of a slot to a sum; lanes that never used the slot are not read.
+    pub fn series_totals(&self, slot: u32, sum: &mut SeriesTotals) {
+        for lane in self.touched_lanes(slot) {
+            self.series_lane(lane, slot).add_to(sum);
+        }
+    }
+
+    /// Clears a slot that nothing refers to, for its next owner.
+    pub fn recycle_series(&self, slot: u32) {
+        for lane in self.touched_lanes(slot) {
+            self.series_lane(lane, slot).clear();
+            self.touched(lane, slot).store(0, Relaxed);
+        }
+        let shared = self.series(slot);
+        // Tested first: storing to a page nobody used would bring it into being.
+        if shared.cursor.load(Relaxed) != 0 || shared.fallback.load(Relaxed) != 0 {
+            shared.cursor.store(0, Relaxed);
+            shared.fallback.store(0, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{histogram, Capacities, LaneState, Node};
+
+    #[test]
+    fn a_bucket_that_wraps_loses_nothing() {
+        let node = Node::new(1, 4096, Capacities::default()).unwrap();
+        let worker = LaneState::attach(node.state_fd(), node.arena_fd(), 0).unwrap();
+        worker.record(0, 1, 200, false, 64);
+        // Each of 13 buckets to the brim, then over it: the last finds no room and stays full.
+        for micros in (0..13).map(|octave| 64u64 << octave) {
+            worker.series_cells(0).preset(micros, u32::MAX);
+            worker.record(0, 1, 200, false, micros);
+        }
+        worker.series_cells(0).preset(64, u32::MAX);
+        worker.record(0, 1, 200, false, 64);
+        worker.record(0, 1, 200, false, 64);
+        let totals = node.series_stats("", "").unwrap();
+        assert_eq!(totals.histogram[histogram::index(64)], (2 << 32) + 1);
+        assert_eq!(totals.histogram[histogram::index(128)], 1 << 32);
+        assert_eq!(totals.histogram[histogram::index(64 << 12)], (1 << 32) - 1);
+        assert_eq!(totals.requests, 16);
+    }
+}

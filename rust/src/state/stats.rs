@@ -1,0 +1,131 @@
+//! Plain results of the statistics getters of `Node`.
+
+use super::backend::BackendStatus;
+use super::histogram::{self, Counts, BUCKETS};
+use std::collections::BTreeMap;
+
+/// (method id, status) under which everything is counted that found no entry of its own.
+pub const OTHER_CODE: (u8, u16) = (u8::MAX, 0);
+
+/// The conservation ledger of one generation, or of all retired ones together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// `None`: the sum over the generations that have ended.
+    pub generation: Option<u64>,
+    /// Exchanges begun on it.
+    pub accepted: u64,
+    /// Ended with an answer.
+    pub completed: u64,
+    /// Ended without.
+    pub aborted: u64,
+    /// Were on a worker that died.
+    pub lost: u64,
+    /// accepted − completed − aborted − lost.
+    pub inflight: u64,
+    /// Requests between `begin` and their response head.
+    pub pinned: u64,
+    /// Arena bytes it still holds, in whole bytes of the snapshot.
+    pub bytes: u64,
+}
+
+/// Counters of a backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BackendTotals {
+    /// Requests sent to it.
+    pub requests: u64,
+    /// Those that failed.
+    pub failed: u64,
+}
+
+/// A backend address and its numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendStats {
+    /// Its slot.
+    pub slot: u32,
+    /// scheme://host:port.
+    pub identity: String,
+    /// Health.
+    pub status: BackendStatus,
+    /// How often the slot changed hands.
+    pub incarnation: u32,
+    /// Requests active now, all workers.
+    pub active: u32,
+    /// Counters.
+    pub totals: BackendTotals,
+}
+
+/// Counts of a series, merged over lanes (and, for the node, over series).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesTotals {
+    /// Exchanges finished.
+    pub requests: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// By (method id, status); [`OTHER_CODE`] for the rest.
+    pub codes: BTreeMap<(u8, u16), u64>,
+    /// Durations in microseconds; see [`histogram`].
+    pub histogram: Box<Counts>,
+}
+
+impl Default for SeriesTotals {
+    fn default() -> Self {
+        Self {
+            requests: 0,
+            failed: 0,
+            codes: BTreeMap::new(),
+            histogram: Box::new([0; BUCKETS]),
+        }
+    }
+}
+
+impl SeriesTotals {
+    /// Back to nothing, keeping the memory.
+    pub fn clear(&mut self) {
+        self.requests = 0;
+        self.failed = 0;
+        self.codes.clear();
+        self.histogram.fill(0);
+    }
+
+    /// Adds another one.
+    pub fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.failed += other.failed;
+        for (code, count) in &other.codes {
+            *self.codes.entry(*code).or_default() += count;
+        }
+        histogram::merge(&mut self.histogram, &other.histogram);
+    }
+}
+
+/// A series and its numbers, lent to a visitor.
+#[derive(Debug)]
+pub struct SeriesView<'a> {
+    /// Its slot; 0 is "no route".
+    pub slot: u32,
+    /// Route; empty for slot 0.
+    pub route_id: &'a str,
+    /// Arm of the route; empty for slot 0.
+    pub arm: &'a str,
+    /// Its counts.
+    pub totals: &'a SeriesTotals,
+}
+
+/// One worker's lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneStats {
+    /// Index.
+    pub lane: u32,
+    /// Process id of the worker; 0 when there is none.
+    pub pid: u32,
+    /// Client connections open.
+    pub client_connections: u64,
+    /// Client connections accepted so far.
+    pub accepted_connections: u64,
+    /// Pooled connections to backends that are idle.
+    pub upstream_idle: u64,
+    /// Time to a backend's answer, microseconds.
+    pub backend_micros: Box<Counts>,
+    /// Time the proxy added, nanoseconds (64 ns to 0.27 s).
+    pub overhead_nanos: Box<Counts>,
+}
