@@ -97,8 +97,8 @@ def run(
     given = {name: value for name, value in locals().items() if value is not None}
     environ = {**os.environ, **{PREFIX + name.upper(): value for name, value in given.items()}}
     settings_of(environ)
-    # Few arenas: the control process's threads are few, and each arena keeps some megabytes for good.
-    environ.setdefault("MALLOC_ARENA_MAX", "2")
+    # The control process's threads take turns anyway, and each further arena would keep megabytes for good.
+    environ.setdefault("MALLOC_ARENA_MAX", "1")
     sys.stdout.flush()
     sys.stderr.flush()
     # By exec, not by import: what the command line needed (typer: 7 MB) is not kept for the node's life.

@@ -30,6 +30,10 @@ class FileWatch:
         self.path = path
         self.seen = signature(path)
 
+    def note(self) -> None:
+        """Take what the file is now as seen."""
+        self.seen = signature(self.path)
+
     async def changed(self, interval: float = INTERVAL) -> None:
         """Return when the file differs from what was last seen, and has held still for one interval.
 

@@ -1,8 +1,7 @@
-"""The declarative file of a running node: read at start, again on SIGHUP and when it changes.
+"""The declarative file of a running node: read again on SIGHUP and when it changes.
 
 A node started with ``--config`` mirrors the file: what is not in it goes away when the file is applied. A
-file with mistakes changes nothing; at start it ends the node, later it is logged and the configuration that
-is live goes on.
+file with mistakes changes nothing; it is logged, and the configuration that is live goes on.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hotswap_proxy.control.filewatch import INTERVAL, FileWatch, signature
+from hotswap_proxy.control.filewatch import INTERVAL, FileWatch
+from hotswap_proxy.control.memory import trim
 from hotswap_proxy.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -34,37 +34,32 @@ def sentences(error: GatewayError) -> list[str]:
 
 
 class ConfigFileReloader:
-    """Applies one file to a ``Configuration``. ``note`` is told of each reload: None or why the file was
-    refused.
-    """
+    """Applies one file to a ``Configuration``. What the file is when this is made counts as applied."""
 
-    def __init__(self, path: Path, configuration: Configuration) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._configuration = configuration
-        self.note: Callable[[str | None], None] = lambda _reason: None
         self._watch = FileWatch(path)
         self._asked = asyncio.Event()
-
-    async def apply(self) -> Any:
-        """Read and apply the file; raises GatewayError and changes nothing when it has a mistake."""
-        from hotswap_proxy import configfile
-
-        self._watch.seen = signature(self._path)  # what is read now needs no second reload by the watch
-        document = await asyncio.to_thread(configfile.load, self._path, self._configuration.rules)
-        return await self._configuration.apply(document, prune=True, author=AUTHOR)
 
     def ask(self) -> None:
         """Reload soon (SIGHUP)."""
         self._asked.set()
 
-    async def run(self, interval: float = INTERVAL) -> None:
-        """Reload whenever asked to or the file has changed, until cancelled."""
+    async def run(
+        self, configuration: Configuration, note: Callable[[str | None], None], interval: float = INTERVAL
+    ) -> None:
+        """Reload when asked to and when the file has changed, until cancelled.
+
+        ``note`` is told of each outcome: None, or why the file was refused.
+        """
         watching = asyncio.create_task(self._watch_file(interval))
         try:
             while True:
                 await self._asked.wait()
                 self._asked.clear()
-                await self._reload()
+                note(await self._reload(configuration))
+                await asyncio.sleep(0)  # the loop itself holds the last result until its next turn
+                trim()
         finally:
             watching.cancel()
 
@@ -74,32 +69,37 @@ class ConfigFileReloader:
             log.info("the configuration file has changed", extra={"file": str(self._path)})
             self._asked.set()
 
-    async def _reload(self) -> None:
+    async def _apply(self, configuration: Configuration) -> dict[str, int]:
+        from hotswap_proxy import configfile
+
+        self._watch.note()  # what is read now needs no second reload by the watch
+        document = await asyncio.to_thread(configfile.load, self._path, configuration.rules)
+        plan = await configuration.apply(document, prune=True, author=AUTHOR)
+        return {action: plan.count(action) for action in ("added", "changed", "removed")}
+
+    async def _reload(self, configuration: Configuration) -> str | None:
+        name = str(self._path)
         try:
-            await self.apply()
+            counts = await self._apply(configuration)
         except GatewayError as error:
             problems = sentences(error)
-            self.note(problems[0])
             log.error(
                 "configuration file refused; the configuration that is live goes on",
-                extra={"file": str(self._path), "problems": problems},
+                extra={"file": name, "problems": problems},
             )
+            return problems[0]
         except Exception as error:
-            # Whatever it is, the node must outlive it: the configuration that is live does not depend on the
-            # file.
-            self.note(str(error) or type(error).__name__)
-            log.exception(
-                "reload failed; the configuration that is live goes on", extra={"file": str(self._path)}
-            )
-        else:
-            self.note(None)
-            configuration = self._configuration
-            log.info(
-                "configuration file applied",
-                extra={
-                    "file": str(self._path),
-                    "generation": configuration.generation,
-                    "routes": configuration.routes,
-                    "backends": configuration.backends,
-                },
-            )
+            # Whatever it is, the node must outlive it: the live configuration does not depend on the file.
+            log.exception("reload failed; the configuration that is live goes on", extra={"file": name})
+            return str(error) or type(error).__name__
+        log.info(
+            "configuration file applied",
+            extra={
+                "file": name,
+                "generation": configuration.generation,
+                "routes": configuration.routes,
+                "backends": configuration.backends,
+                **counts,
+            },
+        )
+        return None
