@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple
 
+import orjson
 from pydantic import BeforeValidator, Field, ValidationError
 
 from .errors import Detail, ValidationFailed, from_pydantic
 from .model import Backend, Model, Route, UrlRules
 
+MAX_PROBLEMS = 100
 
-class ConfigFile(Model):
-    """Routes refer to the file's backends, or to registered ones, by name."""
+
+class Item(NamedTuple):
+    """A valid backend or route of a file. ``document`` is JSON with all defaults filled in."""
+
+    id: str | None
+    name: str
+    document: bytes
+
+
+class FileFormat(Model):
+    """The file's format. Routes refer to the file's backends, or to registered ones, by name."""
 
     version: Annotated[Literal["1"], BeforeValidator(lambda value: str(value))] = Field(
         "1", description="version of the file format"
@@ -20,35 +33,71 @@ class ConfigFile(Model):
     backends: list[Backend] = Field(default_factory=list)
     routes: list[Route] = Field(default_factory=list)
 
+
+class _Frame(Model):
+    """The file without its objects, which are validated one by one."""
+
+    version: Annotated[Literal["1"], BeforeValidator(lambda value: str(value))] = "1"
+    backends: list[Any] = Field(default_factory=list)
+    routes: list[Any] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A valid file. Its objects are kept as JSON: ten thousand models would be 40 MB for the time of an
+    apply, and
+    holes in the heap ever after."""
+
+    backends: list[Item] = field(default_factory=list)
+    routes: list[Item] = field(default_factory=list)
+
     @classmethod
-    def parse(cls, document: Any, rules: UrlRules | None = None) -> Self:
-        """Validate a parsed document. ValidationFailed names every field that is wrong."""
+    def parse(cls, document: Any, rules: UrlRules | None = None) -> ConfigFile:
+        """Validate a parsed document, which is used up. ValidationFailed names every field that is wrong."""
         try:
-            file = cls.model_validate(document, context=rules or UrlRules())
+            frame = _Frame.model_validate(document)
         except ValidationError as error:
             raise from_pydantic(error) from None
-        if doubles := [*_doubles("backends", file.backends), *_doubles("routes", file.routes)]:
-            raise ValidationFailed.of(doubles)
+        if isinstance(document, dict):
+            document.clear()
+        problems: list[Detail] = []
+        file = cls(
+            list(_items("backends", Backend, "backend_id", frame.backends, rules or UrlRules(), problems)),
+            list(_items("routes", Route, "route_id", frame.routes, rules or UrlRules(), problems)),
+        )
+        problems += _doubles("backends", "backendId", file.backends)
+        problems += _doubles("routes", "routeId", file.routes)
+        if problems:
+            raise ValidationFailed.of(problems)
         return file
 
 
-def _doubles(kind: str, objects: list[Backend] | list[Route]) -> list[Detail]:
-    found: list[Detail] = []
-    for field in ("name", "backend_id", "route_id"):
+def _items(
+    kind: str, model: type[Model], key: str, raw: list[Any], rules: UrlRules, problems: list[Detail]
+) -> Iterator[Item]:
+    for index, given in enumerate(raw):
+        raw[index] = None  # done with it: its memory serves the next ones
+        try:
+            valid: Any = model.model_validate(given, context=rules)
+        except ValidationError as error:
+            problems += from_pydantic(error, f"{kind}[{index}]").details
+            if len(problems) >= MAX_PROBLEMS:
+                return
+        else:
+            yield Item(getattr(valid, key), valid.name, orjson.dumps(valid.document()))
+
+
+def _doubles(kind: str, key: str, items: list[Item]) -> Iterator[Detail]:
+    for column, alias in (("name", "name"), ("id", key)):
         seen: dict[str, int] = {}
-        for index, one in enumerate(objects):
-            value = getattr(one, field, None)
+        for index, item in enumerate(items):
+            value = getattr(item, column)
             if value is not None and (first := seen.setdefault(value, index)) != index:
-                alias = type(one).model_fields[field].alias
-                message = f"{value} is also in {kind}[{first}]"
-                found.append(Detail(f"{kind}[{index}].{alias}", "unique", message))
-    return found
+                yield Detail(f"{kind}[{index}].{alias}", "unique", f"{value} is also in {kind}[{first}]")
 
 
 def load(path: Path, rules: UrlRules | None = None) -> ConfigFile:
-    """Read and validate a file; ``.json`` is JSON, everything else YAML. ValidationFailed names file and
-    place.
-    """
+    """Read and validate a file; ``.json`` is JSON, all else YAML. ValidationFailed names file and place."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -61,8 +110,6 @@ def load(path: Path, rules: UrlRules | None = None) -> ConfigFile:
 
 
 def _read_json(path: Path, data: bytes) -> Any:
-    import orjson
-
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -80,16 +127,15 @@ def _read_yaml(path: Path, data: bytes) -> Any:
         mark = error.problem_mark
         place = f"line {mark.line + 1} column {mark.column + 1}: " if mark else ""
         raise ValidationFailed(f"{path}: {place}{error.problem or error.context}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ValidationFailed(f"{path}: {error}") from None
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of the file, for editors and other people's checks."""
-    schema = ConfigFile.model_json_schema(by_alias=True)
+    schema = FileFormat.model_json_schema(by_alias=True)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "https://hotswap-proxy.dev/schema/config-1.json",
+        **schema,
         "title": "hotswap-proxy configuration",
-        **{key: value for key, value in schema.items() if key != "title"},
     }

@@ -48,7 +48,8 @@ class ChangeSet:
         self.store = StoreChanges()
         self.names: dict[str, str] = {}  # host:port to resolve → the field that names it first
         self._settings = settings
-        self._upserts: dict[str, list[bytes]] = {"upsertRoutes": [], "upsertBackends": []}
+        # One buffer each: it goes back to the system as a whole, ten thousand pieces would leave holes.
+        self._upserts = {"upsertRoutes": bytearray(), "upsertBackends": bytearray()}
         self._removals: dict[str, list[str]] = {"removeRoutes": [], "removeBackends": []}
         self._labels: dict[str, list[str]] = {"upsertRoutes": [], "upsertBackends": []}
 
@@ -131,11 +132,11 @@ class ChangeSet:
 
     def payload(self, addresses: Mapping[str, list[str]]) -> bytes:
         """The change set as ``Catalog.stage`` takes it."""
-        parts = [b'{"addresses":', orjson.dumps(addresses)]
+        parts: list[bytes | bytearray] = [b'{"addresses":', orjson.dumps(addresses)]
         for key, ids in self._removals.items():
             parts += [b',"', key.encode(), b'":', orjson.dumps(ids)]
         for key, objects in self._upserts.items():
-            parts += [b',"', key.encode(), b'":[', b",".join(objects), b"]"]
+            parts += [b',"', key.encode(), b'":[', objects, b"]"]
         return b"".join([*parts, b"}"])
 
     def locate(self, problem: Mapping[str, Any]) -> str:
@@ -180,5 +181,8 @@ class ChangeSet:
         return orjson.dumps([target.authority for _, target in found]).decode() if found else None
 
     def _upsert(self, key: str, compiled: Document, label: str) -> None:
-        self._upserts[key].append(orjson.dumps(compiled))
+        buffer = self._upserts[key]
+        if buffer:
+            buffer += b","
+        buffer += orjson.dumps(compiled)
         self._labels[key].append(label)

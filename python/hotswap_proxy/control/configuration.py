@@ -38,7 +38,7 @@ from .catalog import CatalogLike, StagedLike
 from .changeset import ChangeSet
 from .compile import Document
 from .plan import Plan
-from .references import Registry, keys_of, link, new_id
+from .references import Registry, keys_of, link, named_by_rules, new_id
 from .resolver import Resolver
 from .snapshot import Snapshot, read_snapshot
 
@@ -47,7 +47,18 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Model)
 
 # Answered with an object but not part of it; a client may send back what it got.
-READ_ONLY = frozenset({"createdAt", "createdBy", "updatedAt", "updatedBy", "statistics", "healthStatus"})
+READ_ONLY = frozenset(
+    {
+        "createdAt",
+        "createdBy",
+        "updatedAt",
+        "updatedBy",
+        "statistics",
+        "healthStatus",
+        "configChangeApplied",
+        "generation",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +208,9 @@ class Configuration:
     ) -> Changed:
         if (other := await self._store.read(routes.id_of_name, route.name)) not in (None, route_id):
             raise _taken("name", route.name, other)
-        found = await self._store.read(backends.find, keys_of(route.document()))
-        new, problems = link(route, route_id, Registry(found))
-        if problems:
+        new = route.document()
+        found = await self._store.read(backends.find, keys_of(new))
+        if problems := link(new, route_id, Registry(found)):
             raise ValidationFailed.of(problems)
         taken = (await self._store.read(routes.history, [route_id])).get(route_id, ())
         change = ChangeSet(self._settings)
@@ -373,7 +384,6 @@ def _check_rename(connection: Connection, backend_id: str, name: str) -> None:
     """HeaderBased routes name their backends: such a name cannot change under them."""
     for route_id, route_name in routes.using(connection, backend_id):
         route = routes.get(connection, route_id)
-        config = route.document["strategyConfig"] if route else {}
-        if name in (config.get("defaultBackend"), *config.get("routingRules", {}).values()):
+        if route and name in {named for _, named in named_by_rules(route.document)}:
             message = f"route {route_name} ({route_id}) sends requests to it by the name {name}"
             raise Conflict(message, [Detail("name", "in_use", message)])

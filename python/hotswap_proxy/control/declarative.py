@@ -1,16 +1,19 @@
-"""A declarative file against the store: what has to change, and the store as a file."""
+"""A declarative file against the store: what has to change, and the store as a file.
+
+Ten thousand routes go through here one by one; what is kept of each is its row and its compiled form.
+"""
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Iterator
 
 import orjson
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from sqlalchemy import Connection
 
-from hotswap_proxy.configfile import ConfigFile
-from hotswap_proxy.errors import Detail, ValidationFailed
+from hotswap_proxy.configfile import ConfigFile, Item
+from hotswap_proxy.errors import Conflict, Detail, ValidationFailed
 from hotswap_proxy.model import Backend, Model, Route
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import backends, routes
@@ -20,13 +23,14 @@ from .changeset import ChangeSet
 from .compile import Document
 from .references import Registry, link, new_id
 
-Obj = TypeVar("Obj", Backend, Route)
+BATCH = 250
 
 
 def compare(connection: Connection, file: ConfigFile, settings: Settings, *, prune: bool) -> ChangeSet:
     """The changes which make the store agree with ``file``; objects are the same by id, or else by name.
 
     Without ``prune`` what the file does not name stays. ValidationFailed: a reference leads nowhere.
+    Conflict: a name belongs to an object that stays.
     """
     change = ChangeSet(settings)
     registry, unwanted = _compare_backends(connection, file, change, prune)
@@ -40,83 +44,93 @@ def _compare_backends(
     connection: Connection, file: ConfigFile, change: ChangeSet, prune: bool
 ) -> tuple[Registry, list[Document]]:
     registry = Registry()
-    wanted = _Wanted(file.backends, "backend_id")
+    wanted = _Wanted(file.backends, "backends")
     unwanted: list[Document] = []
+
+    def put(item: Item, backend_id: str, old: Document | None, label: str) -> None:
+        registry.add(Registered(backend_id, item.name))
+        change.put_backend(orjson.loads(item.document) | {"backendId": backend_id}, old, label=label)
+
     for text in backends.documents(connection):
         old = orjson.loads(text)
-        found = wanted.take(old["backendId"], old["name"])
-        if found is None:
-            if prune:
-                unwanted.append(old)
-            else:
-                registry.add(Registered(old["backendId"], old["name"]))
-            continue
-        index, backend = found
-        new = backend.document() | {"backendId": old["backendId"]}
-        registry.add(Registered(new["backendId"], new["name"]))
-        change.put_backend(new, old, label=f"backends[{index}]")
-    for index, backend in wanted.rest():
-        new = backend.document() | {"backendId": backend.backend_id or new_id("be")}
-        registry.add(Registered(new["backendId"], new["name"]))
-        change.put_backend(new, None, label=f"backends[{index}]")
+        if found := wanted.take(old["backendId"], old["name"], stays=not prune):
+            put(found[1], old["backendId"], old, found[0])
+        elif prune:
+            unwanted.append(old)
+        else:
+            registry.add(Registered(old["backendId"], old["name"]))
+    for label, item in wanted.rest():
+        put(item, item.id or new_id("be"), None, label)
     return registry, unwanted
 
 
 def _compare_routes(
     connection: Connection, file: ConfigFile, change: ChangeSet, registry: Registry, prune: bool
 ) -> None:
-    wanted = _Wanted(file.routes, "route_id")
+    wanted = _Wanted(file.routes, "routes")
     problems: list[Detail] = []
+    batch: list[tuple[Document, Document | None, str]] = []
 
-    def linked(index: int, route: Route, route_id: str) -> Document:
-        document, wrong = link(route, route_id, registry)
-        problems.extend(Detail(f"routes[{index}].{path}", rule, message) for path, rule, message in wrong)
-        return document
+    def put(item: Item, route_id: str, old: Document | None, label: str) -> None:
+        new = orjson.loads(item.document)
+        wrong = link(new, route_id, registry)
+        problems.extend(Detail(f"{label}.{path}", rule, message) for path, rule, message in wrong)
+        if old and new | {"version": new.get("version", old["version"])} == old:
+            change.plan.unchanged += 1
+            return
+        batch.append((new, old, label))
+        if len(batch) >= BATCH:
+            flush()
 
-    changed: list[tuple[Document, Document, str]] = []
+    def flush() -> None:
+        history = routes.history(connection, [new["routeId"] for new, _, _ in batch])
+        if not problems:
+            for new, old, label in batch:
+                change.put_route(new, old, history.get(new["routeId"], ()), label=label)
+        batch.clear()
+
     for text in routes.documents(connection):
         old = orjson.loads(text)
-        found = wanted.take(old["routeId"], old["name"])
-        if found is None:
-            if prune:
-                change.remove_route(old)
-            continue
-        new = linked(*found, old["routeId"])
-        if new | {"version": new.get("version", old["version"])} == old:
-            change.plan.unchanged += 1
-        else:
-            changed.append((new, old, f"routes[{found[0]}]"))
-    added = [
-        (linked(index, route, route.route_id or new_id("rt")), f"routes[{index}]")
-        for index, route in wanted.rest()
-    ]
+        if found := wanted.take(old["routeId"], old["name"], stays=not prune):
+            put(found[1], old["routeId"], old, found[0])
+        elif prune:
+            change.remove_route(old)
+    for label, item in wanted.rest():
+        put(item, item.id or new_id("rt"), None, label)
+    flush()
     if problems:
         raise ValidationFailed.of(problems)
-    # Only a given id can have a past; generated ones are new.
-    known = [old["routeId"] for _, old, _ in changed] + [one.route_id for one in file.routes if one.route_id]
-    history = routes.history(connection, known)
-    for new, old, label in changed:
-        change.put_route(new, old, history.get(old["routeId"], ()), label=label)
-    for new, label in added:
-        change.put_route(new, None, history.get(new["routeId"], ()), label=label)
 
 
-class _Wanted(Generic[Obj]):
+class _Wanted:
     """The file's objects which have not met their counterpart in the store yet."""
 
-    def __init__(self, objects: list[Obj], key: str) -> None:
-        self._objects: dict[int, Obj] = dict(enumerate(objects))
-        self._ids = {id: index for index, one in enumerate(objects) if (id := getattr(one, key))}
+    def __init__(self, items: list[Item], kind: str) -> None:
+        self._items = items
+        self._kind = kind
+        self._left = set(range(len(items)))
+        self._ids = {item.id: index for index, item in enumerate(items) if item.id}
         # An object with an id is looked for by it alone, so that it can be renamed.
-        self._names = {one.name: index for index, one in enumerate(objects) if not getattr(one, key)}
+        self._names = {item.name: index for index, item in enumerate(items) if not item.id}
+        self._renamed = {item.name: index for index, item in enumerate(items) if item.id}
 
-    def take(self, id: str, name: str) -> tuple[int, Obj] | None:
-        """The object (with its index in the file) that is the store's ``id`` or else has its ``name``."""
+    def take(self, id: str, name: str, *, stays: bool) -> tuple[str, Item] | None:
+        """The object, with its path, that is the store's ``id`` or else has its ``name``.
+
+        ``stays``: if there is none, the store's object stays; then Conflict if the file gives its name away.
+        """
         index = self._ids.get(id, self._names.get(name))
-        return None if index is None else (index, self._objects.pop(index))
+        if index is None:
+            if stays and (index := self._renamed.get(name)) is not None:
+                message = f"{name} is taken by {id}"
+                raise Conflict(message, [Detail(f"{self._kind}[{index}].name", "unique", message)])
+            return None
+        self._left.discard(index)
+        return f"{self._kind}[{index}]", self._items[index]
 
-    def rest(self) -> list[tuple[int, Obj]]:
-        return list(self._objects.items())
+    def rest(self) -> Iterator[tuple[str, Item]]:
+        for index in sorted(self._left):
+            yield f"{self._kind}[{index}]", self._items[index]
 
 
 def export(connection: Connection) -> Document:

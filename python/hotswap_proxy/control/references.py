@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hotswap_proxy.errors import Detail
-from hotswap_proxy.model import Route, StrategyConfig
 from hotswap_proxy.store.backends import Registered
 
 from .compile import Document
@@ -47,9 +46,9 @@ def keys_of(document: Document) -> set[str]:
     }
 
 
-def link(route: Route, route_id: str, registry: Registry) -> tuple[Document, list[Detail]]:
-    """The document to store, and what is wrong with its references (paths inside the route)."""
-    document = route.document() | {"routeId": route_id}
+def link(document: Document, route_id: str, registry: Registry) -> list[Detail]:
+    """Complete a valid route's document in place. Returns what is wrong with its references."""
+    document["routeId"] = route_id
     problems: list[Detail] = []
     names: list[str] = []
     ids: list[str] = []
@@ -63,8 +62,12 @@ def link(route: Route, route_id: str, registry: Registry) -> tuple[Document, lis
         document["backends"][index] = linked
         names.append(name)
         ids.append(linked["backendId"])
-    problems += _unknown_names(route.strategy_config, names)
-    return document, problems
+    problems += [
+        Detail(field, "exists", f"{name} is not one of the route's backends ({', '.join(names)})")
+        for field, name in named_by_rules(document)
+        if name not in names
+    ]
+    return problems
 
 
 def _own(
@@ -91,9 +94,10 @@ def _reference(
     return {"backendId": found.backend_id, **weight}, found.name
 
 
-def _unknown_names(config: StrategyConfig, names: list[str]) -> list[Detail]:
-    return [
-        Detail(path, "exists", f"{name} is not one of the route's backends ({', '.join(names)})")
-        for path, name in config.names()
-        if name not in names
-    ]
+def named_by_rules(route: Document) -> Iterator[tuple[str, str]]:
+    """(field path, backend name) of every backend that a HeaderBased route's rules name."""
+    config = route["strategyConfig"]
+    for value, name in config.get("routingRules", {}).items():
+        yield f"strategyConfig.routingRules.{value}", name
+    if "defaultBackend" in config:
+        yield "strategyConfig.defaultBackend", config["defaultBackend"]

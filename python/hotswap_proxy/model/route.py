@@ -104,16 +104,6 @@ class StrategyConfig(Model):
         None, description="for every other value, or when the chosen one is out"
     )
 
-    def names(self) -> list[tuple[str, str]]:
-        """(field path, backend name) of every backend that is named here."""
-        named = [
-            (f"strategyConfig.routingRules.{value}", name)
-            for value, name in (self.routing_rules or {}).items()
-        ]
-        if self.default_backend is not None:
-            named.append(("strategyConfig.defaultBackend", self.default_backend))
-        return named
-
 
 class Route(Model):
     """One route. Body limits are bytes, 0 is unlimited; left out, the node's settings apply."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -65,15 +67,17 @@ class UrlRules:
         return host in self.allowed_hosts
 
 
-@lru_cache(maxsize=4096)  # the rules below ask several times for the same host
+@lru_cache(maxsize=64)  # the rules below ask several times for the same host
 def parse_ip(host: str) -> IPAddress | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
+    """The IP address that ``host`` spells, or None."""
+    with suppress(OSError, ValueError):  # by far the most frequent, and ten times as fast as ipaddress' own parser
+        return ipaddress.IPv4Address(socket.inet_pton(socket.AF_INET, host))
+    with suppress(ValueError):
+        return ipaddress.IPv6Address(host)
+    return None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def parse_url(url: str) -> Target:
     """Take a URL apart, or raise the validation error that names what is wrong with it."""
     found = _URL.fullmatch(url)
@@ -87,12 +91,13 @@ def parse_url(url: str) -> Target:
     if found["rest"] not in (None, "/"):
         raise problem("url_path", "a backend URL has no path, query or fragment; write http://host:port")
     host = (found["v6"] or found["host"] or "").lower().removesuffix(".")
-    if address := parse_ip(host):
-        host = str(address)  # one spelling of an IPv6 address: the URL is the backend's identity
+    address = parse_ip(host)
+    if found["v6"] and address and address.version == 6:
+        host = str(address)  # in one spelling only: the URL is the backend's identity
     elif found["v6"] or not _HOST_NAME.fullmatch(host):
         raise problem("url_host", f"{host!r} is not a host name or an IP address")
     # `http://2852039166` and `http://0xa9.0xfe.1` are IPv4 addresses to the resolver, but not to a reader.
-    if host.rpartition(".")[2][:1].isdigit() and parse_ip(host) is None:
+    if host.rpartition(".")[2][:1].isdigit() and address is None:
         raise problem("url_host", f"{host!r} is not an IPv4 address in dotted decimal form")
     port = int(found["port"]) if found["port"] else _DEFAULT_PORTS[scheme]
     if not 1 <= port <= 65535:

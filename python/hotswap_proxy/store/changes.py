@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, update
 
@@ -12,6 +12,10 @@ from . import audit
 from .audit import AuditEntry, Author
 from .tables import backends, route_backends, route_versions, routes
 from .times import now
+
+T = TypeVar("T")
+
+BATCH = 500
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,20 +67,27 @@ def write(connection: Connection, changes: StoreChanges, author: Author) -> None
     _write_versions(connection, changes.routes, author, at)
     _write_references(connection, changes.routes)
     _delete(connection, backends.c.backend_id, changes.removed_backends)
-    audit.append(connection, author, changes.audit)
+    for some in _in_batches(changes.audit):
+        audit.append(connection, author, some)
+
+
+def _in_batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Parameters are copied several times on their way; a batch at a time keeps ten thousand rows small."""
+    for start in range(0, len(rows), BATCH):
+        yield rows[start : start + BATCH]
 
 
 def _delete(connection: Connection, key: Any, ids: Sequence[str]) -> None:
-    if ids:
-        connection.execute(delete(key.table).where(key == bindparam("key")), [{"key": one} for one in ids])
+    for some in _in_batches(ids):
+        connection.execute(delete(key.table).where(key == bindparam("key")), [{"key": one} for one in some])
 
 
 def _free_names(connection: Connection, key: Any, ids: Sequence[str]) -> None:
     """Names are unique at every moment, and another object of this change may take over one of these."""
-    if ids:
+    for some in _in_batches(ids):
         connection.execute(
             update(key.table).where(key == bindparam("key")).values(name=literal("~") + key),
-            [{"key": one} for one in ids],
+            [{"key": one} for one in some],
         )
 
 
@@ -89,36 +100,35 @@ def _columns(row: RouteWrite | BackendWrite, author: Author, at: str) -> dict[st
 def _write_rows(
     connection: Connection, key: Any, rows: Sequence[RouteWrite | BackendWrite], author: Author, at: str
 ) -> None:
-    created = {"created_at": at, "created_by": author.username}
-    new = [_columns(row, author, at) | created for row in rows if row.is_new]
-    changed = [_columns(row, author, at) | {"key": getattr(row, key.name)} for row in rows if not row.is_new]
-    if changed:
-        if len(changed) > 1:  # two objects may swap their names: first out of each other's way
-            _free_names(connection, key, [row["key"] for row in changed])
+    changed = [row for row in rows if not row.is_new]
+    if len(changed) > 1:  # two objects may swap their names
+        _free_names(connection, key, [getattr(row, key.name) for row in changed])
+    for some in _in_batches(changed):
+        parameters = [_columns(row, author, at) | {"key": getattr(row, key.name)} for row in some]
         values: dict[str, Any] = {
-            name: bindparam(name) for name in changed[0] if name not in ("key", key.name)
+            name: bindparam(name) for name in parameters[0] if name not in ("key", key.name)
         }
-        connection.execute(update(key.table).where(key == bindparam("key")).values(values), changed)
-    if new:
-        connection.execute(insert(key.table), new)
+        connection.execute(update(key.table).where(key == bindparam("key")).values(values), parameters)
+    created = {"created_at": at, "created_by": author.username}
+    for some in _in_batches([row for row in rows if row.is_new]):
+        connection.execute(insert(key.table), [_columns(row, author, at) | created for row in some])
 
 
 def _write_versions(connection: Connection, rows: Sequence[RouteWrite], author: Author, at: str) -> None:
-    if not rows:
-        return
     last = select(func.coalesce(func.max(route_versions.c.sequence), 0) + 1)
-    next_sequence = last.where(route_versions.c.route_id == bindparam("route_id")).scalar_subquery()
-    connection.execute(
-        insert(route_versions).values(
-            route_id=bindparam("route_id"),
-            version=bindparam("version"),
-            sequence=next_sequence,
-            document=bindparam("document"),
-            created_at=at,
-            created_by=author.username,
-        ),
-        [{"route_id": row.route_id, "version": row.version, "document": row.document} for row in rows],
+    statement = insert(route_versions).values(
+        route_id=bindparam("route_id"),
+        version=bindparam("version"),
+        sequence=last.where(route_versions.c.route_id == bindparam("route_id")).scalar_subquery(),
+        document=bindparam("document"),
+        created_at=at,
+        created_by=author.username,
     )
+    for some in _in_batches(rows):
+        parameters = [
+            {"route_id": row.route_id, "version": row.version, "document": row.document} for row in some
+        ]
+        connection.execute(statement, parameters)
 
 
 def _write_references(connection: Connection, rows: Sequence[RouteWrite]) -> None:
@@ -128,5 +138,5 @@ def _write_references(connection: Connection, rows: Sequence[RouteWrite]) -> Non
         for row in rows
         for backend_id in dict.fromkeys(row.backend_ids)
     ]
-    if references:
-        connection.execute(insert(route_backends), references)
+    for some in _in_batches(references):
+        connection.execute(insert(route_backends), some)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hotswap_proxy.configfile import ConfigFile
+from hotswap_proxy.configfile import ConfigFile, FileFormat
 
 from ..models import ApplyQuery, ValidateQuery
 from ..routing import ADMIN, EVERYONE, MAX_FILE_BODY, Answer, Call, Endpoint
@@ -14,7 +14,8 @@ PATH = "/api/v1/gateway/config"
 
 async def _file(call: Call) -> ConfigFile:
     # In a thread: ten thousand routes take half a second, and health checks are answered meanwhile.
-    return await asyncio.to_thread(ConfigFile.parse, call.body, call.context.configuration.rules)
+    body, call.body = call.body, None  # parsing uses it up
+    return await asyncio.to_thread(ConfigFile.parse, body, call.context.configuration.rules)
 
 
 async def apply(call: Call) -> Answer:
@@ -50,7 +51,7 @@ ENDPOINTS = (
         roles=ADMIN,
         summary="Make the configuration agree with a file: all of it or nothing",
         query=ApplyQuery,
-        body=ConfigFile,
+        body=FileFormat,
         raw=True,
         max_body=MAX_FILE_BODY,
     ),
@@ -61,7 +62,7 @@ ENDPOINTS = (
         roles=EVERYONE,
         summary="Check a file as apply would, and answer the difference",
         query=ValidateQuery,
-        body=ConfigFile,
+        body=FileFormat,
         raw=True,
         max_body=MAX_FILE_BODY,
     ),
