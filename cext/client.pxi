@@ -17,7 +17,7 @@ cdef enum:
 
 # From each state, the states that may follow. Anything else is a bug in this file and closes the connection.
 cdef uint16_t[C_STATES] LEGAL = [
-    1 << C_HEAD | 1 << C_WAITING | 1 << C_FLUSHING | 1 << C_LINGER | 1 << C_CLOSED,                    # IDLE
+    1 << C_IDLE | 1 << C_HEAD | 1 << C_WAITING | 1 << C_FLUSHING | 1 << C_LINGER | 1 << C_CLOSED,      # IDLE
     1 << C_IDLE | 1 << C_WAITING | 1 << C_FLUSHING | 1 << C_LINGER | 1 << C_CLOSED,                    # HEAD
     1 << C_SENT | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                       # WAITING
     1 << C_WAITING | 1 << C_STREAMING | 1 << C_FLUSHING | 1 << C_TUNNEL | 1 << C_IDLE | 1 << C_LINGER

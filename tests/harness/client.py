@@ -50,13 +50,17 @@ class Client:
         peer = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
         peer.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
         peer.send(h11.EndOfMessage())
-        peer.receive_data(self.buffer) if self.buffer else None
+        if self.buffer:
+            peer.receive_data(self.buffer)
         self.buffer = b""
         interim: list[int] = []
         head: h11.Response | None = None
         body = b""
         while True:
-            event = peer.next_event()
+            try:
+                event = peer.next_event()
+            except h11.RemoteProtocolError as error:
+                raise ConnectionError(f"no whole answer: {error}") from error
             if event is h11.NEED_DATA:
                 peer.receive_data(self.sock.recv(65536))
             elif isinstance(event, h11.InformationalResponse):

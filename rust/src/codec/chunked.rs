@@ -7,6 +7,7 @@
 use super::encode::{size_line, CHUNK_END};
 use super::fields::TOKEN;
 use super::trailer::{is_forbidden, LONGEST};
+use super::verdict::Malformed;
 
 const MAX_DIGITS: u8 = 16;
 const MAX_EXTENSION: u16 = 256;
@@ -20,19 +21,6 @@ pub enum Mode {
     Rechunk,
     /// Data only; trailers are lost.
     Plain,
-}
-
-/// Why a chunked body was refused: 400 for a request, an aborted connection for a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Malformed {
-    Size,
-    SizeTooLarge,
-    LineEnding,
-    Extension,
-    ExtensionTooLong,
-    Trailer,
-    TrailersTooLong,
 }
 
 /// What one call of [`ChunkedDecoder::feed`] did.

@@ -1,5 +1,7 @@
 //! Small writers shared by all heads.
 
+/// The answer to `Expect: 100-continue` (RFC 9110 section 15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Follows the data of every chunk (RFC 9112 section 7.1).
 pub const CHUNK_END: &[u8] = b"\r\n";
 /// The last chunk and an empty trailer section.

@@ -78,25 +78,30 @@ impl<'a> Fields<'a> {
     /// Value of the first field of that name; names are compared without case.
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&'a [u8]> {
-        self.all(name).next()
+        let span = self.spans.iter().find(|span| self.is_named(span, name))?;
+        Some(self.value(span))
     }
 
     /// Values of all fields of that name, in order.
-    #[inline]
-    pub fn all<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    pub fn all<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = &'n [u8]> + 'n
+    where
+        'a: 'n,
+    {
         let fields = *self;
         fields
             .spans
             .iter()
-            .filter(move |span| {
-                usize::from(span.name_len) == name.len()
-                    && fields.name(span).eq_ignore_ascii_case(name)
-            })
+            .filter(move |span| fields.is_named(span, name))
             .map(move |span| fields.value(span))
     }
 
+    #[inline]
+    fn is_named(&self, span: &FieldSpan, name: &[u8]) -> bool {
+        usize::from(span.name_len) == name.len() && self.name(span).eq_ignore_ascii_case(name)
+    }
+
     /// Names and values, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + 'a {
         let fields = *self;
         fields
             .spans
@@ -111,7 +116,7 @@ impl<'a> Fields<'a> {
 
     /// Values of all fields with that id, in order.
     #[inline]
-    pub(super) fn by_id(&self, id: FieldId) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub(super) fn by_id(&self, id: FieldId) -> impl Iterator<Item = &'a [u8]> + 'a {
         let fields = *self;
         fields
             .spans

@@ -21,15 +21,15 @@ pub mod values;
 pub mod verdict;
 
 pub use answer::{write_error, ErrorAnswer};
-pub use chunked::{ChunkedDecoder, Fed, Malformed, Mode};
+pub use chunked::{ChunkedDecoder, Fed, Mode};
 pub use date::DateCache;
-pub use encode::{begin_chunk, CHUNK_END, LAST_CHUNK};
+pub use encode::{begin_chunk, CHUNK_END, CONTINUE, LAST_CHUNK};
 pub use fields::{FieldId, Fields};
 pub use forward::{write_upstream_head, ForwardContext};
 pub use relay::{write_client_head, ClientBody, ClientContext, ClientHead};
 pub use request::{may_complete, parse_request, RequestHead};
 pub use response::{parse_response, ResponseContext, ResponseHead};
-pub use verdict::{BadGateway, Refusal};
+pub use verdict::{BadGateway, Malformed, Refusal};
 
 /// Most fields a head may have; the size of the scratch table.
 pub const MAX_FIELDS: usize = 128;

@@ -12,8 +12,6 @@ pub struct ClientContext<'a> {
     pub client_minor: u8,
     /// Whether the client and the gateway both want the connection to go on.
     pub keep_alive: bool,
-    /// The request was HEAD: the head describes a body that is not sent.
-    pub head_request: bool,
     pub request_id: &'a [u8],
     /// Date for a response that has none.
     pub date: &'a [u8; 29],

@@ -122,6 +122,34 @@ impl BadGateway {
     }
 }
 
+/// Why a chunked body was refused: 400 for a request, an aborted connection for a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Malformed {
+    Size,
+    SizeTooLarge,
+    LineEnding,
+    Extension,
+    ExtensionTooLong,
+    Trailer,
+    TrailersTooLong,
+}
+
+impl Malformed {
+    /// One sentence for the answer or the log.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Malformed::Size => "A chunk size is malformed.",
+            Malformed::SizeTooLarge => "A chunk size is too large.",
+            Malformed::LineEnding => "A line of the chunked body does not end with CR LF.",
+            Malformed::Extension => "A chunk extension holds a forbidden character.",
+            Malformed::ExtensionTooLong => "A chunk extension is too long.",
+            Malformed::Trailer => "A trailer field is malformed.",
+            Malformed::TrailersTooLong => "The trailer section is too large.",
+        }
+    }
+}
+
 /// The machine-readable code of an error answer.
 pub fn code_for(status: u16) -> &'static str {
     match status {

@@ -300,7 +300,6 @@ impl WorkerCore {
         let context = codec::ClientContext {
             client_minor: ex.minor_version,
             keep_alive: ex.client_keep_alive != 0 && request_done,
-            head_request: ex.head_request != 0,
             request_id: ex.request_id(),
             date: self.date.at(self.wall.unix(now)),
         };

@@ -1,5 +1,4 @@
 //! Shorthands shared by the codec's tests.
-#![allow(dead_code)]
 
 use _core::codec::*;
 
@@ -20,7 +19,6 @@ pub fn client() -> ClientContext<'static> {
     ClientContext {
         client_minor: 1,
         keep_alive: true,
-        head_request: false,
         request_id: b"made-here",
         date: DATE,
     }
@@ -69,10 +67,18 @@ pub fn with_response<R>(
 
 pub fn relayed(raw: &[u8], ctx: &ClientContext<'_>) -> (String, ClientHead) {
     let asked = ResponseContext {
-        head_request: ctx.head_request,
+        head_request: false,
         upgrade: true,
     };
-    with_response(raw, &asked, |head| {
+    relayed_for(raw, &asked, ctx)
+}
+
+pub fn relayed_for(
+    raw: &[u8],
+    asked: &ResponseContext,
+    ctx: &ClientContext<'_>,
+) -> (String, ClientHead) {
+    with_response(raw, asked, |head| {
         let mut out = Vec::new();
         let decided = write_client_head(&mut out, head, ctx);
         (
@@ -80,4 +86,17 @@ pub fn relayed(raw: &[u8], ctx: &ClientContext<'_>) -> (String, ClientHead) {
             decided,
         )
     })
+}
+
+/// `GET / HTTP/1.1` with a Host and these lines.
+pub fn with_lines(lines: &str) -> Vec<u8> {
+    format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n").into_bytes()
+}
+
+pub fn refused(raw: &[u8], why: Refusal) {
+    assert_eq!(verdict(raw), Some(Err(why)), "{}", raw.escape_ascii());
+}
+
+pub fn accepted(raw: &[u8]) {
+    assert_eq!(verdict(raw), Some(Ok(())), "{}", raw.escape_ascii());
 }
