@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.node import Handler, Node, backend, children, write_config
 from tests.processes import alive, ask, connect, eventually, peer_inode, socket_inodes
 
