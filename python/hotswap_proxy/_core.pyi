@@ -11,13 +11,13 @@ All classes may be used from any thread. Long work (`Catalog.stage`) is done wit
 from typing import Final, TypedDict, final, type_check_only
 
 __all__ = [
-    "__version__",
     "BUILD_PROFILE",
+    "Catalog",
     "ConfigError",
     "Node",
-    "Catalog",
     "Staged",
     "Worker",
+    "__version__",
     "check_pattern",
     "histogram_bounds",
     "histogram_quantile",

@@ -41,8 +41,10 @@ def picks(worker: Worker, count: int, **more: object) -> Counter[str | None]:
 
 def shares_of(counts: dict[str, int]) -> Counter[str | None]:
     """What is expected of `picks`; one refusal when there is nobody to pick."""
-    expected: dict[str | None, int] = {**counts} or {None: 1}
-    return Counter(expected)
+    expected: Counter[str | None] = Counter()
+    for name, count in counts.items():
+        expected[name] = count
+    return expected or Counter({None: 1})
 
 
 def test_ninety_to_ten_is_exact_and_interleaved(shared: Gateway) -> None:
