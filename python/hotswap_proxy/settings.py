@@ -1,19 +1,49 @@
 """Settings of one node: every option of ``hotswap-proxy run``, with its default.
 
-A plain dataclass, so that the slim processes (spawner, workers) can import it without pydantic. Each field has an
-environment variable ``HOTSWAP_<FIELD>``; the command line wins over the environment, which wins over the default.
+A plain dataclass, so that the slim processes (spawner, workers) can import it without pydantic. Each field
+has an environment variable ``HOTSWAP_<FIELD>``; the command line wins over the environment, which wins over
+the default.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-from dataclasses import dataclass, field
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 HttpCodec = Literal["auto", "native", "httptools"]
 EnvironmentName = Literal["Development", "QA", "Staging", "Production"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+PREFIX = "HOTSWAP_"
+# Never handed to a worker: the data plane has no use for them.
+_SECRETS = ("admin_username", "admin_password", "jwt_secret", "database_url")
+SECRET_VARIABLES = frozenset(PREFIX + name.upper() for name in _SECRETS)
+_AT_LEAST = {
+    "workers": 1,
+    "token_lifetime": 1,
+    "drain_timeout": 0,
+    "keepalive_timeout": 0,
+    "header_timeout": 0.1,
+    "max_request_body": 0,
+    "max_response_body": 0,
+    "max_header_bytes": 1024,
+}
+_MAX_WORKERS = 512
+
+
+class SettingsError(ValueError):
+    """One or more settings have no usable value; ``problems`` has a sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +51,7 @@ class Settings:
     """What one node runs with. Durations are seconds, sizes are bytes."""
 
     config: Path | None = None
-    proxy: str = "0.0.0.0:8000"  # noqa: S104  the proxy's job is to be reachable
+    proxy: str = "0.0.0.0:8000"  # the proxy is there to be reached
     admin: str = "127.0.0.1:5000"
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     data_dir: Path = Path("data")
@@ -39,5 +69,99 @@ class Settings:
     max_request_body: int = 10 * 1024 * 1024
     max_response_body: int = 10 * 1024 * 1024
     max_header_bytes: int = 64 * 1024
-    allowed_backend_hosts: tuple[str, ...] = ()  # may be plain http in Production, link-local or metadata addresses
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    allowed_backend_hosts: tuple[
+        str, ...
+    ] = ()  # may be plain http in Production, link-local or metadata addresses
+    log_level: LogLevel = "info"
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+        """The settings that ``HOTSWAP_…`` variables name; an empty variable is as good as none.
+
+        Raises :class:`SettingsError` with every problem found, not only the first.
+        """
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        hints = typing.get_type_hints(cls)
+        for item in fields(cls):
+            name = PREFIX + item.name.upper()
+            text = environ.get(name, "")
+            if not text:
+                continue
+            try:
+                values[item.name] = _convert(item.name, hints[item.name], text)
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
+        if problems:
+            raise SettingsError(problems)
+        return cls(**values)
+
+    def worker_json(self) -> bytes:
+        """What the data plane may know, as JSON: everything but secrets."""
+        values = {name: value for name, value in asdict(self).items() if name not in _SECRETS}
+        return json.dumps(values, default=str).encode()
+
+    @classmethod
+    def from_worker_json(cls, data: bytes) -> Settings:
+        """The inverse of :meth:`worker_json`."""
+        values = json.loads(data)
+        values["data_dir"] = Path(values["data_dir"])
+        values["config"] = Path(values["config"]) if values["config"] else None
+        values["allowed_backend_hosts"] = tuple(values["allowed_backend_hosts"])
+        return cls(**values)
+
+
+def _convert(name: str, hint: Any, text: str) -> Any:
+    """``text`` as the type of the field, or ValueError with a sentence about what is allowed."""
+    if isinstance(hint, types.UnionType):  # ``X | None``
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    if typing.get_origin(hint) is Literal:
+        allowed = typing.get_args(hint)
+        for value in allowed:
+            if text.lower() == value.lower():
+                return value
+        raise ValueError(f"{text!r} is not one of {', '.join(allowed)}")
+    if hint is Path:
+        return Path(text)
+    if hint in (int, float):
+        return _number(name, hint, text)
+    if typing.get_origin(hint) is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if name in ("proxy", "admin"):
+        parse_address(text)
+    return text
+
+
+def _number(name: str, kind: type[int] | type[float], text: str) -> int | float:
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a {'whole ' if kind is int else ''}number") from None
+    if not value >= _AT_LEAST[name] or value == float("inf"):
+        raise ValueError(
+            f"{text} is less than {_AT_LEAST[name]}" if value < _AT_LEAST[name] else "must be finite"
+        )
+    if name == "workers" and value > _MAX_WORKERS:
+        raise ValueError(f"{text} is more than {_MAX_WORKERS}")
+    return value
+
+
+def parse_address(text: str) -> tuple[socket.AddressFamily, str, int]:
+    """``HOST:PORT`` or ``[IPV6]:PORT`` → (family, host, port); ValueError says what is wrong.
+
+    A name is left as it is and counts as IPv4. ``:8000`` means every IPv4 address.
+    """
+    host, colon, port_text = text.rpartition(":")
+    if not colon:
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    if not (port_text.isascii() and port_text.isdigit()) or int(port_text) > 65535:
+        raise ValueError(f"{text!r}: the port must be a number from 0 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            socket.inet_pton(socket.AF_INET6, host[1:-1])
+        except OSError:
+            raise ValueError(f"{text!r}: {host} is not an IPv6 address") from None
+        return socket.AF_INET6, host[1:-1], int(port_text)
+    if ":" in host or "[" in host:
+        raise ValueError(f"{text!r}: write an IPv6 address in brackets, as in [::]:8000")
+    return socket.AF_INET, host or "0.0.0.0", int(port_text)  # noqa: S104  what an empty host has always meant

@@ -3,8 +3,10 @@
 //! Cython owns sockets, buffers and the life of a connection; this crate owns what a request is,
 //! where it goes, and every number that outlives it. It does no I/O and never blocks.
 
+pub mod capi;
 pub mod catalog;
 pub mod codec;
+pub mod exchange;
 pub mod route;
 pub mod select;
 pub mod snapshot;

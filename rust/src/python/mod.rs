@@ -1,6 +1,7 @@
 //! The Python face of the core: argument conversion only, no rules.
 
 mod bench;
+mod capsule;
 mod catalog;
 mod errors;
 mod histogram;
@@ -29,6 +30,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     };
     m.add("BUILD_PROFILE", profile)?;
     m.add("ConfigError", m.py().get_type::<errors::ConfigError>())?;
+    m.add("_C_API", capsule::new(m.py())?)?;
     m.add_class::<node::Node>()?;
     m.add_class::<catalog::Catalog>()?;
     m.add_class::<catalog::Staged>()?;

@@ -1,35 +1,67 @@
 //! `Worker`: one worker process's lane and its view of the snapshots.
 
+use crate::codec::Limits;
+use crate::exchange::WorkerCore;
 use crate::route::{find, method, Match};
 use crate::select;
 use crate::snapshot::{ArchivedRoute, ArchivedSnapshot, Guard};
 use crate::state::LaneState;
 use pyo3::exceptions::{PyKeyError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use serde::Deserialize;
+use std::cell::UnsafeCell;
 
-/// A lane has one writer at a time. Every way to it takes proof of the interpreter lock, under which
-/// calls come one after another, and no caller lets that lock go while it uses the lane.
-struct Lane(LaneState);
+/// What a worker is told at its start; sizes in bytes.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct Settings {
+    max_header_bytes: Option<usize>,
+    max_target_bytes: Option<usize>,
+}
 
-// SAFETY: `Lane::get` demands a `Python` token and is the only access; see above. The module does not
-// declare itself free of the interpreter lock, so there is one lock in every build of Python.
-unsafe impl Sync for Lane {}
+impl Settings {
+    fn limits(&self) -> Limits {
+        let usual = Limits::default();
+        Limits {
+            head: self.max_header_bytes.unwrap_or(usual.head),
+            target: self.max_target_bytes.unwrap_or(usual.target),
+            ..usual
+        }
+    }
+}
 
-impl Lane {
-    fn get<'a>(&'a self, _py: Python<'a>) -> &'a LaneState {
-        &self.0
+/// A worker's core has one user at a time. Every way to it takes the interpreter lock (the data plane
+/// calls its C functions under it too), under which calls come one after another, and no caller lets
+/// that lock go during a call.
+struct Core(UnsafeCell<WorkerCore>);
+
+// SAFETY: `Core::lane` demands a `Python` token, and whoever uses `Core::handle` holds the lock; see
+// above. The module does not declare itself free of the interpreter lock, so there is one lock in
+// every build of Python.
+unsafe impl Sync for Core {}
+
+impl Core {
+    fn lane<'a>(&'a self, _py: Python<'a>) -> &'a LaneState {
+        // SAFETY: the data plane's exclusive references live only during its C calls, none of which
+        // runs Python code, so none exists now.
+        unsafe { &(*self.0.get()).lane }
+    }
+
+    /// For the data plane.
+    fn handle(&self) -> usize {
+        self.0.get() as usize
     }
 }
 
 #[pyclass(frozen, module = "hotswap_proxy._core")]
 pub(crate) struct Worker {
-    lane: Lane,
+    core: Core,
 }
 
 impl Worker {
     /// The lane, for as long as the interpreter lock is held without a break.
     pub(crate) fn lane<'a>(&'a self, py: Python<'a>) -> &'a LaneState {
-        self.lane.get(py)
+        self.core.lane(py)
     }
 
     pub(super) fn pinned<'a>(&'a self, py: Python<'a>) -> PyResult<Guard<'a>> {
@@ -49,12 +81,18 @@ impl Worker {
     #[new]
     #[pyo3(signature = (state_fd, arena_fd, lane, settings = None))]
     fn new(state_fd: i32, arena_fd: i32, lane: u32, settings: Option<&[u8]>) -> PyResult<Self> {
-        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(
-            settings.unwrap_or(b"{}"),
-        )
-        .map_err(|error| PyValueError::new_err(format!("settings: {error}")))?;
+        let settings: Settings = serde_json::from_slice(settings.unwrap_or(b"{}"))
+            .map_err(|error| PyValueError::new_err(format!("settings: {error}")))?;
         let lane = LaneState::attach(state_fd, arena_fd, lane).map_err(PyOSError::new_err)?;
-        Ok(Self { lane: Lane(lane) })
+        Ok(Self {
+            core: Core(UnsafeCell::new(WorkerCore::new(lane, settings.limits()))),
+        })
+    }
+
+    /// Address of the core for `_wire`, valid as long as this object lives.
+    #[getter]
+    fn handle(&self) -> usize {
+        self.core.handle()
     }
 
     #[getter]

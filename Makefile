@@ -1,0 +1,83 @@
+# One command per job. `make` or `make help` lists them; every job sets up what it needs first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+PY := $(VENV)/bin/python
+# Where `make run` listens; every one can be given on the command line.
+PROXY ?= 127.0.0.1:8000
+ADMIN ?= 127.0.0.1:5000
+DEMO_PORT ?= 9080
+# The crate's Python feature needs an interpreter to build against.
+export PYO3_PYTHON := $(abspath $(PY))
+# Builds run without isolation and start the environment's maturin.
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+NATIVE := $(shell find rust/src cext -type f ! -name '*.pyc' 2>/dev/null) rust/Cargo.toml rust/Cargo.lock
+LINTED := python tests bench loadtest demo cext scripts
+BUILT := $(VENV)/.built
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(BUILT) ## Create .venv with all dependencies and build the native modules (installs missing system packages as root)
+
+$(BUILT): pyproject.toml scripts/setup $(NATIVE)
+	VENV=$(VENV) scripts/setup
+	@touch $@
+
+.PHONY: run
+run: setup ## Start gateway (proxy :8000, admin 127.0.0.1:5000) and a demo backend; Ctrl-C stops both
+	@$(PY) -m demo --proxy $(PROXY) --admin $(ADMIN) --backend-port $(DEMO_PORT)
+
+.PHONY: check
+check: setup ## Lint, format check, types and stubs of Python; clippy and rustfmt of Rust
+	$(PY) -m ruff check $(LINTED)
+	$(PY) -m ruff format --check $(LINTED)
+	$(PY) -m mypy --strict
+	$(PY) -m mypy --strict bench demo
+	$(PY) scripts/stubtest.py
+	cd rust && cargo fmt --check
+	cd rust && cargo clippy --all-targets -- -D warnings
+	cd rust && cargo clippy --features python -- -D warnings
+
+.PHONY: test
+test: setup ## Run every test: cargo test, then pytest (TESTS="tests/x -k y" for a part)
+	cd rust && cargo test --release
+	$(PY) -m pytest $(TESTS)
+
+.PHONY: coverage
+coverage: setup ## Run pytest with line coverage of the Python package
+	$(PY) -m pytest --cov=hotswap_proxy --cov-report=term-missing:skip-covered $(TESTS)
+
+.PHONY: bench
+bench: setup ## Measure beside nginx and HAProxy, write docs/performance.md (QUICK=1: two minutes, writes nothing)
+	$(if $(wildcard bench/micro),$(PY) -m pytest bench/micro -p no:cacheprovider --benchmark-only --benchmark-columns=min,median,ops)
+	$(PY) -m bench $(if $(QUICK),--quick) $(BENCH)
+
+.PHONY: load
+load: setup ## Mixed workload with configuration changes for a minute; fails on any unexpected error
+	$(PY) -m loadtest $(LOAD)
+
+.PHONY: wheel
+wheel: setup ## Build the wheel and try it in an empty environment
+	rm -rf dist && $(PY) -m pip wheel -q --no-deps --no-build-isolation --wheel-dir dist .
+	$(PY) scripts/smoke_wheel.py dist
+
+.PHONY: sdist
+sdist: setup ## Build the source distribution
+	$(PY) -c 'import sys; sys.path.insert(0, "cext"); import build_backend; print(build_backend.build_sdist("dist"))'
+
+.PHONY: format
+format: setup ## Format Python and Rust in place
+	$(PY) -m ruff check --fix $(LINTED)
+	$(PY) -m ruff format $(LINTED)
+	cd rust && cargo fmt
+
+.PHONY: clean
+clean: ## Remove what was built (keeps .venv and data)
+	rm -rf dist build rust/target python/hotswap_proxy/*.so $(BUILT)

@@ -1,0 +1,1 @@
+"""The macro benchmark: this gateway beside nginx and HAProxy, in one run. ``python -m bench``."""

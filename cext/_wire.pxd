@@ -1,0 +1,214 @@
+# The classes of the data plane, their fields grouped by lifetime, and who may call what.
+#
+#   Reactor   readiness set, timer wheel, shared read buffer            (one per worker)
+#   Server    settings, pools, clients; the face towards Python         (one per worker)
+#   Client    one client connection and its current exchange
+#   Upstream  one connection to a backend, lent to one Client at a time
+#   Pool      this worker's connections to one backend
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from core_api cimport hs_api, hs_chunked, hs_exchange, hs_out, hs_peer, hs_worker
+
+
+cdef struct Buffer:
+    uint8_t *data       # NULL: empty
+    size_t start
+    size_t end
+    size_t capacity
+
+
+cdef enum:
+    SLOTS = 1024        # of the timer wheel: horizon of 102 s; a later deadline is looked at once per turn
+    STASH = 4000        # bytes of head and small body kept until an answer begins
+
+
+cdef struct TimerNode:
+    TimerNode *prev
+    TimerNode *next
+    void *owner         # Stream, borrowed: it leaves the wheel before it dies
+    uint64_t deadline   # tick at which it is due
+    uint64_t armed      # tick at which the wheel will look; 0: not in the wheel
+
+
+cdef struct Wheel:
+    TimerNode slots[SLOTS]
+    uint64_t tick
+
+
+cdef struct Exchange:
+    hs_exchange core
+    hs_chunked request_chunks
+    hs_chunked response_chunks
+    uint64_t request_left     # body bytes still to come from the client (HS_BODY_LENGTH)
+    uint64_t response_left
+    uint64_t request_bytes
+    uint64_t response_bytes
+    uint64_t due              # tick at which the whole exchange times out
+    uint8_t *head             # what was sent to the backend: `stash`, or malloc'ed when larger
+    size_t head_len
+    bint request_open         # the request body has not ended
+    bint replayable           # `head` is all that was sent
+    bint replayed
+    Exchange *next_free
+    uint8_t stash[STASH]
+
+
+cdef class Stream:
+    cdef Reactor reactor
+    cdef int fd               # -1: closed
+    cdef uint32_t token
+    cdef bint registered
+    cdef bint readable        # an edge came and no read has come up short since
+    cdef bint eof_seen        # the peer has closed its side: read on until 0
+    cdef bint deferred
+    cdef Buffer out           # bytes that the socket did not take
+    cdef TimerNode timer
+
+    cdef void on_readable(self) noexcept
+    cdef void on_writable(self) noexcept
+    cdef void on_hangup(self) noexcept
+    cdef void on_timer(self) noexcept
+    cdef bint blocked(self) noexcept
+    cdef void due_in(self, uint64_t ms) noexcept
+    cdef ssize_t receive(self) noexcept
+    cdef bint send(self, const uint8_t *data, size_t n) noexcept
+    cdef bint send2(self, const uint8_t *a, size_t an, const uint8_t *b, size_t bn) noexcept
+    cdef bint flush(self) noexcept
+    cdef void close_socket(self) noexcept
+
+
+cdef class Reactor:
+    cdef int poller
+    cdef uint8_t *storage
+    cdef uint8_t *input       # storage + HEADROOM
+    cdef void **table         # fd → Stream (owned reference) or NULL
+    cdef size_t table_size
+    cdef uint32_t next_token
+    cdef Wheel wheel
+    cdef uint64_t wheel_base_ns
+    cdef list later           # streams with work left, served after the batch
+    cdef object loop
+    cdef object timer_handle
+    cdef object on_tick       # called each turn of the wheel
+
+    cdef bint register(self, Stream s, bint listener=*) noexcept
+    cdef void forget(self, Stream s) noexcept
+    cdef void defer(self, Stream s) noexcept
+    cdef void dispatch(self, int fd, uint32_t token, uint32_t mask) noexcept
+    cdef void run_later(self) noexcept
+    cdef void expire(self, TimerNode *head) noexcept
+    cdef void shut(self) noexcept
+
+
+cdef class Upstream(Stream):
+    cdef Pool pool
+    cdef Client client
+    cdef Buffer inb           # a response head that is not complete
+    cdef uint8_t state
+    cdef bint reused          # it has served an exchange before: it may be stale
+    cdef bint answered        # a byte of an answer came in this exchange
+    cdef object codec         # a second parser in front (--http httptools), or None
+
+    cdef void broken(self) noexcept
+
+
+cdef class Pool:
+    cdef Server server
+    cdef uint32_t incarnation
+    cdef uint32_t open        # connecting, busy and idle
+    cdef uint32_t limit
+    cdef uint32_t keep        # idle connections that do not expire
+    cdef uint32_t idle_ms
+    cdef bint retired         # the state slot has another backend now
+    cdef list idle            # most recently used last
+    cdef object waiting       # deque of Client
+
+    cdef void configure(self, const hs_exchange *ex) noexcept
+    cdef Upstream take(self, bint idempotent)
+    cdef bint connect(self, Client client) noexcept
+    cdef void connected(self, Upstream up, int error) noexcept
+    cdef void put(self, Upstream up) noexcept
+    cdef void serve_waiting(self) noexcept
+    cdef void drop(self, Upstream up) noexcept
+    cdef void close(self, Upstream up) noexcept
+    cdef void release(self, Upstream up) noexcept
+    cdef void expire_idle(self, Upstream up) noexcept
+    cdef void retire(self) noexcept
+
+
+cdef class Client(Stream):
+    # connection
+    cdef Server server
+    cdef hs_peer peer
+    cdef Buffer inb           # input that can't be taken yet
+    cdef uint8_t state
+    cdef uint32_t head_seen   # bytes of an incomplete head that were looked at
+    cdef object codec         # a second parser in front (--http httptools), or None
+    # exchange
+    cdef Exchange *x          # NULL between requests
+    cdef Upstream upstream
+    cdef Pool queued_in       # the pool in whose queue it waits
+
+    cdef bint enter(self, uint8_t state) noexcept
+    # input
+    cdef bint input_held(self) noexcept
+    cdef void received(self, const uint8_t *p, size_t n) noexcept
+    cdef void take_waiting_input(self) noexcept
+    cdef size_t consume(self, const uint8_t *p, size_t n) noexcept
+    cdef size_t take_head(self, const uint8_t *p, size_t n) noexcept
+    cdef size_t take_small_body(self, const uint8_t *p, size_t n) noexcept
+    cdef size_t take_body(self, const uint8_t *p, size_t n) noexcept
+    cdef size_t take_tunnel(self, const uint8_t *p, size_t n) noexcept
+    cdef void input_ended(self) noexcept
+    # towards the backend
+    cdef void find_upstream(self) noexcept
+    cdef void wait_for(self, uint32_t ms) noexcept
+    cdef void attach(self, Upstream up) noexcept
+    cdef void progress(self) noexcept
+    cdef void connect_failed(self) noexcept
+    cdef void upstream_drained(self) noexcept
+    cdef void upstream_write_failed(self) noexcept
+    cdef void upstream_lost(self) noexcept
+    cdef void drop_upstream(self) noexcept
+    cdef void replay(self) noexcept
+    # the end of an exchange
+    cdef void answered(self, hs_out *out) noexcept
+    cdef void refuse(self, int why) noexcept
+    cdef void reject(self, int status) noexcept
+    cdef void exchange_done(self) noexcept
+    cdef void end_exchange(self, int outcome) noexcept
+    cdef void close(self) noexcept
+
+
+cdef class Listener(Stream):
+    cdef Server server
+
+
+cdef class Server:
+    # process
+    cdef readonly object core_worker     # _core.Worker; keeps `worker` alive
+    cdef hs_worker *worker
+    cdef Reactor reactor
+    cdef list listeners
+    cdef set clients
+    cdef list pools                      # state slot → Pool or None
+    cdef object drained                  # Future while draining
+    cdef object make_request_codec       # httptools codec factories, or None (native)
+    cdef object make_response_codec
+    cdef readonly bint draining
+    cdef readonly uint64_t illegal_moves
+    cdef int64_t idle_upstreams
+    cdef int64_t idle_upstreams_told
+    cdef int codec_status                # of the last refusal by a codec
+    # settings
+    cdef uint64_t keepalive_ms
+    cdef uint64_t header_timeout_ms
+    cdef uint64_t write_timeout_ms
+    cdef uint64_t stream_idle_ms
+    cdef size_t max_waiting
+
+    cdef Pool pool_for(self, const hs_exchange *ex)
+    cdef object new_codec(self, object factory)
+    cdef bytes run_codec(self, object codec, const uint8_t *p, size_t n)
+    cdef void accepted(self, int fd, void *address, size_t address_len) noexcept
+    cdef void client_closed(self, Client client) noexcept

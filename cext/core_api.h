@@ -1,0 +1,137 @@
+/* The C face of the Rust core, as the Cython data plane calls it.
+ *
+ * `_core._C_API` is a capsule holding one `hs_api`. Its twin is rust/src/capi.rs: both state the same
+ * layout, and `abi` + `exchange_size` are compared when the module is imported.
+ *
+ * Rules of the calls: none blocks, none allocates in the steady state, none touches a Python object.
+ * What `hs_out` points to belongs to the worker and is valid until the next call with the same worker.
+ */
+#ifndef HOTSWAP_CORE_API_H
+#define HOTSWAP_CORE_API_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define HS_ABI 1
+
+typedef struct hs_worker hs_worker;
+
+typedef struct {
+    uint8_t *ptr;
+    size_t len;
+} hs_out;
+
+/* How the end of a body is known (RFC 9112 section 6). */
+enum { HS_BODY_NONE = 0, HS_BODY_LENGTH = 1, HS_BODY_CHUNKED = 2, HS_BODY_CLOSE = 3 };
+
+/* What `begin` and `respond` want done next. */
+enum {
+    HS_MORE = 0,    /* the head is not complete: call again with more bytes */
+    HS_FORWARD = 1, /* send `out` to the other side, then the body */
+    HS_REPLY = 2,   /* send `out` to the client: the gateway answers itself */
+    HS_INTERIM = 3, /* send `out` (1xx, may be empty) to the client; another head follows */
+    HS_SWITCH = 4,  /* send `out` to the client; both directions are opaque from here on (101) */
+    HS_BAD = 5,     /* the backend's head is malformed: refuse with HS_WHY_BAD_RESPONSE */
+};
+
+/* Why the gateway answers instead of the backend (`refuse`). */
+enum {
+    HS_WHY_CONNECT_FAILED = 0,
+    HS_WHY_CONNECT_TIMEOUT = 1,
+    HS_WHY_POOL_FULL = 2,
+    HS_WHY_BACKEND_CLOSED = 3,
+    HS_WHY_BACKEND_TIMEOUT = 4,
+    HS_WHY_BAD_RESPONSE = 5,
+    HS_WHY_REQUEST_TOO_LARGE = 6,
+    HS_WHY_RESPONSE_TOO_LARGE = 7,
+    HS_WHY_BAD_REQUEST_BODY = 8,
+    HS_WHY_REQUEST_TIMEOUT = 9,
+    HS_WHY_DRAINING = 10,
+};
+
+/* How an exchange ended, for the conservation ledger (`finish`). */
+enum { HS_COMPLETED = 0, HS_ABORTED = 1 };
+
+typedef struct {
+    char ip[46]; /* text form, as it stands in X-Forwarded-For */
+    uint8_t ip_len;
+    uint8_t tls;
+    uint64_t key; /* hash of the address, for IPHash */
+} hs_peer;
+
+/* State of one chunked body; all zero at its start. */
+typedef struct {
+    uint64_t words[6];
+} hs_chunked;
+
+typedef struct {
+    /* decided by the core; the data plane only reads */
+    const void *snapshot;
+    uint64_t generation;
+    uint64_t request_length;
+    uint64_t response_length;
+    uint64_t max_request_body;
+    uint64_t max_response_body;
+    uint64_t tried;
+    uint64_t started_ns;
+    uint64_t answered_ns;
+    uint32_t row;
+    uint32_t route;
+    uint32_t series;
+    uint32_t backend;     /* state slot: the key of its connection pool */
+    uint32_t incarnation; /* of that slot */
+    uint32_t timeout_ms;
+    uint32_t connect_ms;
+    uint32_t read_ms;
+    uint32_t write_ms;
+    uint32_t pool_min;
+    uint32_t pool_max;
+    uint32_t pool_idle_ms;
+    uint32_t pool_wait_ms;
+    uint32_t head_len; /* bytes of the input that the parsed head took */
+    uint32_t seen;     /* length of the input when its head was last found incomplete */
+    uint16_t status;
+    uint8_t address[28]; /* struct sockaddr_in or sockaddr_in6 */
+    uint8_t address_len;
+    uint8_t phase; /* core's own: what is still to be given back */
+    uint8_t method;
+    uint8_t minor_version;
+    uint8_t head_request;
+    uint8_t idempotent;
+    uint8_t expect_continue;
+    uint8_t accepts_json;
+    uint8_t upgrade;
+    uint8_t request_framing;
+    uint8_t response_framing; /* as the backend sends it */
+    uint8_t client_framing;   /* as the client gets it */
+    uint8_t client_keep_alive;
+    uint8_t upstream_keep_alive;
+    uint8_t endless; /* the answer is an event stream: only idle time bounds it */
+    uint8_t failed;  /* counts as a failure of the backend */
+    uint8_t request_id_len;
+    char request_id[128];
+    /* told by the data plane */
+    uint64_t sent_ns;
+} hs_exchange;
+
+typedef struct {
+    uint32_t abi;
+    uint32_t exchange_size;
+    int (*begin)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t now_ns, const uint8_t *buf, size_t len,
+                 hs_out *out);
+    int (*respond)(hs_worker *, hs_exchange *, uint64_t now_ns, int request_done, const uint8_t *buf, size_t len,
+                   hs_out *out);
+    /* Opens an exchange for bytes that never became a request (malformed, too slow) and answers `status`. */
+    void (*reject)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t now_ns, int status, hs_out *out);
+    void (*refuse)(hs_worker *, hs_exchange *, uint64_t now_ns, int why, int close, hs_out *out);
+    void (*finish)(hs_worker *, hs_exchange *, int outcome, uint64_t now_ns);
+    /* One step through a chunked body: writes what goes on (chunked again, or plain when `plain`) to `out`.
+     * Returns 0: wants more, 1: the body ended, -1: malformed. `data` counts body bytes. */
+    int (*chunked)(hs_worker *, hs_chunked *, const uint8_t *buf, size_t len, int plain, size_t *consumed,
+                   size_t *data, hs_out *out);
+    void (*peer)(const void *sockaddr, size_t len, hs_peer *peer);
+    void (*connection)(hs_worker *, int opened); /* a client connection was opened, or closed */
+    void (*upstream_idle)(hs_worker *, int delta);
+} hs_api;
+
+#endif

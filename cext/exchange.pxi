@@ -1,0 +1,51 @@
+# One request and its answer: what the data plane itself must remember, beside what the core decided.
+
+cdef Exchange *free_exchanges = NULL
+
+
+cdef Exchange *exchange_new() noexcept nogil:
+    """Zeroed but for the stash; NULL when memory is out."""
+    global free_exchanges
+    cdef Exchange *x = free_exchanges
+    if x != NULL:
+        free_exchanges = x.next_free
+    else:
+        x = <Exchange *>malloc(sizeof(Exchange))
+        if x == NULL:
+            return NULL
+    memset(x, 0, sizeof(Exchange) - STASH)
+    return x
+
+
+cdef void exchange_free(Exchange *x) noexcept nogil:
+    global free_exchanges
+    if x.head != x.stash:
+        free(x.head)
+    x.next_free = free_exchanges
+    free_exchanges = x
+
+
+cdef bint exchange_keep_head(Exchange *x, const uint8_t *head, size_t n) noexcept nogil:
+    x.head = x.stash
+    if n > STASH:
+        x.head = <uint8_t *>malloc(n)
+        if x.head == NULL:
+            return False
+    memcpy(x.head, head, n)
+    x.head_len = n
+    x.replayable = True
+    return True
+
+
+cdef void exchange_keep_body(Exchange *x, const uint8_t *body, size_t n) noexcept nogil:
+    if not x.replayable:
+        return
+    if x.head != x.stash or x.head_len + n > STASH:
+        x.replayable = False
+        return
+    memcpy(x.stash + x.head_len, body, n)
+    x.head_len += n
+
+
+cdef size_t exchange_room(const Exchange *x) noexcept nogil:
+    return STASH - x.head_len if x.head == x.stash else 0

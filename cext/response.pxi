@@ -1,0 +1,175 @@
+# The way back: what a backend sends becomes the client's answer.
+
+cdef void response_received(Client c, ssize_t got) noexcept:
+    """`got` bytes from the backend stand in the reactor's buffer, with HEADROOM writable bytes before them."""
+    cdef Upstream up = c.upstream
+    cdef uint8_t *p = c.reactor.input
+    cdef size_t n = got
+    cdef size_t used
+    cdef bint room = True
+    cdef bytes canonical
+    if up.codec is not None and c.state != C_TUNNEL:
+        canonical = c.server.run_codec(up.codec, p, n)
+        if canonical is None:
+            response_malformed(c)
+            return
+        p = canonical
+        n = len(canonical)
+        room = False
+    if up.inb.data != NULL:
+        if not buffer_append(&up.inb, p, n):
+            c.upstream_lost()
+            return
+        p = buffer_ptr(&up.inb)
+        n = buffer_len(&up.inb)
+        used = response_consume(c, p, n, False)
+        if c.upstream is up:
+            buffer_consume(&up.inb, used)
+    else:
+        used = response_consume(c, p, n, room)
+        if c.upstream is up and used < n and not buffer_append(&up.inb, p + used, n - used):
+            c.upstream_lost()
+
+
+cdef void response_malformed(Client c) noexcept:
+    c.x.core.failed = True
+    if c.state == C_SENT:
+        c.refuse(HS_WHY_BAD_RESPONSE)
+    else:
+        c.close()
+
+
+cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept:
+    """Returns how much of the input is dealt with: all of it, but for the beginning of a head."""
+    cdef hs_out out
+    cdef size_t used = 0
+    cdef int result
+    cdef Exchange *x = c.x
+    while c.state == C_SENT:
+        result = api.respond(c.server.worker, &x.core, net_now_ns(), not x.request_open, p + used, n - used, &out)
+        if result == HS_MORE:
+            return used
+        if result == HS_BAD:
+            response_malformed(c)
+            return n
+        used += x.core.head_len
+        if result == HS_INTERIM:
+            if out.len and not c.send(out.ptr, out.len):
+                c.close()
+                return n
+        elif result == HS_SWITCH:
+            response_switch(c, &out, p + used, n - used)
+            return n
+        elif c.enter(C_STREAMING):
+            x.response_left = x.core.response_length
+            response_body(c, &out, p + used, n - used, room)
+            return n
+    if c.state == C_STREAMING:
+        out.len = 0
+        response_body(c, &out, p + used, n - used, room)
+    elif c.state == C_TUNNEL:
+        c.due_in(c.server.stream_idle_ms)
+        x.response_bytes += n - used
+        if not c.send(p + used, n - used):
+            c.close()
+    return n
+
+
+cdef void response_switch(Client c, hs_out *head, const uint8_t *p, size_t n) noexcept:
+    """101: from here on the connection is opaque (RFC 9110 section 7.8)."""
+    if not c.enter(C_TUNNEL):
+        return
+    c.x.core.client_keep_alive = False
+    c.x.request_open = False
+    c.due_in(c.server.stream_idle_ms)
+    if not c.send2(head.ptr, head.len, p, n):
+        c.close()
+    elif c.inb.data != NULL:
+        c.reactor.defer(c)
+
+
+cdef void response_body(Client c, hs_out *head, uint8_t *p, size_t n, bint room) noexcept:
+    """Send `head` (may be empty) and what `p` holds of the body."""
+    cdef Exchange *x = c.x
+    cdef size_t take = n
+    cdef size_t data = n
+    cdef bint done = False
+    cdef bint sent
+    cdef int result
+    cdef hs_out coded
+    if x.core.response_framing == HS_BODY_CHUNKED:
+        result = api.chunked(c.server.worker, &x.response_chunks, p, n, x.core.client_framing != HS_BODY_CHUNKED,
+                             &take, &data, &coded)
+        if result < 0:
+            response_malformed(c)
+            return
+        done = result == 1
+        sent = c.send2(head.ptr, head.len, coded.ptr, coded.len) if head.len + coded.len else True
+    elif x.core.response_framing == HS_BODY_CLOSE:
+        sent = response_send_undelimited(c, head, p, n, room)
+    else:
+        take = data = min(n, <size_t>x.response_left)
+        x.response_left -= take
+        done = x.response_left == 0
+        sent = response_send(c, head, p, take, room)
+    x.response_bytes += data
+    if not sent:
+        c.close()
+    elif x.response_bytes > x.core.max_response_body:
+        x.core.failed = True
+        c.close()
+    elif done:
+        response_complete(c, take == n and x.core.upstream_keep_alive)
+    else:
+        c.progress()
+
+
+cdef bint response_send(Client c, hs_out *head, uint8_t *p, size_t n, bint room) noexcept:
+    if head.len == 0:
+        return c.send(p, n) if n else True
+    if not room or n == 0:
+        return c.send2(head.ptr, head.len, p, n)
+    # The head goes right in front of the body it belongs to: one write, and the smaller of the two is copied.
+    memcpy(p - head.len, head.ptr, head.len)
+    return c.send(p - head.len, head.len + n)
+
+
+cdef bint response_send_undelimited(Client c, hs_out *head, uint8_t *p, size_t n, bint room) noexcept:
+    """A body that ends with the connection: a chunk for a client that knows chunks, else as it is."""
+    cdef char line[20]
+    cdef int k
+    if n == 0 or c.x.core.client_framing != HS_BODY_CHUNKED:
+        return response_send(c, head, p, n, room)
+    k = snprintf(line, sizeof(line), "%zx\r\n", n)
+    if head.len and not c.send(head.ptr, head.len):
+        return False
+    return c.send(<const uint8_t *>line, k) and c.send2(p, n, <const uint8_t *>b"\r\n", 2)
+
+
+cdef void response_complete(Client c, bint reusable) noexcept:
+    """The answer is whole: the backend's connection is free, the client's when it has taken everything."""
+    cdef Upstream up = c.upstream
+    c.upstream = None
+    if reusable and not c.x.request_open:
+        up.pool.put(up)
+    else:
+        up.client = None
+        up.pool.release(up)
+    if not c.blocked():
+        c.exchange_done()
+    elif c.enter(C_FLUSHING):
+        c.due_in(c.server.write_timeout_ms)
+
+
+cdef void response_ended(Client c) noexcept:
+    """The backend closed its connection."""
+    cdef Exchange *x = c.x
+    if c.state == C_TUNNEL:
+        response_complete(c, False)
+    elif c.state == C_STREAMING and x.core.response_framing == HS_BODY_CLOSE:
+        if x.core.client_framing == HS_BODY_CHUNKED and not c.send(<const uint8_t *>b"0\r\n\r\n", 5):
+            c.close()
+        else:
+            response_complete(c, False)
+    else:
+        c.upstream_lost()

@@ -1,0 +1,168 @@
+# The worker's side towards Python: settings, listening sockets, draining.
+
+cdef enum:
+    ACCEPTS = 64            # connections taken from a listening socket before others get their turn
+    ACCEPT_PAUSE_MS = 100   # out of descriptors: look again after this
+
+
+cdef class Listener(Stream):
+    """A listening socket, level-triggered: what is not accepted now is reported again."""
+
+    cdef void on_readable(self) noexcept:
+        cdef sockaddr_storage address
+        cdef socklen_t length
+        cdef int fd
+        for _ in range(ACCEPTS):
+            length = sizeof(address)
+            fd = net_accept(self.fd, <sockaddr *>&address, &length)
+            if fd >= 0:
+                self.server.accepted(fd, &address, length)
+            elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+                poller_remove(self.reactor.poller, self.fd)
+                self.due_in(ACCEPT_PAUSE_MS)
+                return
+            elif errno != ECONNABORTED and errno != EINTR:
+                return
+
+    cdef void on_timer(self) noexcept:
+        poller_add_listener(self.reactor.poller, self.fd, self.token)
+
+
+cdef class Server:
+    """Serves clients on listening sockets with the routes of the worker's current snapshot.
+
+    `worker` is a `_core.Worker`, `loop` the running event loop, `settings` a dict of numbers: `keepalive_timeout`,
+    `header_timeout`, `write_timeout`, `stream_idle_timeout` (seconds), `max_waiting` (clients queued for one
+    backend); all have defaults. `codec` is None (native) or a pair of factories for request and response codecs,
+    each with `feed(bytes) -> bytes` that raises `ValueError(status)`.
+    """
+
+    def __init__(self, worker, loop, settings=None, codec=None):
+        settings = settings or {}
+        self.core_worker = worker
+        self.worker = <hs_worker *><uintptr_t>worker.handle
+        self.reactor = Reactor(loop)
+        self.reactor.on_tick = self.tick
+        self.listeners = []
+        self.clients = set()
+        self.pools = []
+        self.keepalive_ms = int(1000 * settings.get("keepalive_timeout", 75))
+        self.header_timeout_ms = int(1000 * settings.get("header_timeout", 10))
+        self.write_timeout_ms = int(1000 * settings.get("write_timeout", 30))
+        self.stream_idle_ms = int(1000 * settings.get("stream_idle_timeout", 300))
+        self.max_waiting = settings.get("max_waiting", 10_000)
+        if codec is not None:
+            self.make_request_codec, self.make_response_codec = codec
+
+    @property
+    def connections(self):
+        """Client connections that are open."""
+        return len(self.clients)
+
+    def listen(self, int fd):
+        """Accept on the listening socket `fd`, which this server owns from now on."""
+        cdef Listener listener = Listener.__new__(Listener)
+        listener.server = self
+        listener.reactor = self.reactor
+        listener.fd = fd
+        if net_prepare(fd) < 0 or not self.reactor.register(listener, True):
+            raise OSError(errno, "cannot listen")
+        net_nodelay(fd)  # inherited by what is accepted
+        self.listeners.append(listener)
+
+    def stop_accepting(self):
+        cdef Listener listener
+        for listener in self.listeners:
+            if listener.fd >= 0:
+                poller_remove(self.reactor.poller, listener.fd)  # another process may hold the same socket
+            listener.close_socket()
+        self.listeners.clear()
+
+    async def drain(self):
+        """Finish what is under way, close what is idle; returns when no client is left."""
+        cdef Client client
+        self.stop_accepting()
+        self.draining = True
+        for client in list(self.clients):
+            if client.state == C_IDLE:
+                client.on_readable()  # a request may have come that the loop has not seen yet
+            if client.state == C_IDLE:
+                client.close()
+        if self.clients:
+            self.drained = self.reactor.loop.create_future()
+            await self.drained
+
+    def close(self):
+        """Close every connection now."""
+        cdef Client client
+        cdef Pool pool
+        cdef Upstream up
+        self.stop_accepting()
+        for client in list(self.clients):
+            client.close()
+        for pool in self.pools:
+            if pool is not None:
+                pool.retire()
+        self.reactor.shut()
+
+    def tick(self):
+        if self.idle_upstreams != self.idle_upstreams_told:
+            api.upstream_idle(self.worker, self.idle_upstreams - self.idle_upstreams_told)
+            self.idle_upstreams_told = self.idle_upstreams
+
+    cdef void accepted(self, int fd, void *address, size_t address_len) noexcept:
+        cdef Client client = Client.__new__(Client)
+        client.server = self
+        client.reactor = self.reactor
+        client.fd = fd
+        api.peer(address, address_len, &client.peer)
+        if self.make_request_codec is not None:
+            client.codec = self.new_codec(self.make_request_codec)
+        if not self.reactor.register(client):
+            return  # the descriptor goes with the object
+        self.clients.add(client)
+        api.connection(self.worker, True)
+        client.due_in(self.header_timeout_ms)
+        # Most clients have sent their request by now: reading saves a turn of the readiness set.
+        client.readable = True
+        client.on_readable()
+
+    cdef void client_closed(self, Client client) noexcept:
+        self.clients.discard(client)
+        api.connection(self.worker, False)
+        if not self.clients and self.drained is not None and not self.drained.done():
+            self.drained.set_result(None)
+
+    cdef Pool pool_for(self, const hs_exchange *ex):
+        cdef size_t slot = ex.backend
+        cdef Pool pool = None
+        if slot < <size_t>len(self.pools):
+            pool = <Pool>self.pools[slot]
+        else:
+            self.pools.extend([None] * (slot + 16 - len(self.pools)))
+        if pool is not None and pool.incarnation != ex.incarnation:
+            pool.retire()
+            pool = None
+        if pool is None:
+            pool = Pool.__new__(Pool)
+            pool.server = self
+            pool.incarnation = ex.incarnation
+            self.pools[slot] = pool
+        pool.configure(ex)
+        return pool
+
+    cdef object new_codec(self, object factory):
+        try:
+            return factory()
+        except Exception:
+            return None
+
+    cdef bytes run_codec(self, object codec, const uint8_t *p, size_t n):
+        """The canonical form of what the codec accepted, or None when it refused (`codec_status`)."""
+        try:
+            return <bytes?>codec.feed(PyBytes_FromStringAndSize(<const char *>p, n))
+        except ValueError as refusal:
+            self.codec_status = refusal.args[0] if refusal.args and isinstance(refusal.args[0], int) else 400
+        except Exception:
+            self.codec_status = 400
+        return None

@@ -1,0 +1,198 @@
+# The backend's side: one connection, and the pool of this worker's connections to one backend.
+
+cdef enum:
+    U_CONNECTING = 0
+    U_BUSY = 1
+    U_IDLE = 2
+    U_CLOSED = 3
+
+
+cdef class Upstream(Stream):
+    """One connection to a backend: connecting, serving one client's exchange, or idle in its pool."""
+
+    def __dealloc__(self):
+        buffer_clear(&self.inb)
+
+    cdef void on_writable(self) noexcept:
+        if self.state == U_CONNECTING:
+            self.pool.connected(self, net_connect_error(self.fd))
+            return
+        if self.out.data == NULL:
+            return
+        if not self.flush():
+            self.broken()
+        elif self.out.data == NULL and self.client is not None:
+            self.client.upstream_drained()
+
+    cdef void on_hangup(self) noexcept:
+        if self.state == U_CONNECTING:
+            self.pool.connected(self, net_connect_error(self.fd) or ECONNRESET)
+        else:
+            self.on_readable()
+
+    cdef void on_readable(self) noexcept:
+        cdef ssize_t n
+        cdef int reads = 0
+        cdef Client client
+        if self.state == U_CONNECTING:
+            return
+        if self.state == U_IDLE:  # closed by the backend, or bytes that nobody asked for
+            self.pool.drop(self)
+            return
+        while self.readable and self.state == U_BUSY:
+            client = self.client
+            if client.blocked():  # a slow reader stops its backend
+                return
+            n = self.receive()
+            if n > 0:
+                self.answered = True
+                response_received(client, n)
+            elif n == 0:
+                response_ended(client)
+                return
+            elif n == -1:
+                return
+            else:
+                client.upstream_lost()
+                return
+            reads += 1
+            if reads == READS and self.readable:
+                self.reactor.defer(self)
+                return
+
+    cdef void broken(self) noexcept:
+        if self.state == U_IDLE:
+            self.pool.drop(self)
+        elif self.client is not None:
+            self.client.upstream_lost()
+
+    cdef void on_timer(self) noexcept:
+        if self.state == U_IDLE:
+            self.pool.expire_idle(self)
+
+
+cdef class Pool:
+    """This worker's connections to one backend, most recently used first; clients queue when it is at its limit."""
+
+    def __cinit__(self):
+        self.idle = []
+        self.waiting = deque()
+
+    cdef void configure(self, const hs_exchange *ex) noexcept:
+        self.limit = ex.pool_max
+        self.keep = ex.pool_min
+        self.idle_ms = ex.pool_idle_ms
+
+    cdef Upstream take(self, bint idempotent):
+        """An idle connection that is fit for use, or None."""
+        cdef Upstream up
+        while self.idle:
+            up = <Upstream>self.idle.pop()
+            self.server.idle_upstreams -= 1
+            # A request that must not be sent twice gets a connection that was just seen to be alive.
+            if not up.readable and (idempotent or net_quiet(up.fd)):
+                up.state = U_BUSY
+                return up
+            self.close(up)
+        return None
+
+    cdef bint connect(self, Client client) noexcept:
+        """Open a connection for `client`; False when there is no room or it failed at once."""
+        cdef Upstream up
+        cdef int fd, result
+        cdef hs_exchange *ex = &client.x.core
+        fd = net_socket((<sockaddr *>ex.address).sa_family)
+        if fd < 0:
+            return False
+        net_nodelay(fd)
+        up = Upstream.__new__(Upstream)
+        up.reactor = self.server.reactor
+        up.pool = self
+        up.fd = fd
+        up.state = U_CONNECTING
+        result = net_connect(fd, ex.address, ex.address_len)
+        if result < 0 or not up.reactor.register(up):
+            return False  # the descriptor goes with the object
+        self.open += 1
+        up.client = client
+        client.upstream = up
+        if self.server.make_response_codec is not None:
+            up.codec = self.server.new_codec(self.server.make_response_codec)
+        return True
+
+    cdef void connected(self, Upstream up, int error) noexcept:
+        cdef Client client = up.client
+        if error:
+            up.client = None
+            self.close(up)
+            if client is not None:
+                client.upstream = None
+                client.connect_failed()
+            return
+        up.state = U_BUSY
+        if client is None:  # its client has gone meanwhile
+            self.put(up)
+        else:
+            client.attach(up)
+            client.upstream_drained()
+
+    cdef void put(self, Upstream up) noexcept:
+        """Back from an exchange, clean: to the first client that waits, else to the idle ones."""
+        cdef Client client
+        up.client = None
+        up.answered = False
+        up.reused = True
+        if self.retired or up.eof_seen or (up.readable and not net_quiet(up.fd)):
+            self.close(up)
+            self.serve_waiting()
+            return
+        if self.waiting:
+            client = <Client>self.waiting.popleft()
+            client.attach(up)
+            client.upstream_drained()
+            return
+        up.state = U_IDLE
+        self.idle.append(up)
+        self.server.idle_upstreams += 1
+        up.due_in(self.idle_ms)
+
+    cdef void serve_waiting(self) noexcept:
+        """A place has become free: open a connection for the client that has waited longest."""
+        cdef Client client
+        while self.waiting and self.open < self.limit:
+            client = <Client>self.waiting.popleft()
+            if not self.connect(client):
+                client.connect_failed()
+
+    cdef void drop(self, Upstream up) noexcept:
+        """An idle connection that is of no more use."""
+        if up in self.idle:
+            self.idle.remove(up)
+            self.server.idle_upstreams -= 1
+        self.close(up)
+
+    cdef void close(self, Upstream up) noexcept:
+        if up.state != U_CLOSED:
+            up.state = U_CLOSED
+            self.open -= 1
+            up.client = None
+            buffer_clear(&up.inb)
+            up.close_socket()
+
+    cdef void release(self, Upstream up) noexcept:
+        """Back from an exchange, unfit for another."""
+        self.close(up)
+        self.serve_waiting()
+
+    cdef void expire_idle(self, Upstream up) noexcept:
+        if len(self.idle) > <Py_ssize_t>self.keep:
+            self.drop(up)
+        else:
+            up.due_in(self.idle_ms)
+
+    cdef void retire(self) noexcept:
+        """The state slot belongs to another backend now: idle connections go, busy ones when they are done."""
+        cdef Upstream up
+        self.retired = True
+        for up in list(self.idle):
+            self.drop(up)

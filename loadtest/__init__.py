@@ -1,0 +1,1 @@
+"""A mixed workload through the gateway while its configuration changes. ``python -m loadtest``."""

@@ -1,0 +1,139 @@
+"""``run`` and ``migrate``: the commands that work on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from hotswap_proxy.cli.options import EXIT_INVALID, CommandError, command
+from hotswap_proxy.settings import PREFIX, Settings, SettingsError
+
+LIMITS = "Limits and timeouts"
+
+
+def _option(name: str, metavar: str, text: str, default: str = "", panel: str = "Node") -> Any:
+    """An option with its environment variable. Its value is checked with the settings, not here."""
+    return typer.Option(
+        f"--{name}",
+        envvar=PREFIX + name.upper().replace("-", "_"),
+        metavar=metavar,
+        help=text,
+        show_default=default or False,
+        rich_help_panel=panel,
+    )
+
+
+def _limit(name: str, metavar: str, text: str, default: str = "") -> Any:
+    return _option(name, metavar, text, default, LIMITS)
+
+
+Value = str | None
+Config = Annotated[
+    Value, _option("config", "FILE", "Declarative file; the node mirrors it, changes included.")
+]
+Proxy = Annotated[Value, _option("proxy", "HOST:PORT", "Where clients connect.", "0.0.0.0:8000")]
+Admin = Annotated[Value, _option("admin", "HOST:PORT", "Where the admin API listens.", "127.0.0.1:5000")]
+Workers = Annotated[Value, _option("workers", "N", "Worker processes.", "one per core")]
+DataDir = Annotated[Value, _option("data-dir", "DIR", "Store and locks.", "./data")]
+Http = Annotated[Value, _option("http", "auto|native|httptools", "HTTP codec.", "auto")]
+Environment = Annotated[
+    Value, _option("environment", "NAME", "Development, QA, Staging or Production.", "Development")
+]
+NodeId = Annotated[Value, _option("node-id", "ID", "Name of this node.", "the host's name")]
+DatabaseUrl = Annotated[Value, _option("database-url", "URL", "Store.", "SQLite in the data directory")]
+LogLevel = Annotated[Value, _option("log-level", "LEVEL", "debug, info, warning or error.", "info")]
+DrainTimeout = Annotated[
+    Value, _limit("drain-timeout", "SECONDS", "For requests in flight when the node ends.", "30")
+]
+KeepaliveTimeout = Annotated[
+    Value, _limit("keepalive-timeout", "SECONDS", "For client connections without a request.", "75")
+]
+HeaderTimeout = Annotated[Value, _limit("header-timeout", "SECONDS", "For a request's head to arrive.", "10")]
+MaxRequestBody = Annotated[Value, _limit("max-request-body", "BYTES", "Of a request.", "10485760")]
+MaxResponseBody = Annotated[Value, _limit("max-response-body", "BYTES", "Of a response.", "10485760")]
+MaxHeaderBytes = Annotated[
+    Value, _limit("max-header-bytes", "BYTES", "Of all headers of a message.", "65536")
+]
+AllowedHosts = Annotated[
+    Value,
+    _limit("allowed-backend-hosts", "HOST,…", "May be plain http in Production, or link-local addresses."),
+]
+
+
+@command
+def run(
+    config: Config = None,
+    proxy: Proxy = None,
+    admin: Admin = None,
+    workers: Workers = None,
+    data_dir: DataDir = None,
+    http: Http = None,
+    environment: Environment = None,
+    node_id: NodeId = None,
+    database_url: DatabaseUrl = None,
+    log_level: LogLevel = None,
+    drain_timeout: DrainTimeout = None,
+    keepalive_timeout: KeepaliveTimeout = None,
+    header_timeout: HeaderTimeout = None,
+    max_request_body: MaxRequestBody = None,
+    max_response_body: MaxResponseBody = None,
+    max_header_bytes: MaxHeaderBytes = None,
+    allowed_backend_hosts: AllowedHosts = None,
+) -> None:
+    """Run a node in the foreground.
+
+    It prints one line when it is ready.
+
+    SIGTERM or SIGINT drains and ends it, a second one ends it at once.
+
+    SIGHUP reloads the configuration file.
+
+    The first administrator is taken from HOTSWAP_ADMIN_USERNAME and
+    HOTSWAP_ADMIN_PASSWORD, or is made and printed once.
+    """
+    given = {name: value for name, value in locals().items() if value is not None}
+    environ = {**os.environ, **{PREFIX + name.upper(): value for name, value in given.items()}}
+    settings_of(environ)
+    # The control process's threads take turns anyway, and each further arena would keep megabytes for good.
+    environ.setdefault("MALLOC_ARENA_MAX", "1")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # By exec, not by import: what the command line needed (typer: 7 MB) is not kept for the node's life.
+    command_line = [sys.executable, "-m", "hotswap_proxy.control"]
+    os.execve(sys.executable, command_line, environ)  # noqa: S606  no shell
+
+
+@command
+def migrate(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Bring the store's schema up to date; `run` does the same by itself at start."""
+    overlay = {"HOTSWAP_DATA_DIR": data_dir, "HOTSWAP_DATABASE_URL": database_url}
+    settings = settings_of({**os.environ, **{name: value for name, value in overlay.items() if value}})
+    if settings.database_url is not None:
+        raise CommandError(["--database-url: only the SQLite store in the data directory is supported"])
+    from hotswap_proxy.errors import GatewayError
+    from hotswap_proxy.store import FILE_NAME
+    from hotswap_proxy.store.migrate import ensure_schema
+
+    path = settings.data_dir / FILE_NAME
+    try:
+        done = ensure_schema(path)
+    except GatewayError as error:
+        raise CommandError([error.message]) from error
+    print(f"{path}: {'migrated' if done else 'up to date'}")
+
+
+def settings_of(environ: dict[str, str]) -> Settings:
+    """The settings of an environment; CommandError names the options whose values are no good."""
+    try:
+        return Settings.from_environment(environ)
+    except SettingsError as error:
+        lines = []
+        for problem in error.problems:
+            variable, _, reason = problem.partition(": ")
+            lines.append(
+                f"--{variable.removeprefix(PREFIX).lower().replace('_', '-')} ({variable}): {reason}"
+            )
+        raise CommandError(lines, EXIT_INVALID) from error

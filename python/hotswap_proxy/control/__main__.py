@@ -1,0 +1,33 @@
+"""The control process: ``hotswap-proxy run`` becomes this by exec, its options in ``HOTSWAP_…`` variables.
+
+An interpreter of its own, so that what the command line needed (typer, rich) is not kept in memory for the
+life of the node, and so that the spawner starts before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hotswap_proxy.settings import Settings, SettingsError
+
+
+def main() -> int:
+    """Run a node from the environment's settings; returns the exit code."""
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingsError as error:
+        for problem in error.problems:
+            print(f"hotswap-proxy: {problem}", file=sys.stderr)
+        return 2
+    from hotswap_proxy.control.spawning import Spawner
+
+    spawner = Spawner()
+    spawner.start()  # its imports run while ours do
+    from hotswap_proxy.control import main as control
+
+    return control.run(settings, spawner)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

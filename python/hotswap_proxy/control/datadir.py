@@ -1,0 +1,84 @@
+"""The data directory of a node: its locks, and the socket on which orphaned workers find a new control
+process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from pathlib import Path
+
+from hotswap_proxy.worker.protocol import DRAIN, SUCCESSOR_SOCKET
+
+log = logging.getLogger("hotswap_proxy.control")
+
+
+class DataDirError(RuntimeError):
+    """The data directory cannot be used."""
+
+
+class DataDir:
+    """Held for the life of the control process.
+
+    ``node.lock`` is locked by the control process alone. ``workers.lock`` is locked (shared) by an open file
+    that every worker inherits, so it is locked as long as any worker lives, whatever became of its control
+    process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._node_fd = _open(path / "node.lock")
+            self.presence_fd = _open(path / "workers.lock")
+        except OSError as error:
+            raise DataDirError(f"cannot use the data directory {path}: {error.strerror}") from error
+        if not _try_lock(self._node_fd, fcntl.LOCK_EX):
+            holder = os.pread(self._node_fd, 20, 0).decode(errors="replace").strip() or "unknown"
+            raise DataDirError(f"the data directory {path} is in use by another node (process {holder})")
+        os.ftruncate(self._node_fd, 0)
+        os.pwrite(self._node_fd, f"{os.getpid()}\n".encode(), 0)
+        self.path = path
+        # Workers of an earlier control process, which died without draining them.
+        self.orphans = not _try_lock(self.presence_fd, fcntl.LOCK_EX)
+        fcntl.flock(self.presence_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        self._server: asyncio.Server | None = None
+
+    async def relieve_orphans(self) -> None:
+        """Tell workers that have lost their control process to drain. Call when ours are serving."""
+        path = str(self.path / SUCCESSOR_SOCKET)
+        try:
+            self._server = await asyncio.start_unix_server(_send_home, path)
+        except OSError as error:  # for one, a path too long for a Unix socket
+            log.warning("cannot listen for orphaned workers", extra={"path": path, "reason": str(error)})
+
+    async def close(self) -> None:
+        """Give the directory back."""
+        if self._server is not None:
+            self._server.close()
+            with contextlib.suppress(OSError):
+                (self.path / SUCCESSOR_SOCKET).unlink()
+        os.close(self.presence_fd)
+        os.close(self._node_fd)
+
+
+async def _send_home(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    log.info("a worker of an earlier control process is told to drain")
+    with contextlib.suppress(OSError):
+        writer.write(DRAIN)
+        await writer.drain()
+    writer.close()
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _try_lock(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

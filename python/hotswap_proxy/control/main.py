@@ -1,0 +1,214 @@
+"""The life of the control process: wire a node's parts together, say when it is ready, end it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from hotswap_proxy import __version__, _core
+from hotswap_proxy.control import listeners
+from hotswap_proxy.control.adminserver import AdminServer
+from hotswap_proxy.control.configuration import Configuration
+from hotswap_proxy.control.datadir import DataDir, DataDirError
+from hotswap_proxy.control.nodeview import NodeStatus
+from hotswap_proxy.control.reload import ConfigFileReloader, sentences
+from hotswap_proxy.control.seed import seed
+from hotswap_proxy.control.spawning import Spawner
+from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, WorkerStartError
+from hotswap_proxy.errors import GatewayError
+from hotswap_proxy.observe import log as logs
+from hotswap_proxy.settings import Settings
+from hotswap_proxy.store import Store
+
+log = logging.getLogger("hotswap_proxy.control")
+
+EXIT_OK, EXIT_FAILED = 0, 1
+RECLAIM_INTERVAL = 1.0
+RESOLVE_INTERVAL = 30.0
+
+
+class StartError(Exception):
+    """The node cannot start; each line is for the operator."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+@dataclass(slots=True)
+class Claims:
+    """What only one node can have: its data directory and its addresses."""
+
+    datadir: DataDir
+    proxy: list[socket.socket]
+    admin: socket.socket
+
+
+def run(settings: Settings, spawner: Spawner) -> int:
+    """Run a node in the foreground until a signal ends it; returns the exit code."""
+    logs.configure(settings.log_level)
+    # Until the event loop has its own handlers: an end during the start is an end like any other.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _quit)
+    # Workers outlive us and look for our successor here, wherever their working directory is then.
+    settings = replace(settings, data_dir=settings.data_dir.absolute())
+    try:
+        claims = _claim(settings)
+        reloader = None
+        if settings.config is not None:
+            reloader = ConfigFileReloader(
+                settings.config
+            )  # before the file is read: it notes what is there now
+            if code := seed(settings, settings.config):
+                return code
+        return asyncio.run(NodeProcess(settings, spawner, claims, reloader).run())
+    except StartError as error:
+        for line in error.lines:
+            print(f"hotswap-proxy: {line}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _quit(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(EXIT_OK)
+
+
+def _claim(settings: Settings) -> Claims:
+    try:
+        datadir = DataDir(settings.data_dir)
+        proxy = listeners.listen_proxy(settings.proxy, settings.workers, share=datadir.orphans)
+        return Claims(datadir, proxy, listeners.listen_admin(settings.admin))
+    except (DataDirError, listeners.ListenError) as error:
+        raise StartError([str(error)]) from error
+
+
+class NodeProcess:
+    """One node, from start to end."""
+
+    def __init__(
+        self, settings: Settings, spawner: Spawner, claims: Claims, reloader: ConfigFileReloader | None
+    ) -> None:
+        self._settings = settings
+        self._spawner = spawner
+        self._claims = claims
+        self._reloader = reloader
+        self._ending = asyncio.Event()
+        self._supervisor: Supervisor | None = None
+
+    async def run(self) -> int:
+        """Start, serve, end; what was started ends in reverse order, also when the start fails half-way."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_end)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._claims.datadir.close)
+            stack.push_async_callback(self._spawner.close)
+            starting = asyncio.create_task(self._start(stack))
+            ending = asyncio.create_task(self._ending.wait())
+            await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():  # a signal during the start
+                starting.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await starting
+                return EXIT_OK
+            status, supervisor = starting.result()
+            await ending
+            log.info("draining", extra={"timeout": self._settings.drain_timeout})
+            status.draining = True
+            await supervisor.drain(self._settings.drain_timeout)
+        log.info("ended")
+        return EXIT_OK
+
+    async def _start(self, stack: AsyncExitStack) -> tuple[NodeStatus, Supervisor]:
+        settings, claims = self._settings, self._claims
+        node = _core.Node(LANES_PER_WORKER * settings.workers)
+        try:
+            store = await Store.open(settings)
+            stack.push_async_callback(store.close)
+            configuration = Configuration(store, _core.Catalog(node), settings)
+            await configuration.load()
+            password = await store.users.ensure_first_admin(settings)
+        except GatewayError as error:
+            raise StartError(sentences(error)) from error
+        supervisor = Supervisor(settings, node, self._spawner, claims.proxy, claims.datadir.presence_fd)
+        self._supervisor = supervisor
+        stack.push_async_callback(supervisor.stop)
+        proxy_url = listeners.shown(claims.proxy[0])
+        try:
+            await supervisor.start()
+        except WorkerStartError as error:
+            raise StartError([str(error)]) from error
+        status = NodeStatus(settings, node, configuration, supervisor, self._spawner)
+        await self._start_admin(stack, status, store, configuration)
+        self._start_timers(stack, node, configuration, status)
+        await claims.datadir.relieve_orphans()
+        if password is not None:
+            user = settings.admin_username or "admin"
+            print(f"hotswap-proxy: administrator {user!r} was made; password, shown only now: {password}")
+        print(
+            f"hotswap-proxy {__version__} ready: proxy {proxy_url}, admin {listeners.shown(claims.admin)}, "
+            f"generation {configuration.generation}, {configuration.routes} routes, "
+            f"{settings.workers} workers",
+            flush=True,
+        )
+        return status, supervisor
+
+    async def _start_admin(
+        self, stack: AsyncExitStack, status: NodeStatus, store: Store, configuration: Configuration
+    ) -> None:
+        from hotswap_proxy.admin.app import AdminContext, create_app
+
+        context = AdminContext(settings=self._settings, store=store, configuration=configuration, node=status)
+        server = AdminServer(create_app(context), self._claims.admin)
+        await server.begin()
+        stack.push_async_callback(server.end)
+
+    def _start_timers(
+        self, stack: AsyncExitStack, node: _core.Node, configuration: Configuration, status: NodeStatus
+    ) -> None:
+        async def each_second() -> None:
+            node.reclaim()
+            status.sample()
+
+        async def resolve() -> None:
+            if await configuration.refresh_addresses():
+                log.info("backend addresses changed", extra={"generation": configuration.generation})
+
+        tasks = [
+            asyncio.create_task(_every(RECLAIM_INTERVAL, each_second)),
+            asyncio.create_task(_every(RESOLVE_INTERVAL, resolve)),
+        ]
+        if self._reloader is not None:
+            tasks.append(asyncio.create_task(self._reloader.run(configuration, status.note_reload)))
+        for task in tasks:
+            stack.callback(task.cancel)
+
+    def _on_end(self) -> None:
+        if self._ending.is_set() and self._supervisor is not None:
+            log.warning("second signal: ending at once")
+            self._supervisor.hurry()
+        self._ending.set()
+
+    def _on_hangup(self) -> None:
+        if self._reloader is None:
+            log.warning("SIGHUP without --config: there is no file to reload")
+        else:
+            self._reloader.ask()
+
+
+async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+    """Do something again and again; a failure is logged and the next turn comes."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await action()
+        except Exception:
+            log.exception("a periodic task failed")

@@ -1,0 +1,246 @@
+"""The node as the admin API shows it: health, summary, statistics. Reads only; nothing here waits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from hotswap_proxy import __version__
+from hotswap_proxy.control.spawning import Spawner
+from hotswap_proxy.control.supervisor import Supervisor
+from hotswap_proxy.observe import histogram as hist
+from hotswap_proxy.observe import metrics, process
+from hotswap_proxy.observe.rates import Rate
+from hotswap_proxy.settings import Settings
+
+log = logging.getLogger("hotswap_proxy.control")
+
+STATUS_NAMES = {0: "Unknown", 1: "Healthy", 2: "Unhealthy", 3: "Draining"}
+
+
+class ConfigurationView(Protocol):
+    """What is read of ``Configuration``."""
+
+    @property
+    def generation(self) -> int: ...
+    @property
+    def last_update(self) -> datetime | None: ...
+    @property
+    def routes(self) -> int: ...
+    @property
+    def backends(self) -> int: ...
+
+
+class NodeStatus:
+    """Implements the admin API's ``NodeView``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        node: metrics.Statistics,
+        configuration: ConfigurationView,
+        supervisor: Supervisor,
+        spawner: Spawner,
+    ) -> None:
+        self._settings = settings
+        self._node = node
+        self._configuration = configuration
+        self._supervisor = supervisor
+        self._spawner = spawner
+        self._started = time.monotonic()
+        self._started_at = datetime.now(UTC)
+        self._requests = Rate()
+        self._cpu = Rate()
+        self.draining = False
+        self._config_error: str | None = None
+
+    def note_reload(self, reason: str | None) -> None:
+        """What became of the last reload of the configuration file: None, or why it was refused."""
+        self._config_error = reason
+
+    def sample(self) -> None:
+        """Note the totals that rates are made of; called once a second."""
+        now = time.monotonic()
+        self._requests.add(now, sum(row["accepted"] for row in self._node.ledger()))
+        self._cpu.add(now, sum(process.cpu_seconds(pid) or 0.0 for pid in self._processes().values()))
+
+    @property
+    def ready(self) -> bool:
+        """Whether this node should get traffic: a configuration is live and a worker accepts."""
+        serving = any(
+            handle.ready.is_set() and not handle.left.is_set() for handle in self._supervisor.workers
+        )
+        return serving and not self.draining and self._configuration.generation > 0
+
+    def health(self) -> dict[str, Any]:
+        """Body of ``GET /gateway/health``. CPU and memory are shares of the machine, in percent."""
+        configuration = self._configuration
+        backends = self._live_backends()
+        memory = sum(process.memory_bytes(pid) for pid in self._processes().values())
+        last = configuration.last_update
+        return {
+            "status": self._status(),
+            "ready": self.ready,
+            "version": __version__,
+            "nodeId": self._settings.node_id,
+            "uptime": round(time.monotonic() - self._started, 3),
+            "generation": configuration.generation,
+            "workers": len(self._supervisor.workers),
+            "activeConnections": self._active_connections(),
+            "routesConfigured": configuration.routes,
+            "backendsHealthy": sum(row["status"] == metrics.HEALTHY for row in backends),
+            "backendsTotal": configuration.backends,
+            "requestsPerSecond": round(self._requests.per_second, 2),
+            "cpuUsage": round(100 * self._cpu.per_second / (os.cpu_count() or 1), 2),
+            "memoryUsage": round(100 * memory / process.machine_memory_bytes(), 2),
+            "memoryBytes": memory,
+            "lastConfigUpdate": _rfc3339(last),
+            "configError": self._config_error,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Body of ``GET /gateway/metrics``."""
+        requests = failed = 0
+        series = self._node.series_stats()
+        for row in series:
+            requests += row["requests"]
+            failed += row["failed"]
+        merged = hist.merge(row["histogram"] for row in series)
+        ledger = self._node.ledger()
+        return {
+            "totalRequests": requests,
+            "failedRequests": failed,
+            "errorRate": round(failed / requests, 6) if requests else 0.0,
+            "requestsPerSecond": round(self._requests.per_second, 2),
+            "activeConnections": self._active_connections(),
+            "latency": hist.milliseconds(merged),
+            "backends": [self._backend(row) for row in self._live_backends()],
+            "circuitBreakers": {"closed": 0, "open": 0, "halfOpen": 0},
+            "generation": self._node.generation,
+            "ledger": {
+                **{
+                    key: sum(row[key] for row in ledger)
+                    for key in ("accepted", "completed", "aborted", "lost")
+                },
+                "inFlight": sum(row["inflight"] for row in ledger),
+                "generations": [row for row in ledger if row["generation"] is not None],
+            },
+        }
+
+    def prometheus(self) -> bytes:
+        """Body of ``GET /metrics``."""
+        return b"".join(self.prometheus_pieces())
+
+    def prometheus_pieces(self) -> Iterator[bytes]:
+        """The same in pieces of some ten kilobytes, for an answer that is streamed."""
+        figures = metrics.NodeFigures(
+            routes=self._configuration.routes,
+            backends=self._configuration.backends,
+            swaps=self._node.generation,
+            replaced_workers=self._supervisor.replaced,
+            processes=self._processes(),
+        )
+        pieces: list[str] = []
+        size = 0
+        for piece in metrics.render(self._node, figures):
+            pieces.append(piece)
+            size += len(piece)
+            if size >= 65536:
+                yield "".join(pieces).encode()
+                pieces, size = [], 0
+        yield "".join(pieces).encode()
+
+    def route_statistics(self, route_id: str) -> dict[str, Any]:
+        """``statistics`` of a route, over all its arms."""
+        rows = self._node.series_stats(route_id)
+        latency = hist.milliseconds(hist.merge(row["histogram"] for row in rows))
+        return {
+            "totalRequests": sum(row["requests"] for row in rows),
+            "failedRequests": sum(row["failed"] for row in rows),
+            "averageLatencyMs": latency["average"],
+            "p99LatencyMs": latency["p99"],
+        }
+
+    def backend_statistics(self, address: str) -> dict[str, Any]:
+        """``statistics`` and health of the backend at ``scheme://host:port``."""
+        for row in self._live_backends():
+            if row["address"] == address:
+                return {key: value for key, value in self._backend(row).items() if key != "address"}
+        return {
+            "activeConnections": 0,
+            "totalRequests": 0,
+            "failedRequests": 0,
+            "healthStatus": STATUS_NAMES[0],
+        }
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Body of ``GET /gateway/nodes``: this node, the only one while there is no fleet."""
+        return [
+            {
+                "nodeId": self._settings.node_id,
+                "environment": self._settings.environment,
+                "version": __version__,
+                "status": self._status(),
+                "generation": self._configuration.generation,
+                "lastConfigUpdate": _rfc3339(self._configuration.last_update),
+                "startedAt": _rfc3339(self._started_at),
+                "workers": [
+                    {
+                        "worker": handle.slot,
+                        "pid": handle.pid,
+                        "status": _worker_status(handle.ready.is_set(), handle.left.is_set()),
+                    }
+                    for handle in self._supervisor.workers
+                ],
+            }
+        ]
+
+    def _status(self) -> str:
+        if self.draining:
+            return "Draining"
+        if not self.ready:
+            return "Unhealthy"
+        complete = {h.slot for h in self._supervisor.workers if h.ready.is_set() and not h.left.is_set()}
+        degraded = len(complete) < self._settings.workers or self._config_error is not None
+        return "Degraded" if degraded else "Healthy"
+
+    def _processes(self) -> dict[str, int]:
+        found = {"control": os.getpid()}
+        if self._spawner.pid is not None:
+            found["spawner"] = self._spawner.pid
+        for handle in self._supervisor.workers:
+            name = f"worker-{handle.slot}"
+            found[f"{name}-draining" if name in found or handle.left.is_set() else name] = handle.pid
+        return found
+
+    def _active_connections(self) -> int:
+        return sum(lane["client_connections"] for lane in self._node.lane_stats())
+
+    def _live_backends(self) -> list[dict[str, Any]]:
+        return [row for row in self._node.backend_stats() if row["address"] is not None]
+
+    @staticmethod
+    def _backend(row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "address": row["address"],
+            "activeConnections": row["active"],
+            "totalRequests": row["requests"],
+            "failedRequests": row["failed"],
+            "healthStatus": STATUS_NAMES.get(row["status"], "Unknown"),
+        }
+
+
+def _worker_status(ready: bool, left: bool) -> str:
+    if left:
+        return "Draining"
+    return "Healthy" if ready else "Starting"
+
+
+def _rfc3339(moment: datetime | None) -> str | None:
+    return (
+        moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
+    )

@@ -1,0 +1,152 @@
+"""The control process's side of the spawner: start it, ask for workers, learn of their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from hotswap_proxy.control import channel
+from hotswap_proxy.settings import SECRET_VARIABLES
+
+log = logging.getLogger("hotswap_proxy.control")
+
+
+class SpawnError(RuntimeError):
+    """No worker could be made: the spawner is gone, or the system refused to fork."""
+
+
+class Spawner:
+    """A handle on the spawner process. One that dies is replaced when the next worker is needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._decoder = channel.Decoder()
+        self._watched = False
+        self._ids = itertools.count(1)
+        self._starting: dict[int, asyncio.Future[int]] = {}
+        self._exits: dict[int, asyncio.Future[int | None]] = {}
+
+    @property
+    def pid(self) -> int | None:
+        """The spawner's process id while it runs."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start the process; its imports then run beside ours. Needs no event loop yet."""
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  our own module
+                [sys.executable, "-m", "hotswap_proxy.control.spawner", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES},
+            )
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._socket = ours
+        self._decoder = channel.Decoder()
+        self._watched = False
+
+    async def spawn(self, lane: int, settings: bytes, fds: tuple[int, ...]) -> int:
+        """Fork a worker which gets duplicates of ``fds``; returns its process id."""
+        if self._socket is None:
+            self.start()
+        sock = self._socket
+        assert sock is not None
+        loop = asyncio.get_running_loop()
+        if not self._watched:
+            loop.add_reader(sock, self._on_readable)
+            self._watched = True
+        number = next(self._ids)
+        started: asyncio.Future[int] = loop.create_future()
+        self._starting[number] = started
+        try:
+            channel.send(sock, {"spawn": number, "lane": lane, "settings": settings.decode()}, fds)
+            return await started
+        except OSError as error:
+            raise SpawnError(f"the spawner does not answer: {error}") from error
+        finally:
+            self._starting.pop(number, None)
+
+    async def exit_status(self, pid: int, within: float) -> int | None:
+        """The exit status of a worker (negative: the signal that killed it); None when nobody can tell in
+        time.
+        """
+        waiting = self._exits.get(pid)
+        if waiting is None:
+            return None
+        try:
+            return await asyncio.wait_for(asyncio.shield(waiting), within)
+        except TimeoutError:
+            return None
+        finally:
+            if waiting.done():
+                self._exits.pop(pid, None)
+
+    async def close(self) -> None:
+        """End the spawner, which leaves any worker alone."""
+        self._forget()
+        process, self._process = self._process, None
+        if process is not None:
+            await asyncio.to_thread(process.wait)
+
+    def _on_readable(self) -> None:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(65536)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lost()
+            return
+        for message in self._decoder.feed(data):
+            self._on_message(message)
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        if "exited" in message:
+            waiting = self._exits.get(message["exited"])
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message["status"])
+            return
+        number: int = message.get("started") or message["failed"]
+        started = self._starting.get(number)
+        if "started" in message:
+            # Registered before anything else is read: the worker's end may be the very next message.
+            self._exits[message["pid"]] = asyncio.get_running_loop().create_future()
+        if started is None or started.done():
+            return
+        if "failed" in message:
+            started.set_exception(SpawnError(f"cannot fork a worker: {message['error']}"))
+        else:
+            started.set_result(message["pid"])
+
+    def _lost(self) -> None:
+        status = self._process.wait() if self._process else None
+        log.warning("the spawner ended; the next worker needs a new one", extra={"status": status})
+        self._process = None
+        self._forget()
+
+    def _forget(self) -> None:
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            if self._watched:
+                with contextlib.suppress(RuntimeError):
+                    asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
+        for started in self._starting.values():
+            if not started.done():
+                started.set_exception(SpawnError("the spawner ended"))
+        for waiting in self._exits.values():  # their parent is gone: their status is nobody's
+            if not waiting.done():
+                waiting.set_result(None)

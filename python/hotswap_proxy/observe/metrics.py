@@ -1,0 +1,185 @@
+"""The Prometheus metrics of a node: all workers in one scrape, from what they count in shared memory.
+
+Only series with traffic are written, piece by piece: 10,000 routes cost little more than their text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from hotswap_proxy.observe import histogram as hist
+from hotswap_proxy.observe import process
+from hotswap_proxy.observe.exposition import Labels, Sample, family, histogram_family
+
+Row = Mapping[str, Any]
+HEALTHY = 1
+# Labels that are no route's id: requests that met no route, and those of routes and backends that are gone,
+# without which the node's totals would shrink.
+NO_ROUTE, REMOVED = "(none)", "(removed)"
+
+
+class Statistics(Protocol):
+    """What is read of ``_core.Node``."""
+
+    @property
+    def generation(self) -> int: ...
+    def ledger(self) -> list[dict[str, Any]]: ...
+    def backend_stats(self) -> list[dict[str, Any]]: ...
+    def series_stats(self, route_id: str | None = None) -> list[dict[str, Any]]: ...
+    def lane_stats(self) -> list[dict[str, Any]]: ...
+
+
+@dataclass(slots=True)
+class NodeFigures:
+    """What a scrape needs besides the node's statistics."""
+
+    routes: int = 0
+    backends: int = 0
+    swaps: int = 0
+    replaced_workers: int = 0
+    processes: dict[str, int] = field(default_factory=dict)  # name ("control", "worker-0" …) → pid
+
+
+def render(node: Statistics, figures: NodeFigures) -> Iterator[str]:
+    """The whole exposition, in pieces of text."""
+    yield from _requests(node.series_stats())
+    yield from _lanes(node.lane_stats())
+    yield from _backends(node.backend_stats(), figures)
+    yield from _configuration(node, figures)
+    yield from _ledger(node.ledger(), node.generation)
+    yield from _processes(figures)
+
+
+def _gauge(name: str, text: str, value: float) -> Iterator[str]:
+    yield from family(name, "gauge", text, [({}, value)])
+
+
+def _counter(name: str, text: str, value: float) -> Iterator[str]:
+    yield from family(name, "counter", text, [({}, value)])
+
+
+def _requests(rows: Sequence[Row]) -> Iterator[str]:
+    series: list[tuple[Labels, Row]] = [
+        ({"route": _route(row["routeId"]), "arm": row["arm"] or ""}, row) for row in rows if row["requests"]
+    ]
+
+    def by_code() -> Iterator[Sample]:
+        for labels, row in series:
+            for (method, code), count in row["codes"].items():
+                yield {**labels, "method": method, "code": str(code)}, count
+
+    yield from family(
+        "gateway_requests_total",
+        "counter",
+        "Requests answered, by route, arm, method and status code.",
+        by_code(),
+    )
+    yield from family(
+        "gateway_requests_failed_total",
+        "counter",
+        "Requests that ended in a 5xx status or without a complete answer.",
+        ((labels, row["failed"]) for labels, row in series),
+    )
+    yield from histogram_family(
+        "gateway_request_duration_seconds",
+        "Time from a request's first byte to the last byte of its answer.",
+        ((labels, hist.counts(row["histogram"])) for labels, row in series),
+    )
+
+
+def _route(route_id: str | None) -> str:
+    return REMOVED if route_id is None else route_id or NO_ROUTE
+
+
+def _lanes(lanes: Sequence[Row]) -> Iterator[str]:
+    yield from histogram_family(
+        "gateway_backend_duration_seconds",
+        "Time from a request's sending to the head of the backend's answer.",
+        [({}, hist.merge(lane["backend_micros"] for lane in lanes))],
+    )
+    yield from histogram_family(
+        "gateway_proxy_overhead_seconds",
+        "Time that the gateway itself added to a request.",
+        [({}, hist.merge(lane["overhead_nanos"] for lane in lanes))],
+        hist.NANOSECONDS,
+    )
+
+    def total(key: str) -> int:
+        return sum(lane[key] for lane in lanes)
+
+    yield from _gauge(
+        "gateway_active_connections", "Client connections that are open.", total("client_connections")
+    )
+    yield from _gauge(
+        "gateway_idle_upstream_connections", "Idle connections to backends.", total("upstream_idle")
+    )
+    yield from _counter(
+        "gateway_connections_accepted_total", "Connections accepted.", total("accepted_connections")
+    )
+
+
+def _backends(rows: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
+    for name, kind, key, text in (
+        ("gateway_requests_backend_total", "counter", "requests", "Requests sent to a backend."),
+        (
+            "gateway_requests_backend_failed_total",
+            "counter",
+            "failed",
+            "Requests a backend failed to answer.",
+        ),
+        ("gateway_backend_active_requests", "gauge", "active", "Requests in flight to a backend."),
+    ):
+        samples = (
+            ({"backend": row["address"] or REMOVED}, row[key])
+            for row in rows
+            if row["address"] is not None or row[key]
+        )
+        yield from family(name, kind, text, samples)
+    healthy = sum(row["status"] == HEALTHY for row in rows)
+    yield from _gauge("gateway_backends_count", "Backends configured.", figures.backends)
+    yield from _gauge("gateway_backends_healthy", "Backends whose health checks pass.", healthy)
+
+
+def _configuration(node: Statistics, figures: NodeFigures) -> Iterator[str]:
+    yield from _gauge("gateway_routes_count", "Routes configured.", figures.routes)
+    yield from _gauge("gateway_config_generation", "Generation that takes new requests.", node.generation)
+    yield from _counter("gateway_config_swaps_total", "Configurations published.", figures.swaps)
+
+
+def _ledger(rows: Sequence[Row], current: int) -> Iterator[str]:
+    inflight = (
+        ({"generation": str(row["generation"])}, row["inflight"])
+        for row in rows
+        if row["generation"] is not None and (row["inflight"] or row["generation"] == current)
+    )
+    yield from family(
+        "gateway_generation_inflight", "gauge", "Exchanges in flight that began on a generation.", inflight
+    )
+    for key, text in (
+        ("accepted", "Exchanges begun."),
+        ("completed", "Exchanges answered to the end."),
+        ("aborted", "Exchanges that the client ended early."),
+        ("lost", "Exchanges in flight in a worker that died; 0 unless one did."),
+    ):
+        yield from _counter(f"gateway_requests_{key}_total", text, sum(row[key] for row in rows))
+
+
+_PROCESS: tuple[tuple[str, str, str, Callable[[process.ProcessFigures], float | int | None]], ...] = (
+    ("cpu_seconds_total", "counter", "CPU time of a process of the node.", lambda f: f.cpu_seconds),
+    ("memory_bytes", "gauge", "Proportional set size of a process of the node.", lambda f: f.memory_bytes),
+    ("open_fds", "gauge", "Open descriptors of a process of the node.", lambda f: f.open_fds),
+)
+
+
+def _processes(figures: NodeFigures) -> Iterator[str]:
+    read = {name: process.figures(pid) for name, pid in figures.processes.items()}
+    for suffix, kind, text, value_of in _PROCESS:
+        samples: list[Sample] = []
+        for name, found in read.items():
+            value = value_of(found) if found else None
+            if value is not None:
+                samples.append(({"process": name}, value))
+        yield from family(f"gateway_process_{suffix}", kind, text, samples)
+    yield from _counter("gateway_workers_replaced_total", "Workers replaced.", figures.replaced_workers)

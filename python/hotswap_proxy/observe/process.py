@@ -1,0 +1,74 @@
+"""What the kernel knows of our processes: CPU time, memory, descriptors. Linux; elsewhere only of this
+process.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFigures:
+    """CPU seconds since the start; memory in bytes (proportional share where known, else resident);
+    descriptors.
+    """
+
+    cpu_seconds: float
+    memory_bytes: int
+    open_fds: int | None
+
+
+def figures(pid: int) -> ProcessFigures | None:
+    """The figures of a process; None when it is gone or the system does not tell."""
+    cpu = cpu_seconds(pid)
+    if cpu is None:
+        return None
+    try:
+        fds: int | None = len(os.listdir(_PROC / str(pid) / "fd"))  # noqa: PTH208  names are not needed as paths
+    except OSError:
+        fds = None
+    return ProcessFigures(cpu, memory_bytes(pid), fds)
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """User and system time of a process."""
+    try:
+        # The name, in parentheses, may hold spaces and parentheses itself: count from the last one.
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+    except (OSError, IndexError):
+        if pid != os.getpid():
+            return None
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return usage.ru_utime + usage.ru_stime
+
+
+def memory_bytes(pid: int) -> int:
+    """Proportional set size, so that pages shared by several processes of the node are counted once."""
+    try:
+        for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+        return 0
+    except OSError:
+        pass
+    try:
+        return int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        if pid != os.getpid():
+            return 0
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def machine_memory_bytes() -> int:
+    """The machine's physical memory."""
+    return os.sysconf("SC_PHYS_PAGES") * _PAGE

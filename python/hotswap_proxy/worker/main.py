@@ -1,0 +1,183 @@
+"""One data-plane process: attach to shared memory, accept on the inherited socket, drain when told.
+
+Imported in the spawner before it forks, so nothing here may import what a worker has no use for.
+
+A worker's life:  serving → draining → ended.  What moves it: ``DRAIN``/``STOP`` from the control process and
+SIGTERM (the first drains, the second stops). When the control process dies a worker goes on serving the last
+configuration; it then looks for a successor on the Unix socket in the data directory, whose first word to an
+orphan is ``DRAIN``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import socket
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Protocol
+
+import uvloop
+
+from hotswap_proxy import _core, _wire
+from hotswap_proxy.observe import log as logs
+from hotswap_proxy.settings import Settings
+from hotswap_proxy.worker.protocol import DRAIN, DRAINING, READY, STOP, SUCCESSOR_SOCKET
+
+log = logging.getLogger("hotswap_proxy.worker")
+
+SUCCESSOR_POLL = 0.5  # seconds
+
+
+class Server(Protocol):
+    """What this module needs of ``_wire.Server``."""
+
+    connections: int
+
+    def listen(self, fd: int) -> None: ...
+    def stop_accepting(self) -> None: ...
+    def drain(self) -> Awaitable[None]: ...
+    def close(self) -> None: ...
+
+
+def main(
+    lane: int,
+    listen_fd: int,
+    state_fd: int,
+    arena_fd: int,
+    control_fd: int,
+    settings: Settings,
+    presence_fd: int = -1,
+) -> None:
+    """Run one worker to its end. ``presence_fd`` is only held: its lock tells a later node that workers are
+    alive.
+    """
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the control process coordinates
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    logs.configure(settings.log_level)
+    _name_process(f"hotswap-worker-{lane}")
+    limits = json.dumps({"maxHeaderBytes": settings.max_header_bytes}).encode()
+    core = _core.Worker(state_fd, arena_fd, lane, limits)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    server = _server(core, loop, settings)
+    server.listen(listen_fd)
+    worker = WorkerProcess(loop, server, socket.socket(fileno=control_fd), settings)
+    try:
+        loop.run_until_complete(worker.run())
+    finally:
+        loop.close()
+
+
+def _server(core: _core.Worker, loop: asyncio.AbstractEventLoop, settings: Settings) -> Server:
+    timeouts = {"keepalive_timeout": settings.keepalive_timeout, "header_timeout": settings.header_timeout}
+    codec = None
+    if settings.http == "httptools":
+        from hotswap_proxy.worker.codec import RequestCodec, ResponseCodec
+
+        codec = RequestCodec, ResponseCodec
+    server: Server = _wire.Server(core, loop, timeouts, codec)
+    return server
+
+
+def _name_process(name: str) -> None:
+    """Set the name that ``ps`` and ``top`` show (Linux; 15 characters); elsewhere it stays nameless."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name[:15])
+
+
+class WorkerProcess:
+    """The life of a worker around its server."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, server: Server, control: socket.socket, settings: Settings
+    ) -> None:
+        self._loop = loop
+        self._server = server
+        self._control = control
+        self._settings = settings
+        self._draining: asyncio.Task[None] | None = None
+        self._orphan: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until drained or stopped."""
+        self._control.setblocking(False)
+        self._loop.add_reader(self._control, self._on_control)
+        self._loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
+        self._tell(READY)
+        await self._ended.wait()
+        self._server.close()
+        await asyncio.sleep(0)  # one round of the loop: what close() scheduled
+
+    def drain(self) -> None:
+        """Take no more connections, let the open exchanges end, then end. Again: no effect."""
+        if self._draining is None:
+            self._tell(
+                DRAINING
+            )  # first of all: the control process starts the replacement on the same socket
+            self._server.stop_accepting()
+            self._draining = self._loop.create_task(self._drain())
+
+    def stop(self) -> None:
+        """End now; what is in flight is cut."""
+        self._ended.set()
+
+    async def _drain(self) -> None:
+        timeout = self._settings.drain_timeout
+        try:
+            await asyncio.wait_for(self._server.drain(), timeout)
+        except TimeoutError:
+            left = self._server.connections
+            log.warning("drain timed out", extra={"seconds": timeout, "connections_cut": left})
+        except Exception:
+            log.exception("drain failed")
+        self.stop()
+
+    def _on_sigterm(self) -> None:
+        if self._draining is None:
+            self.drain()
+        else:
+            self.stop()
+
+    def _on_control(self) -> None:
+        try:
+            data = self._control.recv(64)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._control)
+            self._control.close()
+            if self._draining is None:
+                log.warning("the control process is gone; serving the last configuration")
+                self._orphan = self._loop.create_task(self._await_successor())
+            return
+        if STOP in data:
+            self.stop()
+        elif DRAIN in data:
+            self.drain()
+
+    async def _await_successor(self) -> None:
+        """Poll for a new control process on our data directory; the first thing it says ends this worker."""
+        path = str(self._settings.data_dir / SUCCESSOR_SOCKET)
+        while self._draining is None:
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_unix_connection(path)
+                word = await reader.read(1)
+                writer.close()
+                if word == DRAIN:
+                    log.warning("a new control process has taken over; draining")
+                    self.drain()
+                    return
+            await asyncio.sleep(SUCCESSOR_POLL)
+
+    def _tell(self, report: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._control.send(report)

@@ -1,0 +1,245 @@
+//! The table of C functions that the Cython data plane calls; the twin of `cext/core_api.h`.
+//!
+//! Each function only turns pointers into references and catches panics: a bug in the core must cost
+//! one request, not the worker.
+
+use crate::exchange::layout::{self, Chunked, Exchange, Out, Peer};
+use crate::exchange::WorkerCore;
+use crate::{codec, select};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+#[repr(C)]
+pub struct Api {
+    abi: u32,
+    exchange_size: u32,
+    begin: BeginFn,
+    respond: RespondFn,
+    reject: RejectFn,
+    refuse: unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, u64, i32, i32, *mut Out),
+    finish: unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, i32, u64),
+    chunked: ChunkedFn,
+    peer: unsafe extern "C" fn(*const u8, usize, *mut Peer),
+    connection: unsafe extern "C" fn(*mut WorkerCore, i32),
+    upstream_idle: unsafe extern "C" fn(*mut WorkerCore, i32),
+}
+
+type BeginFn = unsafe extern "C" fn(
+    *mut WorkerCore,
+    *mut Exchange,
+    *const Peer,
+    u64,
+    *const u8,
+    usize,
+    *mut Out,
+) -> i32;
+type RespondFn = unsafe extern "C" fn(
+    *mut WorkerCore,
+    *mut Exchange,
+    u64,
+    i32,
+    *const u8,
+    usize,
+    *mut Out,
+) -> i32;
+type RejectFn =
+    unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, *const Peer, u64, i32, *mut Out);
+type ChunkedFn = unsafe extern "C" fn(
+    *mut WorkerCore,
+    *mut Chunked,
+    *const u8,
+    usize,
+    i32,
+    *mut usize,
+    *mut usize,
+    *mut Out,
+) -> i32;
+
+pub static API: Api = Api {
+    abi: layout::ABI,
+    exchange_size: size_of::<Exchange>() as u32,
+    begin,
+    respond,
+    reject,
+    refuse,
+    finish,
+    chunked,
+    peer,
+    connection,
+    upstream_idle,
+};
+
+/// Answer when the core itself failed: the data plane closes the connection on an empty reply.
+const PANICKED: i32 = layout::BAD;
+
+/// # Safety
+/// All functions of the table: pointers come from the data plane, which passes the worker it was
+/// made with (one thread, no call during another), an exchange it owns, and `len` readable bytes.
+unsafe fn input<'a>(buf: *const u8, len: usize) -> &'a [u8] {
+    if len == 0 {
+        return &[];
+    }
+    // SAFETY: the caller vouches for `len` readable bytes that stay unchanged during the call.
+    unsafe { std::slice::from_raw_parts(buf, len) }
+}
+
+fn give(out: &mut Out, bytes: &[u8]) {
+    out.ptr = bytes.as_ptr();
+    out.len = bytes.len();
+}
+
+unsafe extern "C" fn begin(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    peer: *const Peer,
+    now: u64,
+    buf: *const u8,
+    len: usize,
+    out: *mut Out,
+) -> i32 {
+    // SAFETY: see `input`; the three objects are distinct and exclusively ours during the call.
+    let (worker, ex, peer, buf, out) =
+        unsafe { (&mut *worker, &mut *ex, &*peer, input(buf, len), &mut *out) };
+    let result = catch_unwind(AssertUnwindSafe(|| worker.begin(ex, peer, now, buf)));
+    give(out, worker.head());
+    result.unwrap_or(PANICKED)
+}
+
+unsafe extern "C" fn respond(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    now: u64,
+    request_done: i32,
+    buf: *const u8,
+    len: usize,
+    out: *mut Out,
+) -> i32 {
+    // SAFETY: see `input`.
+    let (worker, ex, buf, out) = unsafe { (&mut *worker, &mut *ex, input(buf, len), &mut *out) };
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        worker.respond(ex, now, request_done != 0, buf)
+    }));
+    give(out, worker.head());
+    result.unwrap_or(PANICKED)
+}
+
+unsafe extern "C" fn reject(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    _peer: *const Peer,
+    now: u64,
+    status: i32,
+    out: *mut Out,
+) {
+    // SAFETY: see `input`.
+    let (worker, ex, out) = unsafe { (&mut *worker, &mut *ex, &mut *out) };
+    let status = u16::try_from(status).unwrap_or(400);
+    let _ = catch_unwind(AssertUnwindSafe(|| worker.reject(ex, now, status)));
+    give(out, worker.head());
+}
+
+unsafe extern "C" fn refuse(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    now: u64,
+    why: i32,
+    close: i32,
+    out: *mut Out,
+) {
+    // SAFETY: see `input`.
+    let (worker, ex, out) = unsafe { (&mut *worker, &mut *ex, &mut *out) };
+    let _ = catch_unwind(AssertUnwindSafe(|| worker.refuse(ex, now, why, close != 0)));
+    give(out, worker.head());
+}
+
+unsafe extern "C" fn finish(worker: *mut WorkerCore, ex: *mut Exchange, outcome: i32, now: u64) {
+    // SAFETY: see `input`.
+    let (worker, ex) = unsafe { (&mut *worker, &mut *ex) };
+    let _ = catch_unwind(AssertUnwindSafe(|| worker.finish(ex, outcome, now)));
+}
+
+unsafe extern "C" fn chunked(
+    worker: *mut WorkerCore,
+    state: *mut Chunked,
+    buf: *const u8,
+    len: usize,
+    plain: i32,
+    consumed: *mut usize,
+    data: *mut usize,
+    out: *mut Out,
+) -> i32 {
+    const {
+        assert!(size_of::<codec::ChunkedDecoder>() <= size_of::<Chunked>());
+        assert!(align_of::<codec::ChunkedDecoder>() <= align_of::<Chunked>());
+    }
+    // SAFETY: `Chunked` is room for a decoder, all zero at first, which is a new decoder, and only
+    // written through this function afterwards; the rest see `input`.
+    let (worker, state, buf, consumed, data, out) = unsafe {
+        (
+            &mut *worker,
+            &mut *state.cast::<codec::ChunkedDecoder>(),
+            input(buf, len),
+            &mut *consumed,
+            &mut *data,
+            &mut *out,
+        )
+    };
+    let step = catch_unwind(AssertUnwindSafe(|| worker.chunked(state, buf, plain != 0)));
+    let Ok(Ok(fed)) = step else {
+        *consumed = len;
+        *data = 0;
+        give(out, &[]);
+        return -1;
+    };
+    *consumed = fed.consumed;
+    *data = fed.data_bytes as usize;
+    give(
+        out,
+        if fed.verbatim {
+            &buf[..fed.consumed]
+        } else {
+            worker.body()
+        },
+    );
+    i32::from(fed.done)
+}
+
+unsafe extern "C" fn peer(address: *const u8, len: usize, peer: *mut Peer) {
+    // SAFETY: see `input`; `address` is what accept() wrote.
+    let (address, peer) = unsafe { (input(address, len), &mut *peer) };
+    let text = match peer_ip(address) {
+        Some(ip) => ip.to_string(),
+        None => String::from("unknown"),
+    };
+    let n = text.len().min(peer.ip.len());
+    peer.ip[..n].copy_from_slice(&text.as_bytes()[..n]);
+    peer.ip_len = n as u8;
+    peer.tls = 0;
+    peer.key = select::client_hash(peer.ip());
+}
+
+/// The address in a `sockaddr_in` or `sockaddr_in6`; a mapped IPv4 address is that IPv4 address.
+fn peer_ip(address: &[u8]) -> Option<std::net::IpAddr> {
+    match address.len() {
+        16 => Some(<[u8; 4]>::try_from(address.get(4..8)?).ok()?.into()),
+        28 => {
+            let ip: std::net::IpAddr = <[u8; 16]>::try_from(address.get(8..24)?).ok()?.into();
+            Some(ip.to_canonical())
+        }
+        _ => None,
+    }
+}
+
+unsafe extern "C" fn connection(worker: *mut WorkerCore, opened: i32) {
+    // SAFETY: see `input`.
+    let worker = unsafe { &*worker };
+    if opened != 0 {
+        worker.lane.connection_opened();
+    } else {
+        worker.lane.connection_closed();
+    }
+}
+
+unsafe extern "C" fn upstream_idle(worker: *mut WorkerCore, delta: i32) {
+    // SAFETY: see `input`.
+    unsafe { &*worker }.lane.upstream_idle(delta);
+}

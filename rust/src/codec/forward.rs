@@ -1,0 +1,204 @@
+//! The head a backend receives.
+
+use super::encode::{push_decimal, push_field};
+use super::fields::{FieldId, FieldSpan, Fields};
+use super::request::RequestHead;
+use super::values::elements;
+use super::BodyFraming;
+
+/// What the gateway knows of a request beyond its head.
+#[derive(Clone, Copy, Debug)]
+pub struct ForwardContext<'a> {
+    /// The client's address as text, without port; IPv6 without brackets.
+    pub client_ip: &'a [u8],
+    /// Whether the client came over TLS.
+    pub secure: bool,
+    /// Used when the client sent no X-Request-ID that may be kept.
+    pub request_id: &'a [u8],
+    /// Host of a request that has none (HTTP/1.0): the backend's own.
+    pub backend_host: &'a [u8],
+    /// Write `Forwarded` (RFC 7239) as well.
+    pub forwarded: bool,
+    /// Pass `Expect: 100-continue` on, instead of answering 100 here.
+    pub forward_expect: bool,
+}
+
+/// Fields that are never copied line by line.
+const REWRITTEN: u32 = FieldId::Connection.bit()
+    | FieldId::MaxForwards.bit()
+    | FieldId::Te.bit()
+    | FieldId::TransferEncoding.bit()
+    | FieldId::Upgrade.bit()
+    | FieldId::XForwardedFor.bit()
+    | FieldId::Dropped.bit()
+    | FieldId::Claimed.bit();
+
+/// Appends the request head for a backend.
+///
+/// End-to-end fields keep their order and spelling. Connection may nominate any field but those
+/// that delimit or route the message or that the gateway sets (RFC 9110 section 7.6.1).
+pub fn write_upstream_head(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &ForwardContext<'_>) {
+    let fields = &head.fields;
+    out.reserve(head.head_len + head.path.len() + 2 * head.host.len() + ctx.request_id.len() + 512);
+    let copied_from = match head.verbatim_line {
+        Some(start) if head.verbatim_host => start,
+        _ => write_request_line(out, head, ctx),
+    };
+    let keep_length = matches!(head.framing, BodyFraming::Length(_));
+    fields.copy_lines(out, copied_from, |span| match span.id {
+        FieldId::Other => !head.connection.nominates || !fields.is_nominated(span),
+        FieldId::Host => head.verbatim_host,
+        FieldId::ContentLength => keep_length && fields.is_plain_length(span),
+        FieldId::Expect => head.expect_continue && ctx.forward_expect,
+        FieldId::XRequestId => head.request_id.is_some(),
+        id => id.bit() & REWRITTEN == 0,
+    });
+    write_framing(out, head);
+    write_identity(out, head, ctx);
+    if head.connection.nominates || fields.has(REWRITTEN) {
+        write_connection(out, head);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the request line and Host; returns where copying fields begins.
+#[inline(never)]
+fn write_request_line(
+    out: &mut Vec<u8>,
+    head: &RequestHead<'_>,
+    ctx: &ForwardContext<'_>,
+) -> usize {
+    out.extend_from_slice(head.method);
+    out.push(b' ');
+    out.extend_from_slice(head.path);
+    if let Some(query) = head.query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if !head.verbatim_host {
+        // RFC 9112 section 3.2.2: Host follows an authority in the target.
+        let host = match head.host {
+            b"" => ctx.backend_host,
+            host => host,
+        };
+        push_field(out, "Host", host);
+    }
+    let fields = &head.fields;
+    fields
+        .spans
+        .first()
+        .map_or(fields.end, |span| span.start as usize)
+}
+
+/// Framing the copied lines do not carry (RFC 9112 section 6.3).
+#[inline]
+fn write_framing(out: &mut Vec<u8>, head: &RequestHead<'_>) {
+    match head.framing {
+        BodyFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyFraming::Length(length) => {
+            let fields = &head.fields;
+            let is_copied = |span: &FieldSpan| {
+                span.id == FieldId::ContentLength && fields.is_plain_length(span)
+            };
+            if !fields.spans.iter().any(is_copied) {
+                out.extend_from_slice(b"Content-Length: ");
+                push_decimal(out, length);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        BodyFraming::None | BodyFraming::UntilClose => {}
+    }
+}
+
+/// Who asked, through whom, under which name.
+#[inline]
+fn write_identity(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &ForwardContext<'_>) {
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    if head.fields.has(FieldId::XForwardedFor.bit()) {
+        for value in head.fields.by_id(FieldId::XForwardedFor) {
+            if !value.is_empty() {
+                out.extend_from_slice(value);
+                out.extend_from_slice(b", ");
+            }
+        }
+    }
+    out.extend_from_slice(ctx.client_ip);
+    out.extend_from_slice(match (ctx.secure, head.version_minor) {
+        (false, 1) => b"\r\nX-Forwarded-Proto: http\r\nVia: 1.1 hotswap\r\n",
+        (true, 1) => b"\r\nX-Forwarded-Proto: https\r\nVia: 1.1 hotswap\r\n".as_slice(),
+        (false, _) => b"\r\nX-Forwarded-Proto: http\r\nVia: 1.0 hotswap\r\n",
+        (true, _) => b"\r\nX-Forwarded-Proto: https\r\nVia: 1.0 hotswap\r\n",
+    });
+    if !head.host.is_empty() {
+        push_field(out, "X-Forwarded-Host", head.host);
+    }
+    if head.request_id.is_none() {
+        push_field(out, "X-Request-ID", ctx.request_id);
+    }
+    if ctx.forwarded {
+        write_forwarded(out, head, ctx);
+    }
+}
+
+/// `Forwarded: for=…;host=…;proto=…` (RFC 7239 section 4). Values that are no tokens are quoted;
+/// none of them can hold a quote or a backslash.
+#[inline(never)]
+fn write_forwarded(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &ForwardContext<'_>) {
+    out.extend_from_slice(b"Forwarded: for=");
+    if ctx.client_ip.contains(&b':') {
+        out.extend_from_slice(b"\"[");
+        out.extend_from_slice(ctx.client_ip);
+        out.extend_from_slice(b"]\"");
+    } else {
+        out.extend_from_slice(ctx.client_ip);
+    }
+    if !head.host.is_empty() {
+        out.extend_from_slice(b";host=\"");
+        out.extend_from_slice(head.host);
+        out.push(b'"');
+    }
+    out.extend_from_slice(b";proto=http");
+    out.extend_from_slice(if ctx.secure { b"s\r\n" } else { b"\r\n" });
+}
+
+/// What this hop asks of the next: an upgrade, trailers; and Max-Forwards, one less.
+#[inline(never)]
+fn write_connection(out: &mut Vec<u8>, head: &RequestHead<'_>) {
+    let trailers = takes_trailers(&head.fields);
+    match (head.upgrade, trailers) {
+        (Some(_), true) => out.extend_from_slice(b"Connection: upgrade, te\r\n"),
+        (Some(_), false) => out.extend_from_slice(b"Connection: upgrade\r\n"),
+        (None, true) => out.extend_from_slice(b"Connection: te\r\n"),
+        (None, false) => {}
+    }
+    if let Some(protocols) = head.upgrade {
+        push_field(out, "Upgrade", protocols);
+    }
+    if trailers {
+        out.extend_from_slice(b"TE: trailers\r\n");
+    }
+    if head.fields.has(FieldId::MaxForwards.bit()) {
+        match head.max_forwards() {
+            Some(hops) => {
+                out.extend_from_slice(b"Max-Forwards: ");
+                push_decimal(out, hops.saturating_sub(1));
+                out.extend_from_slice(b"\r\n");
+            }
+            // RFC 9110 section 7.6.2: in other methods it may be ignored.
+            None => {
+                for value in head.fields.by_id(FieldId::MaxForwards) {
+                    push_field(out, "Max-Forwards", value);
+                }
+            }
+        }
+    }
+}
+
+/// Whether the client takes trailers (RFC 9110 section 10.1.4). Other TE members end here.
+fn takes_trailers(fields: &Fields<'_>) -> bool {
+    fields
+        .by_id(FieldId::Te)
+        .flat_map(elements)
+        .any(|element| element.eq_ignore_ascii_case(b"trailers"))
+}

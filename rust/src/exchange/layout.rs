@@ -1,0 +1,115 @@
+//! The structures shared with the Cython side: the twin of `cext/core_api.h`, field by field.
+
+use std::ffi::c_void;
+
+pub const ABI: u32 = 1;
+
+pub const MORE: i32 = 0;
+pub const FORWARD: i32 = 1;
+pub const REPLY: i32 = 2;
+pub const INTERIM: i32 = 3;
+pub const SWITCH: i32 = 4;
+pub const BAD: i32 = 5;
+
+pub const BODY_NONE: u8 = 0;
+pub const BODY_LENGTH: u8 = 1;
+pub const BODY_CHUNKED: u8 = 2;
+pub const BODY_CLOSE: u8 = 3;
+
+pub const COMPLETED: i32 = 0;
+
+/// What `phase` of an exchange says is still to be given back.
+pub const ACCEPTED: u8 = 1;
+pub const PINNED: u8 = 2;
+pub const ENTERED: u8 = 4;
+
+pub const REQUEST_ID_MAX: usize = 128;
+
+#[repr(C)]
+pub struct Out {
+    pub ptr: *const u8,
+    pub len: usize,
+}
+
+#[repr(C)]
+pub struct Peer {
+    pub ip: [u8; 46],
+    pub ip_len: u8,
+    pub tls: u8,
+    pub key: u64,
+}
+
+impl Peer {
+    pub fn ip(&self) -> &[u8] {
+        self.ip.get(..usize::from(self.ip_len)).unwrap_or_default()
+    }
+}
+
+#[repr(C)]
+pub struct Chunked {
+    pub words: [u64; 6],
+}
+
+/// One request and its answer; zeroed by the data plane before `begin`.
+#[repr(C)]
+pub struct Exchange {
+    pub snapshot: *const c_void,
+    pub generation: u64,
+    pub request_length: u64,
+    pub response_length: u64,
+    pub max_request_body: u64,
+    pub max_response_body: u64,
+    pub tried: u64,
+    pub started_ns: u64,
+    pub answered_ns: u64,
+    pub row: u32,
+    pub route: u32,
+    pub series: u32,
+    pub backend: u32,
+    pub incarnation: u32,
+    pub timeout_ms: u32,
+    pub connect_ms: u32,
+    pub read_ms: u32,
+    pub write_ms: u32,
+    pub pool_min: u32,
+    pub pool_max: u32,
+    pub pool_idle_ms: u32,
+    pub pool_wait_ms: u32,
+    pub head_len: u32,
+    pub seen: u32,
+    pub status: u16,
+    pub address: [u8; 28],
+    pub address_len: u8,
+    pub phase: u8,
+    pub method: u8,
+    pub minor_version: u8,
+    pub head_request: u8,
+    pub idempotent: u8,
+    pub expect_continue: u8,
+    pub accepts_json: u8,
+    pub upgrade: u8,
+    pub request_framing: u8,
+    pub response_framing: u8,
+    pub client_framing: u8,
+    pub client_keep_alive: u8,
+    pub upstream_keep_alive: u8,
+    pub endless: u8,
+    pub failed: u8,
+    pub request_id_len: u8,
+    pub request_id: [u8; REQUEST_ID_MAX],
+    pub sent_ns: u64,
+}
+
+impl Exchange {
+    pub fn request_id(&self) -> &[u8] {
+        self.request_id
+            .get(..usize::from(self.request_id_len))
+            .unwrap_or_default()
+    }
+
+    pub fn set_request_id(&mut self, id: &[u8]) {
+        let n = id.len().min(REQUEST_ID_MAX);
+        self.request_id[..n].copy_from_slice(&id[..n]);
+        self.request_id_len = n as u8;
+    }
+}

@@ -1,0 +1,104 @@
+//! The gateway's own answers: why it did not forward, and what the client is told.
+
+/// An answer by the gateway: status, code and message of the error body.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub code: &'static str,
+    pub message: &'static str,
+    /// Counts against the backend.
+    pub backend_failed: bool,
+}
+
+const fn gateway(status: u16, code: &'static str, message: &'static str) -> Answer {
+    Answer {
+        status,
+        code,
+        message,
+        backend_failed: false,
+    }
+}
+
+const fn backend(status: u16, code: &'static str, message: &'static str) -> Answer {
+    Answer {
+        status,
+        code,
+        message,
+        backend_failed: true,
+    }
+}
+
+/// By number, as `refuse` gets it (`HS_WHY_…` of core_api.h).
+const REASONS: [Answer; 11] = [
+    backend(502, "BAD_GATEWAY", "The backend could not be reached."),
+    backend(
+        504,
+        "GATEWAY_TIMEOUT",
+        "The backend did not accept a connection in time.",
+    ),
+    gateway(
+        503,
+        "SERVICE_UNAVAILABLE",
+        "All connections to the backend are in use.",
+    ),
+    backend(
+        502,
+        "BAD_GATEWAY",
+        "The backend closed the connection before it answered.",
+    ),
+    backend(
+        504,
+        "GATEWAY_TIMEOUT",
+        "The backend did not answer in time.",
+    ),
+    backend(502, "BAD_GATEWAY", "The backend's answer is malformed."),
+    gateway(
+        413,
+        "PAYLOAD_TOO_LARGE",
+        "The request body is larger than this route allows.",
+    ),
+    gateway(
+        502,
+        "BAD_GATEWAY",
+        "The backend's answer is larger than this route allows.",
+    ),
+    gateway(
+        400,
+        "BAD_REQUEST",
+        "The request body's framing is malformed.",
+    ),
+    gateway(
+        408,
+        "REQUEST_TIMEOUT",
+        "The request did not arrive in time.",
+    ),
+    gateway(503, "SERVICE_UNAVAILABLE", "The gateway is shutting down."),
+];
+
+pub const RESPONSE_TOO_LARGE: i32 = 7;
+
+/// The answer for a reason; an unknown one is a malfunction of the gateway.
+pub fn answer(why: i32) -> Answer {
+    usize::try_from(why)
+        .ok()
+        .and_then(|index| REASONS.get(index).copied())
+        .unwrap_or(gateway(500, "INTERNAL_ERROR", "The gateway failed."))
+}
+
+pub const NOT_FOUND: Answer = gateway(404, "NOT_FOUND", "No route matches this request.");
+pub const METHOD_NOT_ALLOWED: Answer = gateway(
+    405,
+    "METHOD_NOT_ALLOWED",
+    "The route does not take this method.",
+);
+pub const NO_BACKEND: Answer = gateway(
+    503,
+    "SERVICE_UNAVAILABLE",
+    "No backend of this route can take the request.",
+);
+pub const NO_CONFIGURATION: Answer = gateway(
+    503,
+    "SERVICE_UNAVAILABLE",
+    "The gateway has no configuration yet.",
+);
+pub const TOO_LARGE: Answer = REASONS[6];

@@ -1,0 +1,100 @@
+"""A data plane in a thread of the test: shared memory, catalog and one worker, without the control process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import threading
+from typing import Any
+
+import uvloop
+
+from hotswap_proxy import _core, _wire
+from hotswap_proxy.worker.codec import RequestCodec, ResponseCodec
+
+CODECS = {"native": None, "httptools": (RequestCodec, ResponseCodec)}
+
+
+def backend(url: str, backend_id: str = "b1", **changes: Any) -> dict[str, Any]:
+    """A backend as the catalog takes it, inline in a route."""
+    document: dict[str, Any] = {"backendId": backend_id, "name": backend_id, "url": url, "weight": 100}
+    document["isEnabled"] = True
+    document["pool"] = {"minSize": 10, "maxSize": 100, "maxIdleMs": 300_000, "waitMs": 5_000}
+    document["timeouts"] = {"connectMs": 5_000, "readMs": 30_000, "writeMs": 30_000}
+    for key, value in changes.items():
+        document[key] = document[key] | value if isinstance(value, dict) else value
+    return document
+
+
+def route(pattern: str, *backends: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A route as the catalog takes it."""
+    return {
+        "routeId": changes.pop("routeId", pattern),
+        "name": changes.pop("name", pattern),
+        "version": "1.0",
+        "pathPattern": pattern,
+        "hosts": [],
+        "methods": ["*"],
+        "priority": 0,
+        "isEnabled": True,
+        "strategy": "RoundRobin",
+        "timeoutMs": 30_000,
+        "maxRequestBody": 10 << 20,
+        "maxResponseBody": 10 << 20,
+        "backends": list(backends),
+    } | changes
+
+
+class Plane:
+    """One worker serving on 127.0.0.1:``port``; ``publish`` swaps its configuration."""
+
+    def __init__(self, codec: str, **settings: float) -> None:
+        self.node = _core.Node(2)
+        self.catalog = _core.Catalog(self.node)
+        sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.port: int = sock.getsockname()[1]
+        self._ready = threading.Event()
+        self._settings = settings
+        self._codec = CODECS[codec]
+        self._fd = os.dup(sock.fileno())
+        sock.close()
+        self._thread = threading.Thread(target=lambda: uvloop.run(self._main()), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    async def _main(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self.worker = _core.Worker(self.node.state_fd, self.node.arena_fd, 0)
+        self.server = _wire.Server(self.worker, self.loop, self._settings, self._codec)
+        self.server.listen(self._fd)
+        self._ready.set()
+        await self._stop.wait()
+        self.server.close()
+
+    def publish(self, *routes: dict[str, Any], reset: bool = True, **changes: Any) -> int:
+        document = {"reset": reset, "upsertRoutes": list(routes)} | changes
+        return self.catalog.stage(json.dumps(document).encode()).publish()
+
+    def call(self, function: Any) -> Any:
+        """Run a function or coroutine function on the worker's loop."""
+
+        async def run() -> Any:
+            result = function()
+            return await result if asyncio.iscoroutine(result) else result
+
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(30)
+
+    def totals(self) -> dict[str, int]:
+        """The ledger over all generations."""
+        rows = self.node.ledger()
+        return {
+            key: sum(row[key] for row in rows) for key in ("accepted", "completed", "aborted", "lost", "inflight")
+        }
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        assert not self._thread.is_alive()

@@ -1,0 +1,83 @@
+"""Figures of processes, rates, and log lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hotswap_proxy.observe import process
+from hotswap_proxy.observe.log import JsonFormatter, configure
+from hotswap_proxy.observe.rates import Rate
+
+
+def test_figures_of_a_living_process() -> None:
+    found = process.figures(os.getpid())
+    assert found is not None
+    assert found.cpu_seconds > 0
+    assert 1_000_000 < found.memory_bytes < process.machine_memory_bytes()
+    before = found.open_fds
+    read, write = os.pipe()
+    after = process.figures(os.getpid())
+    assert after is not None
+    assert before is not None
+    assert after.open_fds == before + 2
+    os.close(read)
+    os.close(write)
+
+
+def test_a_process_that_is_gone_has_none() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert process.figures(child.pid) is None
+
+
+def test_rate_over_a_window() -> None:
+    rate = Rate(window=2)
+    assert rate.per_second == 0
+    for second, total in enumerate([0, 10, 20, 60]):
+        rate.add(float(second), total)
+    assert rate.per_second == 25  # from second 1 to 3
+    rate.add(4.0, 5)
+    assert rate.per_second == 0  # a total that shrank is no negative traffic
+
+
+def record(message: str, **extra: object) -> dict[str, object]:
+    made = logging.getLogger("hotswap_proxy.test").makeRecord(
+        "hotswap_proxy.test", logging.WARNING, __file__, 1, message, (), None, extra=extra
+    )
+    line = JsonFormatter().format(made)
+    assert "\n" not in line
+    found: dict[str, object] = json.loads(line)
+    return found
+
+
+def test_a_line_is_one_json_object() -> None:
+    line = record("two\nlines", route="users", status=503)
+    assert line["event"] == "two\nlines"
+    assert line["level"] == "warning"
+    assert line["route"] == "users"
+    assert line["status"] == 503
+    assert line["pid"] == os.getpid()
+    assert str(line["time"]).endswith("Z")
+
+
+def test_an_exception_is_a_field(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        configure("info")
+        try:
+            raise RuntimeError("broken")
+        except RuntimeError:
+            logging.getLogger("hotswap_proxy.test").exception("failed")
+        logging.getLogger("hotswap_proxy.test").debug("unseen")
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "RuntimeError: broken" in json.loads(line)["exception"]

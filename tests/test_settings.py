@@ -1,0 +1,101 @@
+"""Settings from the environment: what is accepted, and what the refusals say."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from hotswap_proxy.settings import Settings, SettingsError, parse_address
+
+
+def test_every_kind_of_value_is_read() -> None:
+    settings = Settings.from_environment(
+        {
+            "HOTSWAP_CONFIG": "gateway.yaml",
+            "HOTSWAP_PROXY": "[::1]:8443",
+            "HOTSWAP_WORKERS": "3",
+            "HOTSWAP_DRAIN_TIMEOUT": "1.5",
+            "HOTSWAP_HTTP": "HTTPTOOLS",
+            "HOTSWAP_ENVIRONMENT": "production",
+            "HOTSWAP_ALLOWED_BACKEND_HOSTS": "a.internal, b.internal,",
+            "HOTSWAP_NODE_ID": "",
+            "UNRELATED": "x",
+        }
+    )
+    assert settings.config == Path("gateway.yaml")
+    assert settings.proxy == "[::1]:8443"
+    assert settings.workers == 3
+    assert settings.drain_timeout == 1.5
+    assert settings.http == "httptools"
+    assert settings.environment == "Production"
+    assert settings.allowed_backend_hosts == ("a.internal", "b.internal")
+    assert settings.node_id == socket.gethostname()  # an empty variable is none
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("WORKERS", "0", "less than 1"),
+        ("WORKERS", "100000", "more than"),
+        ("WORKERS", "two", "not a whole number"),
+        ("WORKERS", "1.5", "not a whole number"),
+        ("DRAIN_TIMEOUT", "-1", "less than 0"),
+        ("DRAIN_TIMEOUT", "nan", "must be finite"),
+        ("DRAIN_TIMEOUT", "inf", "must be finite"),
+        ("HTTP", "quic", "not one of auto, native, httptools"),
+        ("ENVIRONMENT", "Prod", "not one of Development, QA, Staging, Production"),
+        ("PROXY", "8000", "not HOST:PORT"),
+        ("ADMIN", "localhost:port", "the port must be a number"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(name: str, value: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({f"HOTSWAP_{name}": value})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"HOTSWAP_{name}: ")
+    assert reason in problem
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({"HOTSWAP_WORKERS": "0", "HOTSWAP_HTTP": "x"})
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.0.0.0:8000", (socket.AF_INET, "0.0.0.0", 8000)),
+        ("localhost:0", (socket.AF_INET, "localhost", 0)),
+        (":80", (socket.AF_INET, "0.0.0.0", 80)),
+        ("[::]:8000", (socket.AF_INET6, "::", 8000)),
+    ],
+)
+def test_addresses(text: str, expected: tuple[int, str, int]) -> None:
+    assert parse_address(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "8000", "a:", "a:-1", "a:65536", "a:٣", "::1:80", "[::g]:80", "[a:80"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match=r"HOST:PORT|port|IPv6|brackets"):
+        parse_address(text)
+
+
+def test_workers_get_every_setting_but_the_secrets() -> None:
+    settings = Settings(
+        admin_password="hunter2!",
+        jwt_secret="s3cret",
+        workers=7,
+        http="native",
+        data_dir=Path("/x"),
+        config=Path("c"),
+    )
+    text = settings.worker_json()
+    assert b"hunter2" not in text
+    assert b"s3cret" not in text
+    copy = Settings.from_worker_json(text)
+    assert (copy.workers, copy.http, copy.data_dir, copy.config) == (7, "native", Path("/x"), Path("c"))
+    assert copy.admin_password is None
+    assert "hunter2" not in repr(settings)
