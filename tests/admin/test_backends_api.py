@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.gateway import BACKENDS, ROUTE, ROUTES, Gateway, problem
 
 pytestmark = pytest.mark.anyio

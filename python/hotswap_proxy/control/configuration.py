@@ -153,7 +153,7 @@ class Configuration:
             return change.plan
 
         plan = await self._serialised(run())
-        if len(plan.changes) >= LARGE:  # a little later, when the caller is done with the file and the plan too
+        if len(plan.changes) >= LARGE:  # later, when the caller is done with the file and the plan too
             asyncio.get_running_loop().call_later(TRIM_DELAY, trim)
         return plan
 
