@@ -58,6 +58,11 @@ def test_other_tokens_are_refused(claims: dict[str, Any], key: str | None, algor
         tokens().verify(jwt.encode(claims, key, algorithm))
 
 
+def test_a_token_does_not_choose_its_header() -> None:
+    with pytest.raises(Unauthorized):
+        tokens().verify(jwt.encode(CLAIMS, SECRET, "HS256", headers={"kid": "other"}))
+
+
 def test_every_changed_byte_is_noticed() -> None:
     token, _ = tokens().issue(USER)
     for index in range(len(token)):
