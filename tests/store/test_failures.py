@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
-from tests.gateway import PASSWORD, ROUTE, ROUTES, Gateway, empty_store, problem, running
+from tests.gateway import ROUTE, ROUTES, Gateway, empty_store, problem, running
 
 from hotswap_proxy.errors import StoreUnavailable
 from hotswap_proxy.settings import Settings
