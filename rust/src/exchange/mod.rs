@@ -275,6 +275,9 @@ impl WorkerCore {
 
     /// Read a backend's answer head; see `HS_MORE`, `HS_FORWARD`, `HS_INTERIM`, `HS_SWITCH`, `HS_BAD`.
     pub fn respond(&mut self, ex: &mut Exchange, now: u64, request_done: bool, buf: &[u8]) -> i32 {
+        if !codec::may_complete(buf, ex.seen as usize, &self.limits) {
+            return layout::MORE;
+        }
         let mut scratch = self.scratch.take().unwrap_or_default();
         let context = codec::ResponseContext {
             head_request: ex.head_request != 0,
