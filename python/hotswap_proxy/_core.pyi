@@ -169,7 +169,7 @@ class Catalog:
         """Published routes, the disabled ones too."""
     @property
     def backends(self) -> int:
-        """Published registered backends, the disabled ones too."""
+        """Published backends, registered or a route's own, the disabled ones too."""
     def stage(self, changes: bytes) -> Staged:
         """Work out what a change makes of the published configuration, and compile it. Nothing is changed
         yet.
@@ -211,12 +211,16 @@ class Worker:
     def __new__(cls, state_fd: int, arena_fd: int, lane: int, settings: bytes | None = None) -> Worker:
         """Attach to a node by its inherited descriptors, which may be closed afterwards.
 
-        `settings` is a JSON object. Raises OSError when the descriptors are not a node's of this version,
-        or the lane does not exist or is taken; ValueError for settings that are no JSON object.
+        `settings` is a JSON object with the optional members `maxHeaderBytes` and `maxTargetBytes`. Raises
+        OSError when the descriptors are not a node's of this version, or the lane does not exist or is
+        taken; ValueError for other settings.
         """
     @property
     def generation(self) -> int:
         """Number of the configuration that the next request would use."""
+    @property
+    def handle(self) -> int:
+        """Address of the worker's core, for ``_wire``; valid as long as this object lives."""
     def match(self, method: str, host: str, path: str) -> tuple[str, str] | tuple[None, list[str]]:
         """Which route takes a request: (route id, version), or None and the methods allowed (empty: no
         route).
@@ -244,6 +248,9 @@ class Worker:
         them."""
     def bench_pick(self, route_id: str, rounds: int) -> float:
         """Nanoseconds for picking a backend for a request's first attempt, mean over `rounds`."""
+    def bench_exchange(self, request: bytes, response: bytes, rounds: int) -> float:
+        """Nanoseconds for a whole exchange without sockets (both heads read and written, all decisions, all
+        counting), mean over `rounds`. Raises ValueError when the request is not plainly forwarded."""
 
 def check_pattern(pattern: str) -> None:
     """Raise ValueError naming the rule that a path pattern breaks."""

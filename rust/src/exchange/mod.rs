@@ -24,7 +24,8 @@ use why::Answer;
 pub struct WorkerCore {
     pub lane: LaneState,
     limits: Limits,
-    scratch: Scratch,
+    /// Away while a head borrows it, which is never across calls.
+    scratch: Option<Box<Scratch>>,
     head: Vec<u8>,
     body: Vec<u8>,
     ids: RequestIds,
@@ -38,7 +39,7 @@ impl WorkerCore {
         Self {
             lane,
             limits,
-            scratch: Scratch::new(),
+            scratch: Some(Box::new(Scratch::new())),
             head: Vec::with_capacity(16 * 1024),
             body: Vec::with_capacity(160 * 1024),
             ids,
@@ -63,7 +64,7 @@ impl WorkerCore {
             return layout::MORE;
         }
         // Taken out for the time of the borrow: the head points into it.
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = self.scratch.take().unwrap_or_default();
         let result = match codec::parse_request(buf, &self.limits, &mut scratch) {
             Ok(None) => layout::MORE,
             Ok(Some(head)) => self.decide(ex, peer, now, &head),
@@ -86,7 +87,7 @@ impl WorkerCore {
                 layout::REPLY
             }
         };
-        self.scratch = scratch;
+        self.scratch = Some(scratch);
         result
     }
 
@@ -274,7 +275,10 @@ impl WorkerCore {
 
     /// Read a backend's answer head; see `HS_MORE`, `HS_FORWARD`, `HS_INTERIM`, `HS_SWITCH`, `HS_BAD`.
     pub fn respond(&mut self, ex: &mut Exchange, now: u64, request_done: bool, buf: &[u8]) -> i32 {
-        let mut scratch = std::mem::take(&mut self.scratch);
+        if !codec::may_complete(buf, ex.seen as usize, &self.limits) {
+            return layout::MORE;
+        }
+        let mut scratch = self.scratch.take().unwrap_or_default();
         let context = codec::ResponseContext {
             head_request: ex.head_request != 0,
             upgrade: ex.upgrade != 0,
@@ -284,7 +288,7 @@ impl WorkerCore {
             Ok(Some(head)) => self.pass_on(ex, now, request_done, &head),
             Err(_) => layout::BAD,
         };
-        self.scratch = scratch;
+        self.scratch = Some(scratch);
         result
     }
 

@@ -1,6 +1,7 @@
 //! Timing of the hot decisions without Python in between, in processor time of this thread: what
 //! others do on the machine meanwhile counts less.
 
+use crate::exchange::{layout, WorkerCore};
 use crate::route::{find, method};
 use crate::select;
 use crate::snapshot::{ArchivedRoute, ArchivedSnapshot};
@@ -8,6 +9,7 @@ use crate::state::LaneState;
 use pyo3::exceptions::PyValueError;
 use pyo3::PyResult;
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 
 fn processor_nanos() -> u64 {
     let mut time = libc::timespec {
@@ -54,6 +56,33 @@ pub fn picking(route: &ArchivedRoute, lane: &LaneState, rounds: u32) -> PyResult
     for round in 0..rounds {
         let client = u64::from(round).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         black_box(select::pick(black_box(route), lane, client, None, 0));
+    }
+    per_call(started, rounds.into())
+}
+
+/// Nanoseconds for one whole exchange without sockets: reading both heads, deciding, writing both
+/// heads, counting.
+pub fn exchange(
+    core: &mut WorkerCore,
+    request: &[u8],
+    response: &[u8],
+    rounds: u32,
+) -> PyResult<f64> {
+    // SAFETY: both are plain numbers and bytes, for which all zeros is a value; the data plane gets
+    // them zeroed too.
+    let peer: layout::Peer = unsafe { MaybeUninit::zeroed().assume_init() };
+    let started = processor_nanos();
+    for _ in 0..rounds {
+        // SAFETY: as above.
+        let mut ex: layout::Exchange = unsafe { MaybeUninit::zeroed().assume_init() };
+        let begun = core.begin(&mut ex, &peer, 1_000, black_box(request));
+        let answered = core.respond(&mut ex, 2_000, true, black_box(response));
+        core.finish(&mut ex, layout::COMPLETED, 3_000);
+        if (begun, answered) != (layout::FORWARD, layout::FORWARD) {
+            return Err(PyValueError::new_err(
+                "the exchange is not plain forwarding",
+            ));
+        }
     }
     per_call(started, rounds.into())
 }
