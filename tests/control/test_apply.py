@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 import pytest
-from tests.gateway import ROUTE, ROUTES, Gateway, problem
 
 from hotswap_proxy.configfile import ConfigFile
+from tests.gateway import ROUTE, ROUTES, Gateway, problem
 
 pytestmark = pytest.mark.anyio
 APPLY = "/api/v1/gateway/config/apply"

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gateway import BACKENDS, ROUTE, ROUTES, Gateway, running
 
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.errors import Conflict, StoreUnavailable
 from hotswap_proxy.settings import Settings
+from tests.gateway import BACKENDS, ROUTE, ROUTES, Gateway, running
 
 pytestmark = pytest.mark.anyio
 
