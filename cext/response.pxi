@@ -54,6 +54,7 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
         result = api.respond(c.server.worker, &x.core, net_now_ns(), not x.request_open, p + used, n - used, &out)
         if result == HS_MORE:
             x.core.seen = n - used
+            c.progress()
             return used
         if result == HS_BAD:
             response_malformed(c)

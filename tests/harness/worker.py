@@ -50,8 +50,9 @@ def route(pattern: str, *backends: dict[str, Any], **changes: Any) -> dict[str, 
 class Plane:
     """One worker serving on 127.0.0.1:``port``; ``publish`` swaps its configuration."""
 
-    def __init__(self, codec: str, **settings: float) -> None:
+    def __init__(self, codec: str, core: dict[str, int] | None = None, **settings: float) -> None:
         self.node = _core.Node(2)
+        self._core_settings = json.dumps(core or {}).encode()
         self.catalog = _core.Catalog(self.node)
         sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = sock.getsockname()[1]
@@ -67,7 +68,7 @@ class Plane:
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.worker = _core.Worker(self.node.state_fd, self.node.arena_fd, 0)
+        self.worker = _core.Worker(self.node.state_fd, self.node.arena_fd, 0, self._core_settings)
         self.server = _wire.Server(self.worker, self.loop, self._settings, self._codec)
         self.server.listen(self._fd)
         self._ready.set()
@@ -93,6 +94,11 @@ class Plane:
         return {
             key: sum(row[key] for row in rows) for key in ("accepted", "completed", "aborted", "lost", "inflight")
         }
+
+    def active(self, url: str) -> int:
+        """Requests in progress on the backend at ``url``."""
+        address = url.rpartition("/")[2]
+        return sum(int(row["active"]) for row in self.node.backend_stats() if address in (row["address"] or ""))
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self._stop.set)
