@@ -12,9 +12,9 @@ from typing import Any
 import uvloop
 
 from hotswap_proxy import _core, _wire
-from hotswap_proxy.worker.codec import RequestCodec, ResponseCodec
+from hotswap_proxy.worker.codec import MAX_HEAD, factories
 
-CODECS = {"native": None, "httptools": (RequestCodec, ResponseCodec)}
+CODECS = ("httptools", "native")
 
 
 def backend(url: str, backend_id: str = "b1", **changes: Any) -> dict[str, Any]:
@@ -58,7 +58,8 @@ class Plane:
         self.port: int = sock.getsockname()[1]
         self._ready = threading.Event()
         self._settings = settings
-        self._codec = CODECS[codec]
+        max_head = (core or {}).get("maxHeaderBytes", MAX_HEAD)
+        self._codec = factories(max_head) if codec == "httptools" else None
         self._fd = os.dup(sock.fileno())
         sock.close()
         self._thread = threading.Thread(target=lambda: uvloop.run(self._main()), daemon=True)

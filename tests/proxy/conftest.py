@@ -11,7 +11,7 @@ from harness.wait import eventually
 from harness.worker import CODECS, Plane
 
 
-@pytest.fixture(params=sorted(CODECS))
+@pytest.fixture(params=CODECS)
 def codec(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -6,11 +6,13 @@ out, so that a message goes on only when both parsers accept it and they cannot 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import httptools
 
-MAX_UNFINISHED = 64 * 1024  # bytes taken without anything coming out (a head, trailers): more is refused (431)
+MAX_HEAD = 64 * 1024
 REFUSED = b"\0\r\n\r\n"  # what the worker's own parser refuses as well
 
 
@@ -22,13 +24,14 @@ class _Parser(Protocol):
 class _Filter:
     """What requests and responses have in common. One instance serves one connection, message after message."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_head: int = MAX_HEAD) -> None:
+        self.max_head = max_head
         self.out = bytearray()
         self._start()
 
     def _start(self) -> None:
         self.parser: _Parser = self._new_parser()
-        self.unfinished = 0
+        self.unfinished = 0  # bytes taken since something came out: of a head, a chunk's size, trailers
         self.refused = False
         self.on_message_begin()
 
@@ -92,7 +95,7 @@ class _Filter:
         out = bytes(self.out)
         self.out.clear()
         self.unfinished = 0 if out else self.unfinished + len(data)
-        if self.unfinished > MAX_UNFINISHED:
+        if self.unfinished >= self.max_head:
             self.refused = True
             raise ValueError(431)
         return out
@@ -128,6 +131,13 @@ class ResponseCodec(_Filter):
     def begin(self) -> None:
         """An exchange begins on this connection: what an earlier one left behind does not reach it."""
         self._start()
+        self.fresh = True
+
+    def feed(self, data: bytes) -> bytes:
+        if self.fresh and data[:1] != b"H":  # llhttp skips empty lines: only requests may have one (RFC 9112 2.2)
+            raise ValueError(502)
+        self.fresh = False
+        return super().feed(data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -140,3 +150,8 @@ class ResponseCodec(_Filter):
         assert isinstance(self.parser, httptools.HttpResponseParser)
         version = self.parser.get_http_version().encode()
         return b"HTTP/%b %d %b" % (version, self.parser.get_status_code(), self.reason)
+
+
+def factories(max_head: int = MAX_HEAD) -> tuple[Callable[[], RequestCodec], Callable[[], ResponseCodec]]:
+    """What ``_wire.Server`` takes as its codec, for heads of up to ``max_head`` bytes."""
+    return partial(RequestCodec, max_head), partial(ResponseCodec, max_head)
