@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 HttpCodec = Literal["auto", "native", "httptools"]
 EnvironmentName = Literal["Development", "QA", "Staging", "Production"]
@@ -23,7 +24,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "HOTSWAP_"
 # Never handed to a worker: the data plane has no use for them.
-_SECRETS = ("admin_username", "admin_password", "jwt_secret", "database_url")
+_SECRETS = ("admin_username", "admin_password", "jwt_secret", "database_url", "alert_webhooks")
 SECRET_VARIABLES = frozenset(PREFIX + name.upper() for name in _SECRETS)
 _AT_LEAST = {
     "workers": 1,
@@ -72,6 +73,8 @@ class Settings:
     allowed_backend_hosts: tuple[
         str, ...
     ] = ()  # may be plain http in Production, link-local or metadata addresses
+    health_check_commands: tuple[str, ...] = ()  # programs, absolute paths, that Custom checks may run
+    alert_webhooks: tuple[str, ...] = field(default=(), repr=False)  # the path of such a URL is its password
     log_level: LogLevel = "info"
 
     @classmethod
@@ -107,7 +110,8 @@ class Settings:
         values = json.loads(data)
         values["data_dir"] = Path(values["data_dir"])
         values["config"] = Path(values["config"]) if values["config"] else None
-        values["allowed_backend_hosts"] = tuple(values["allowed_backend_hosts"])
+        for name in ("allowed_backend_hosts", "health_check_commands"):
+            values[name] = tuple(values[name])
         return cls(**values)
 
 
@@ -126,7 +130,7 @@ def _convert(name: str, hint: Any, text: str) -> Any:
     if hint in (int, float):
         return _number(name, hint, text)
     if typing.get_origin(hint) is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        return tuple(_listed(name, part.strip()) for part in text.split(",") if part.strip())
     if name in ("proxy", "admin"):
         parse_address(text)
     return text
@@ -144,6 +148,19 @@ def _number(name: str, kind: type[int] | type[float], text: str) -> int | float:
     if name == "workers" and value > _MAX_WORKERS:
         raise ValueError(f"{text} is more than {_MAX_WORKERS}")
     return value
+
+
+def _listed(name: str, text: str) -> str:
+    """One item of a list."""
+    if name == "health_check_commands" and not text.startswith("/"):
+        raise ValueError(f"{text!r} is not an absolute path")
+    if name == "alert_webhooks":
+        url = urlsplit(text)  # ValueError for a port that is none
+        if url.scheme not in ("http", "https") or not url.hostname or (url.port is not None and not url.port):
+            raise ValueError("an item is not a URL; write https://host/path")  # it may be a secret: not shown
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError("an item has characters that a URL cannot have")
+    return text
 
 
 def parse_address(text: str) -> tuple[socket.AddressFamily, str, int]:

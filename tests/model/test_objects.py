@@ -113,7 +113,7 @@ def test_mistakes_in_routes(change: dict[str, Any], expected: list[tuple[str, st
         ({"timeouts": {"readTimeout": 5}}, [("timeouts.readTimeout", "string_type")]),
         ({"connectionPool": {"minSize": 5, "maxSize": 4}}, [("connectionPool", "pool_size")]),
         ({"connectionPool": {"size": 4}}, [("connectionPool.size", "unknown_field")]),
-        ({"healthCheck": {}}, [("healthCheck", "unknown_field")]),
+        ({"circuitBreaker": {}}, [("circuitBreaker", "unknown_field")]),
     ],
 )
 def test_mistakes_in_backends(change: dict[str, Any], expected: list[tuple[str, str]]) -> None:

@@ -61,6 +61,12 @@ AllowedHosts = Annotated[
     Value,
     _limit("allowed-backend-hosts", "HOST,…", "May be plain http in Production, or link-local addresses."),
 ]
+HealthCheckCommands = Annotated[
+    Value, _option("health-check-commands", "PATH,…", "Programs that Custom health checks may run.", "none")
+]
+AlertWebhooks = Annotated[
+    Value, _option("alert-webhooks", "URL,…", "Told by a POST when a backend's health flips.", "none")
+]
 
 
 @command
@@ -82,6 +88,8 @@ def run(
     max_response_body: MaxResponseBody = None,
     max_header_bytes: MaxHeaderBytes = None,
     allowed_backend_hosts: AllowedHosts = None,
+    health_check_commands: HealthCheckCommands = None,
+    alert_webhooks: AlertWebhooks = None,
 ) -> None:
     """Run a node in the foreground.
 

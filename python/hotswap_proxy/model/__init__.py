@@ -5,6 +5,7 @@ Validation takes a ``UrlRules`` as context: ``Route.model_validate(document, con
 
 from .backend import Backend, BackendReference, ConnectionPool, InlineBackend, Timeouts
 from .base import Duration, Environment, Model, Version, duration_ms
+from .health import HealthCheck
 from .route import STRATEGIES, Route, Strategy, StrategyConfig
 from .urls import Target, UrlRules, parse_url
 
@@ -15,6 +16,7 @@ __all__ = [
     "ConnectionPool",
     "Duration",
     "Environment",
+    "HealthCheck",
     "InlineBackend",
     "Model",
     "Route",

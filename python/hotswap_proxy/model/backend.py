@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from .base import Duration, Identifier, Model, Name, problem
+from .health import HealthCheck
 from .urls import UrlRules, check_url, parse_url
 
 
@@ -49,6 +50,7 @@ class BackendFields(Model):
     is_enabled: bool = True
     connection_pool: ConnectionPool = ConnectionPool()
     timeouts: Timeouts = Timeouts()
+    health_check: HealthCheck | None = None
 
 
 class Backend(BackendFields):

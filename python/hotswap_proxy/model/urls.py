@@ -58,10 +58,11 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UrlRules:
-    """What the node's settings add: Production wants https, and some hosts may break the rules."""
+    """What the node's settings add: Production wants https, some hosts may break the rules."""
 
     production: bool = False
     allowed_hosts: frozenset[str] = frozenset()
+    allowed_commands: frozenset[str] = frozenset()  # programs that health checks may run
 
     def allows(self, host: str) -> bool:
         return host in self.allowed_hosts
