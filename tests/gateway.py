@@ -16,6 +16,9 @@ import pytest
 from hotswap_proxy import _core
 from hotswap_proxy.admin.app import AdminContext, create_app
 from hotswap_proxy.control.configuration import Configuration
+from hotswap_proxy.control.health.checker import Checker
+from hotswap_proxy.control.health.report import report
+from hotswap_proxy.control.health.spec import read_spec
 from hotswap_proxy.control.resolver import Resolution
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import FILE_NAME, Store
@@ -37,10 +40,11 @@ def anyio_backend() -> str:
 
 
 class FakeNode:
-    """A NodeView with fixed numbers."""
+    """A NodeView with fixed numbers, and the real health checks."""
 
-    def __init__(self) -> None:
+    def __init__(self, checker: Checker) -> None:
         self.ready = True
+        self.checker = checker
 
     def health(self) -> dict[str, Any]:
         return {"status": "Healthy" if self.ready else "Starting", "ready": self.ready}
@@ -57,6 +61,14 @@ class FakeNode:
     def backend_statistics(self, address: str) -> dict[str, Any]:
         assert address == "http://127.0.0.1:9001", "a backend is known by scheme://host:port"
         return {"activeConnections": 2, "totalRequests": 3, "failedRequests": 0, "healthStatus": "Unknown"}
+
+    def backend_check(self, address: str, check: Any) -> dict[str, Any] | None:
+        target = self.checker.registry.find(address, read_spec(check))
+        return None if target is None else report(target)
+
+    async def check_now(self, address: str, check: Any) -> dict[str, Any] | None:
+        running = self.checker.check_now(address, read_spec(check))
+        return None if running is None else report(await running)
 
     def nodes(self) -> list[dict[str, Any]]:
         return [{"nodeId": "n1"}]
@@ -151,20 +163,24 @@ async def running(data_dir: Path, **fields: Any) -> AsyncIterator[Gateway]:
     try:
         await store.users.ensure_first_admin(settings)
         core = _core.Node(2, arena_bytes=1 << 26)
-        node, resolver = FakeNode(), FakeResolver()
+        checker = Checker(core)
+        node, resolver = FakeNode(checker), FakeResolver()
         configuration = Configuration(
             store,
             _core.Catalog(core),
             settings,
             resolver=resolver,  # type: ignore[arg-type]
+            health=checker,
         )
         await configuration.load()
+        checker.start()
         worker = _core.Worker(core.state_fd, core.arena_fd, 0)
         context = AdminContext(settings, store, configuration, node)
         transport = httpx.ASGITransport(create_app(context), client=("192.0.2.1", 5555))
         async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
             client.headers.update(await login(client, "admin"))
             yield Gateway(client, context, node, resolver, core, worker)
+        await checker.stop()
     finally:
         await store.close()
 

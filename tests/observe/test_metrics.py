@@ -62,7 +62,15 @@ class Node:
 
 
 FIGURES = NodeFigures(
-    routes=12, backends=2, swaps=6, replaced_workers=1, processes={"control": os.getpid(), "gone": 0}
+    backends_healthy=1,
+    backends_unhealthy=2,
+    health_checks={"success": 9, "failure": 4},
+    health_flips={"healthy": 1},
+    routes=12,
+    backends=2,
+    swaps=6,
+    replaced_workers=1,
+    processes={"control": os.getpid(), "gone": 0},
 )
 
 
@@ -125,6 +133,9 @@ def test_gauges_sum_over_workers_and_backends_are_listed() -> None:
     assert value("gateway_requests_backend_total", backend="http://10.0.0.1:80") == 30
     assert value("gateway_backends_count") == 2
     assert value("gateway_backends_healthy") == 1
+    assert value("gateway_backends_unhealthy") == 2
+    assert value("gateway_backend_health_checks_total", result="failure") == 4
+    assert value("gateway_backend_health_flips_total", to="healthy") == 1
     assert value("gateway_routes_count") == 12
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +28,12 @@ class NodeView(Protocol):
 
     def backend_statistics(self, address: str) -> dict[str, Any]:
         """activeConnections, totalRequests, failedRequests, healthStatus of ``scheme://host:port``."""
+
+    def backend_check(self, address: str, check: Mapping[str, Any]) -> dict[str, Any] | None:
+        """``healthCheck`` of GET /gateway/backends/{id}/health; None if the check is not carried out."""
+
+    async def check_now(self, address: str, check: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The same after a probe that is made now. Unavailable: it did not get its turn."""
 
     def nodes(self) -> list[dict[str, Any]]:
         """Body of GET /gateway/nodes."""

@@ -36,6 +36,10 @@ class UserUpdate(Model):
     password: Password | None = None
 
 
+class HealthCheckRun(Model):
+    backend_id: Annotated[str, Field(min_length=1, max_length=255, description="of a registered backend")]
+
+
 class Query(BaseModel):
     """Query parameters are text, hence not strict; unknown ones are refused, for ``?dryrun=true`` must not
     write.

@@ -19,6 +19,7 @@ from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import AuditEntry, BackendWrite, RouteWrite, StoreChanges
 
 from .compile import Document, compile_backend, compile_route, named_targets
+from .health.spec import Checks, has_check, owner_of, wanted
 from .plan import Action, Kind, ObjectChange, Plan, diff
 
 # Enough of a diff for the audit log to tell what was done; the versions keep the rest.
@@ -47,6 +48,7 @@ class ChangeSet:
         self.plan = Plan()
         self.store = StoreChanges()
         self.names: dict[str, str] = {}  # host:port to resolve → the field that names it first
+        self.checks: Checks = {}
         self._settings = settings
         # One buffer each: it goes back to the system as a whole, ten thousand pieces would leave holes.
         self._upserts = {"upsertRoutes": bytearray(), "upsertBackends": bytearray()}
@@ -94,6 +96,7 @@ class ChangeSet:
                 backend_ids=[backend["backendId"] for backend in new["backends"] if "url" not in backend],
             )
         )
+        self._note_checks("route", new if self._is_served(new) else None, old)
         if self._is_served(new):
             self._upsert("upsertRoutes", compile_route(new, self._settings), label)
         elif old and self._is_served(old):
@@ -116,18 +119,21 @@ class ChangeSet:
                 dns_names=self._collect_names(new, label),
             )
         )
+        self._note_checks("backend", new, old)
         self._upsert("upsertBackends", compile_backend(new), label)
         return new
 
     def remove_route(self, old: Document) -> None:
         self._record("route", "removed", old["routeId"], old["name"])
         self.store.removed_routes.append(old["routeId"])
+        self._note_checks("route", None, old)
         if self._is_served(old):
             self._removals["removeRoutes"].append(old["routeId"])
 
     def remove_backend(self, old: Document) -> None:
         self._record("backend", "removed", old["backendId"], old["name"])
         self.store.removed_backends.append(old["backendId"])
+        self._note_checks("backend", None, old)
         self._removals["removeBackends"].append(old["backendId"])
 
     def payload(self, addresses: Mapping[str, list[str]]) -> bytes:
@@ -151,6 +157,13 @@ class ChangeSet:
         label = labels[index] if index < len(labels) else ""
         field = found[3].replace("headerRules", "strategyConfig")
         return f"{label}.{field}" if label and field else label or field
+
+    def _note_checks(self, kind: Kind, new: Document | None, old: Document | None) -> None:
+        """What is to be health-checked from now on; only where something is or was."""
+        for document in (new, old):
+            if document is not None and has_check(document):
+                self.checks[owner_of(kind, document)] = wanted(new, self._settings) if new else ()
+                return
 
     def _is_served(self, route: Document) -> bool:
         return route.get("environment") in (None, self._settings.environment)

@@ -37,7 +37,10 @@ from . import declarative
 from .catalog import CatalogLike, StagedLike
 from .changeset import ChangeSet
 from .compile import Document
+from .health.checker import Checker
+from .health.spec import Checks
 from .memory import trim
+from .merge import merge
 from .plan import Plan
 from .references import Registry, keys_of, link, named_by_rules, new_id
 from .resolver import Resolver
@@ -46,21 +49,6 @@ from .snapshot import Snapshot, read_snapshot
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
-
-# Answered with an object but not part of it; a client may send back what it got.
-READ_ONLY = frozenset(
-    {
-        "createdAt",
-        "createdBy",
-        "updatedAt",
-        "updatedBy",
-        "statistics",
-        "healthStatus",
-        "configChangeApplied",
-        "generation",
-    }
-)
-
 
 # From so many changed objects on, the memory that a change took is worth giving back to the system.
 LARGE = 500
@@ -82,18 +70,26 @@ class Configuration:
     """All changes of a node's routes and backends go through here."""
 
     def __init__(
-        self, store: Store, catalog: CatalogLike, settings: Settings, *, resolver: Resolver | None = None
+        self,
+        store: Store,
+        catalog: CatalogLike,
+        settings: Settings,
+        *,
+        resolver: Resolver | None = None,
+        health: Checker | None = None,
     ) -> None:
         self.generation = 0
         self.last_update: datetime | None = None
         self.rules = UrlRules(
             settings.environment == "Production",
             frozenset(host.lower() for host in settings.allowed_backend_hosts),
+            frozenset(settings.health_check_commands),
         )
         self._store = store
         self._catalog = catalog
         self._settings = settings
         self._resolver = resolver or Resolver(self.rules)
+        self._health = health
         self._lock = asyncio.Lock()
         # Its own thread: the default executor would spread the compiler's garbage over several malloc arenas.
         self._compiler = ThreadPoolExecutor(1, thread_name_prefix="compile")
@@ -116,7 +112,7 @@ class Configuration:
     async def _load(self) -> int:
         snapshot: Snapshot = await self._store.read(read_snapshot, self._settings)
         await self._resolve_tolerantly(snapshot.names)
-        self._publish(await self._stage(snapshot.payload(self._addresses)))
+        self._publish(await self._stage(snapshot.payload(self._addresses)), snapshot.checks, reset=True)
         del snapshot
         trim()
         return self.generation
@@ -133,7 +129,7 @@ class Configuration:
             name: new for name, new in self._addresses.items() if set(new) != set(before.get(name, ()))
         }
         if changed:
-            self._publish(await self._stage(orjson.dumps({"addresses": changed})))
+            self._publish(await self._stage(orjson.dumps({"addresses": changed})), {})
         return bool(changed)
 
     async def plan(self, document: ConfigFile, *, prune: bool) -> Plan:
@@ -190,7 +186,7 @@ class Configuration:
 
         async def run() -> Changed:
             old = _expect(await self._store.read(routes.get, route_id), "route", route_id, if_match)
-            merged = _merge(old.document, document, "routeId")
+            merged = merge(old.document, document, "routeId")
             if merged["strategy"] != old.document["strategy"] and "strategyConfig" not in document:
                 del merged["strategyConfig"]  # it belongs to the old strategy
             if merged.get("version") == old.document["version"]:
@@ -259,7 +255,7 @@ class Configuration:
 
         async def run() -> Changed:
             old = _expect(await self._store.read(backends.get, backend_id), "backend", backend_id, if_match)
-            merged = _merge(old.document, document, "backendId")
+            merged = merge(old.document, document, "backendId")
             backend = self._validate(Backend, merged)
             return await self._put_backend(backend, backend_id, old.document, author, dry_run)
 
@@ -328,7 +324,7 @@ class Configuration:
             staged.discard()
             raise
         self._addresses |= addresses
-        self._publish(staged)
+        self._publish(staged, change.checks)
         return Changed(change.plan, self.generation)
 
     async def _stage(self, payload: bytes, change: ChangeSet | None = None) -> StagedLike:
@@ -341,9 +337,13 @@ class Configuration:
                 raise
             raise from_core(problems, *([change.locate] if change else [])) from error
 
-    def _publish(self, staged: StagedLike) -> None:
+    def _publish(self, staged: StagedLike, checks: Checks, *, reset: bool = False) -> None:
+        if self._health is not None:  # before: a backend that is out must not get the first requests
+            self._health.prepare(checks, self._addresses, reset=reset)
         self.generation = staged.publish()
         self.last_update = datetime.now(UTC)
+        if self._health is not None:
+            self._health.settle()
 
     async def _resolve_strictly(self, names: Mapping[str, str]) -> dict[str, list[str]]:
         """Addresses for a change; a name without one is its author's mistake."""
@@ -371,19 +371,6 @@ def _expect(found: Stored | None, kind: str, id: str, if_match: str | None) -> S
     if not wanted & {"*", f'"{found.etag}"'}:
         raise PreconditionFailed(f'{kind} {id} was changed meanwhile; its ETag is now "{found.etag}"')
     return found
-
-
-def _merge(old: Document, given: Mapping[str, Any], key: str) -> Document:
-    """PUT changes the given fields; null takes an optional one away. Groups of settings are merged too."""
-    given = {name: value for name, value in given.items() if name not in READ_ONLY}
-    if given.get(key, old[key]) != old[key]:
-        raise ValidationFailed.of([Detail(key, "immutable", f"{key} is {old[key]} and cannot be changed")])
-    if "path" in given and "pathPattern" not in given:
-        given["pathPattern"] = given.pop("path")
-    for group in ("connectionPool", "timeouts"):
-        if isinstance(given.get(group), dict) and group in old:
-            given[group] = old[group] | given[group]
-    return old | given
 
 
 def _taken(field: str, value: str, other: str | None = None) -> Conflict:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from hotswap_proxy.configfile import ConfigFile, Item
 from hotswap_proxy.errors import Conflict, Detail, ValidationFailed
-from hotswap_proxy.model import Backend, Model, Route
+from hotswap_proxy.model import Backend, HealthCheck, Model, Route
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import backends, routes
 from hotswap_proxy.store.backends import Registered
@@ -140,18 +140,25 @@ def export(connection: Connection) -> Document:
     for text in backends.documents(connection):
         backend = orjson.loads(text)
         names[backend["backendId"]] = backend["name"]
-        told_backends.append(_without(_BACKEND, backend, "backendId"))
+        told_backends.append(_own_values(backend))
     told_routes: list[Document] = []
     for text in routes.documents(connection):
         route = _without(_ROUTE, orjson.loads(text), "routeId", "version")
         route["backends"] = [
-            _without(_BACKEND, backend, "backendId")
+            _own_values(backend)
             if "url" in backend
             else {"name": names[backend["backendId"]], **_without({}, backend, "backendId")}
             for backend in route["backends"]
         ]
         told_routes.append(route)
     return {"version": "1", "backends": told_backends, "routes": told_routes}
+
+
+def _own_values(backend: Document) -> Document:
+    told = _without(_BACKEND, backend, "backendId")
+    if "healthCheck" in told:
+        told["healthCheck"] = _without(_HEALTH_CHECK, told["healthCheck"])
+    return told
 
 
 def _without(defaults: Document, document: Document, *keys: str) -> Document:
@@ -176,4 +183,5 @@ def _defaults(fields: dict[str, FieldInfo]) -> Document:
 
 
 _BACKEND = _defaults(Backend.model_fields)
+_HEALTH_CHECK = _defaults(HealthCheck.model_fields)
 _ROUTE = _defaults(Route.model_fields)

@@ -18,6 +18,8 @@ from hotswap_proxy.control import listeners
 from hotswap_proxy.control.adminserver import AdminServer
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.datadir import DataDir, DataDirError
+from hotswap_proxy.control.health.alerts import Alerts
+from hotswap_proxy.control.health.checker import Checker
 from hotswap_proxy.control.nodeview import NodeStatus
 from hotswap_proxy.control.reload import ConfigFileReloader, sentences
 from hotswap_proxy.control.seed import seed
@@ -133,8 +135,17 @@ class NodeProcess:
         try:
             store = await Store.open(settings)
             stack.push_async_callback(store.close)
-            configuration = Configuration(store, _core.Catalog(node), settings)
+            alerts = Alerts(
+                settings.alert_webhooks, {"nodeId": settings.node_id, "environment": settings.environment}
+            )
+            checker = Checker(node, alerts.send)
+            configuration = Configuration(store, _core.Catalog(node), settings, health=checker)
             await configuration.load()
+            # Before there are workers: with luck the first answers are here when the first requests come.
+            alerts.start()
+            stack.push_async_callback(alerts.stop)
+            checker.start()
+            stack.push_async_callback(checker.stop)
             password = await store.users.ensure_first_admin(settings)
         except GatewayError as error:
             raise StartError(sentences(error)) from error
@@ -146,7 +157,7 @@ class NodeProcess:
             await supervisor.start()
         except WorkerStartError as error:
             raise StartError([str(error)]) from error
-        status = NodeStatus(settings, node, configuration, supervisor, self._spawner)
+        status = NodeStatus(settings, node, configuration, supervisor, self._spawner, checker)
         await self._start_admin(stack, status, store, configuration)
         self._start_timers(stack, node, configuration, status)
         await claims.datadir.relieve_orphans()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from hotswap_proxy import __version__
+from hotswap_proxy.control.health.checker import Checker
+from hotswap_proxy.control.health.report import report
+from hotswap_proxy.control.health.spec import read_spec
 from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.supervisor import Supervisor
 from hotswap_proxy.observe import histogram as hist
@@ -19,6 +22,7 @@ from hotswap_proxy.settings import Settings
 
 log = logging.getLogger("hotswap_proxy.control")
 
+_NO_ROW: metrics.Row = {"address": None, "status": 0, "active": 0, "requests": 0, "failed": 0}
 STATUS_NAMES = {0: "Unknown", 1: "Healthy", 2: "Unhealthy", 3: "Draining"}
 
 
@@ -45,12 +49,14 @@ class NodeStatus:
         configuration: ConfigurationView,
         supervisor: Supervisor,
         spawner: Spawner,
+        checker: Checker,
     ) -> None:
         self._settings = settings
         self._node = node
         self._configuration = configuration
         self._supervisor = supervisor
         self._spawner = spawner
+        self._checker = checker
         self._started = time.monotonic()
         self._started_at = datetime.now(UTC)
         self._requests = Rate()
@@ -79,7 +85,7 @@ class NodeStatus:
     def health(self) -> dict[str, Any]:
         """Body of ``GET /gateway/health``. CPU and memory are shares of the machine, in percent."""
         configuration = self._configuration
-        backends = self._live_backends()
+        backends = self._checker.registry.counts()
         memory = sum(process.memory_bytes(pid) for pid in self._processes().values())
         last = configuration.last_update
         return {
@@ -92,7 +98,8 @@ class NodeStatus:
             "workers": len(self._supervisor.workers),
             "activeConnections": self._active_connections(),
             "routesConfigured": configuration.routes,
-            "backendsHealthy": sum(row["status"] == metrics.HEALTHY for row in backends),
+            "backendsHealthy": backends["healthy"],
+            "backendsUnhealthy": backends["unhealthy"],
             "backendsTotal": configuration.backends,
             "requestsPerSecond": round(self._requests.per_second, 2),
             "cpuUsage": round(100 * self._cpu.per_second / (os.cpu_count() or 1), 2),
@@ -137,12 +144,17 @@ class NodeStatus:
 
     def prometheus_pieces(self) -> Iterator[bytes]:
         """The same in pieces of some ten kilobytes, for an answer that is streamed."""
+        checked = self._checker.registry.counts()
         figures = metrics.NodeFigures(
             routes=self._configuration.routes,
             backends=self._configuration.backends,
             swaps=self._node.generation,
             replaced_workers=self._supervisor.replaced,
             processes=self._processes(),
+            backends_healthy=checked["healthy"],
+            backends_unhealthy=checked["unhealthy"],
+            health_checks=self._checker.results,
+            health_flips=self._checker.flips,
         )
         pieces: list[str] = []
         size = 0
@@ -167,15 +179,21 @@ class NodeStatus:
 
     def backend_statistics(self, address: str) -> dict[str, Any]:
         """``statistics`` and health of the backend at ``scheme://host:port``."""
-        for row in self._live_backends():
-            if row["address"] == address:
-                return {key: value for key, value in self._backend(row).items() if key != "address"}
-        return {
-            "activeConnections": 0,
-            "totalRequests": 0,
-            "failedRequests": 0,
-            "healthStatus": STATUS_NAMES[0],
-        }
+        found = next((row for row in self._live_backends() if row["address"] == address), _NO_ROW)
+        shown = {key: value for key, value in self._backend(found).items() if key != "address"}
+        # A backend that no route uses is in no worker's table, but may be checked.
+        checked = self._checker.registry.status(address)
+        return shown if checked is None else shown | {"healthStatus": STATUS_NAMES[checked]}
+
+    def backend_check(self, address: str, check: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What is known by ``check`` (as it is stored) of an address; None if it is not carried out."""
+        target = self._checker.registry.find(address, read_spec(check))
+        return None if target is None else report(target)
+
+    async def check_now(self, address: str, check: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The same after a probe that is made now."""
+        running = self._checker.check_now(address, read_spec(check))
+        return None if running is None else report(await running)
 
     def nodes(self) -> list[dict[str, Any]]:
         """Body of ``GET /gateway/nodes``: this node, the only one while there is no fleet."""

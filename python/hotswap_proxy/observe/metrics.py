@@ -14,7 +14,6 @@ from hotswap_proxy.observe import process
 from hotswap_proxy.observe.exposition import Labels, Sample, family, histogram_family
 
 Row = Mapping[str, Any]
-HEALTHY = 1
 # Labels that are no route's id: requests that met no route, and those of routes and backends that are gone,
 # without which the node's totals would shrink.
 NO_ROUTE, REMOVED = "(none)", "(removed)"
@@ -39,6 +38,10 @@ class NodeFigures:
     backends: int = 0
     swaps: int = 0
     replaced_workers: int = 0
+    backends_healthy: int = 0
+    backends_unhealthy: int = 0
+    health_checks: Mapping[str, int] = field(default_factory=dict)  # result → probes
+    health_flips: Mapping[str, int] = field(default_factory=dict)  # new status → flips
     processes: dict[str, int] = field(default_factory=dict)  # name ("control", "worker-0" …) → pid
 
 
@@ -137,9 +140,18 @@ def _backends(rows: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
             if row["address"] is not None or row[key]
         )
         yield from family(name, kind, text, samples)
-    healthy = sum(row["status"] == HEALTHY for row in rows)
     yield from _gauge("gateway_backends_count", "Backends configured.", figures.backends)
-    yield from _gauge("gateway_backends_healthy", "Backends whose health checks pass.", healthy)
+    for name, count, text in (
+        ("healthy", figures.backends_healthy, "Backends whose health checks pass."),
+        ("unhealthy", figures.backends_unhealthy, "Backends that their health checks keep out."),
+    ):
+        yield from _gauge(f"gateway_backends_{name}", text, count)
+    for name, label, counts, text in (
+        ("checks", "result", figures.health_checks, "Health check probes."),
+        ("flips", "to", figures.health_flips, "Backends that went out or came back by their checks."),
+    ):
+        samples = (({label: key}, count) for key, count in counts.items())
+        yield from family(f"gateway_backend_health_{name}_total", "counter", text, samples)
 
 
 def _configuration(node: Statistics, figures: NodeFigures) -> Iterator[str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hotswap_proxy.errors import NotFound
+from hotswap_proxy.errors import Conflict, NotFound
 from hotswap_proxy.model import Backend, parse_url
 from hotswap_proxy.store import backends
 from hotswap_proxy.store.routes import Stored
 
 from .. import answers
-from ..models import BackendQuery, WriteQuery
-from ..routing import ADMIN, EVERYONE, Answer, Call, Endpoint
+from ..models import BackendQuery, HealthCheckRun, WriteQuery
+from ..routing import ADMIN, ADMIN_OPERATOR, EVERYONE, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway/backends"
 
@@ -44,7 +44,23 @@ async def get_health(call: Call) -> Answer:
     found = await _get(call)
     told = {key: found.document[key] for key in ("backendId", "name", "url", "isEnabled")}
     live = _live(call, found)
-    return Answer(told | {"healthStatus": live["healthStatus"]} | live["statistics"])
+    address, check = parse_url(found.document["url"]).url, found.document.get("healthCheck")
+    seen = call.context.node.backend_check(address, check) if check else None
+    return Answer(told | {"healthStatus": live["healthStatus"]} | live["statistics"] | {"healthCheck": seen})
+
+
+async def run_check(call: Call) -> Answer:
+    given: HealthCheckRun = call.body
+    call.path["id"] = given.backend_id
+    found = await _get(call)
+    address, check = parse_url(found.document["url"]).url, found.document.get("healthCheck")
+    seen = await call.context.node.check_now(address, check) if check else None
+    if seen is None:
+        why = "is disabled" if check and not found.document["isEnabled"] else "has no health check"
+        raise Conflict(f"backend {found.document['name']} {why}; nothing was checked")
+    told = {key: found.document[key] for key in ("backendId", "name", "url", "isEnabled")}
+    status = _live(call, found)["healthStatus"]
+    return Answer(told | {"healthStatus": status, "healthCheck": seen})
 
 
 async def create_backend(call: Call) -> Answer:
@@ -118,5 +134,13 @@ ENDPOINTS = (
         handler=get_health,
         roles=EVERYONE,
         summary="Health and load of one backend",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/v1/gateway/health-checks",
+        handler=run_check,
+        roles=ADMIN_OPERATOR,
+        summary="Run a backend's health check now; the result counts like any other",
+        body=HealthCheckRun,
     ),
 )

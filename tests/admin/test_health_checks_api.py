@@ -1,0 +1,195 @@
+"""Health checks through the API: stored, changed, carried out, shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.backend import Backend, ok
+
+from hotswap_proxy.configfile import ConfigFile
+from tests.gateway import BACKENDS, Gateway, problem, running
+
+pytestmark = pytest.mark.anyio
+RUN = "/api/v1/gateway/health-checks"
+CHECK = {"interval": "1h", "endpoint": "/up"}
+
+
+@pytest.fixture
+def server() -> Iterator[Backend]:
+    """Where the FakeNode's only backend is."""
+    backend = Backend()
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(autouse=True)
+def any_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def statistics(self: Any, address: str) -> dict[str, Any]:
+        status = self.checker.registry.status(address)
+        return {"healthStatus": "Unknown" if status is None else status.name.capitalize()}
+
+    monkeypatch.setattr("tests.gateway.FakeNode.backend_statistics", statistics)
+
+
+async def add(gateway: Gateway, server: Backend, **fields: Any) -> str:
+    made = await gateway.add_backend(url=server.url, healthCheck=CHECK | fields)
+    return f"{BACKENDS}/{made['backendId']}"
+
+
+async def seen(gateway: Gateway, url: str, probes: int = 1) -> dict[str, Any]:
+    """The backend's health, once there were so many probes."""
+    async with asyncio.timeout(10):
+        while True:
+            health = dict((await gateway.client.get(f"{url}/health")).json())
+            if health["healthCheck"]["totalProbes"] >= probes:
+                return health
+            await asyncio.sleep(0.01)
+
+
+async def test_it_is_stored_with_its_defaults_and_shown_with_its_last_probe(
+    gateway: Gateway, server: Backend
+) -> None:
+    url = await add(gateway, server)
+    got = (await gateway.client.get(url)).json()
+    assert got["healthCheck"]["interval"] == "1h" and got["healthCheck"]["unhealthyThreshold"] == 3
+    health = await seen(gateway, url)
+    assert health["healthStatus"] == "Healthy"
+    check = health["healthCheck"]
+    assert check["consecutiveSuccesses"] == 1 and check["failedProbes"] == 0
+    probe = check["lastProbe"]
+    assert (probe["result"], probe["reason"]) == ("Success", "status 200")
+    assert 0 <= probe["latencyMs"] < 1000 and probe["at"].endswith("Z")
+    assert server.requests[0].target == "/up"
+    plain = await gateway.add_backend(name="plain", url="http://127.0.0.1:9002")
+    health = (await gateway.client.get(f"{BACKENDS}/{plain['backendId']}/health")).json()
+    assert health["healthCheck"] is None and health["healthStatus"] == "Unknown"
+
+
+async def test_put_merges_a_check_replaces_its_type_and_removes_it(gateway: Gateway, server: Backend) -> None:
+    url = await add(gateway, server)
+    await seen(gateway, url)
+    changed = (await gateway.client.put(url, json={"healthCheck": {"timeout": "1s"}})).json()
+    assert changed["healthCheck"]["endpoint"] == "/up" and changed["healthCheck"]["timeout"] == "1s"
+    assert (await seen(gateway, url))["healthStatus"] == "Healthy"
+    changed = (await gateway.client.put(url, json={"healthCheck": {"type": "Tcp"}})).json()
+    assert changed["healthCheck"]["type"] == "Tcp" and changed["healthCheck"]["interval"] == "5s"
+    changed = (await gateway.client.put(url, json={"healthCheck": None})).json()
+    assert "healthCheck" not in changed
+    assert (await gateway.client.get(f"{url}/health")).json()["healthStatus"] == "Unknown"
+
+
+async def test_a_dry_run_checks_nothing(gateway: Gateway, server: Backend) -> None:
+    body = {"name": "b", "url": server.url, "healthCheck": CHECK}
+    assert (await gateway.client.post(f"{BACKENDS}?dryRun=true", json=body)).status_code == 200
+    await asyncio.sleep(0.2)
+    assert server.connections == 0
+
+
+async def test_a_held_backend_is_out_from_the_first_moment(gateway: Gateway, server: Backend) -> None:
+    server.script = lambda _request: ok(status=b"503 No")
+    held = {"name": "held", "url": server.url, "healthCheck": CHECK | {"initialState": "Hold"}}
+    other = {"name": "other", "url": "http://127.0.0.1:9002"}
+    route = await gateway.add_route(backends=[held, other])
+    assert {gateway.pick(route["routeId"]) for _ in range(10)} == {"other"}
+    server.script = lambda _request: ok()
+    route = await gateway.add_route(
+        name="second", pathPattern="/2", backends=[held | {"healthCheck": CHECK | {"endpoint": "/2"}}]
+    )
+    assert gateway.pick(route["routeId"]) is None, "the other check of the address still fails"
+
+
+async def test_three_failures_take_it_out_and_a_swap_does_not_bring_it_back(
+    gateway: Gateway, server: Backend
+) -> None:
+    url = await add(gateway, server)
+    backend_id = url.rpartition("/")[2]
+    route = await gateway.add_route(backends=[{"backendId": backend_id}])
+    await seen(gateway, url)
+    server.close()
+    for _ in range(3):
+        assert gateway.pick(route["routeId"]) == "b1"
+        ran = (await gateway.client.post(RUN, json={"backendId": backend_id})).json()
+        assert ran["healthCheck"]["lastProbe"]["reason"] == "connection refused"
+    assert ran["healthStatus"] == "Unhealthy"
+    assert gateway.pick(route["routeId"]) is None
+    await gateway.client.put(url, json={"weight": 50})
+    await gateway.client.put(f"/api/v1/gateway/routes/{route['routeId']}", json={"isEnabled": False})
+    await gateway.client.put(url, json={"isEnabled": False})
+    gateway.core.reclaim()
+    await gateway.client.put(url, json={"isEnabled": True})
+    await gateway.client.put(f"/api/v1/gateway/routes/{route['routeId']}", json={"isEnabled": True})
+    assert gateway.pick(route["routeId"]) is None
+    await gateway.client.put(url, json={"healthCheck": None})
+    assert gateway.pick(route["routeId"]) == "b1"
+
+
+async def test_running_a_check(gateway: Gateway, server: Backend) -> None:
+    url = await add(gateway, server)
+    backend_id = url.rpartition("/")[2]
+    await seen(gateway, url)
+    operator = await gateway.as_role("Operator")
+    ran = await gateway.client.post(RUN, json={"backendId": backend_id}, headers=operator)
+    assert ran.status_code == 200 and ran.json()["healthCheck"]["totalProbes"] == 2
+    for role in ("Viewer", "Developer"):
+        headers = await gateway.as_role(role)
+        assert (
+            await gateway.client.post(RUN, json={"backendId": backend_id}, headers=headers)
+        ).status_code == 403
+    assert problem(await gateway.client.post(RUN, json={"backendId": "nix"}))[0] == 404
+    plain = await gateway.add_backend(name="plain", url="http://127.0.0.1:9002")
+    answer = await gateway.client.post(RUN, json={"backendId": plain["backendId"]})
+    assert problem(answer)[0] == 409 and "has no health check" in answer.text
+    await gateway.client.put(url, json={"isEnabled": False})
+    answer = await gateway.client.post(RUN, json={"backendId": backend_id})
+    assert problem(answer)[0] == 409 and "is disabled" in answer.text
+
+
+async def test_a_custom_check_needs_the_nodes_permission(gateway: Gateway, tmp_path: Path) -> None:
+    check = {"type": "Custom", "command": ["/bin/true"]}
+    body = {"name": "b", "url": "http://127.0.0.1:9001", "healthCheck": check}
+    answer = await gateway.client.post(BACKENDS, json=body)
+    assert problem(answer)[2] == [("healthCheck.command", "command_forbidden")]
+    (tmp_path / "other").mkdir()
+    async with running(tmp_path / "other", health_check_commands=("/bin/true",)) as allowing:
+        made = await allowing.client.post(BACKENDS, json=body)
+        assert made.status_code == 201, made.text
+        health = await seen(allowing, f"{BACKENDS}/{made.json()['backendId']}")
+        assert health["healthCheck"]["lastProbe"]["reason"] == "exit status 0"
+    async with running(tmp_path / "other") as strict:  # the permission was withdrawn
+        health = (await strict.client.get(f"{BACKENDS}/{made.json()['backendId']}/health")).json()
+        assert health["healthCheck"] is None and health["healthStatus"] == "Unknown"
+
+
+async def test_a_restart_begins_with_the_initial_state(tmp_path: Path, server: Backend) -> None:
+    server.script = lambda _request: ok(status=b"503 No")
+    (tmp_path / "data").mkdir()
+    async with running(tmp_path / "data") as gateway:
+        url = await add(gateway, server)
+        for probes in (2, 3):
+            await seen(gateway, url, probes - 1)
+            await gateway.client.post(RUN, json={"backendId": url.rpartition("/")[2]})
+        assert (await seen(gateway, url, 3))["healthStatus"] == "Unhealthy"
+    async with running(tmp_path / "data") as gateway:
+        assert (await seen(gateway, url))["healthStatus"] == "Unknown"
+
+
+async def test_the_file_and_its_export(gateway: Gateway, server: Backend) -> None:
+    document = {
+        "backends": [{"name": "b", "url": server.url, "healthCheck": {"endpoint": "/up"}}],
+        "routes": [
+            {"name": "r", "path": "/r", "backends": [{"url": server.url, "healthCheck": {"type": "Tcp"}}]},
+        ],
+    }
+    await gateway.configuration.apply(ConfigFile.parse(dict(document)), prune=True, author="test")
+    assert len(gateway.node.checker.registry) == 2
+    exported = await gateway.configuration.export()
+    assert exported["backends"][0]["healthCheck"] == {"endpoint": "/up"}
+    assert exported["routes"][0]["backends"][0]["healthCheck"] == {"type": "Tcp"}
+    again = await gateway.configuration.apply(ConfigFile.parse(exported), prune=True, author="test")
+    assert not again.changes
+    await gateway.configuration.apply(ConfigFile.parse({}), prune=True, author="test")
+    assert len(gateway.node.checker.registry) == 0
