@@ -10,7 +10,7 @@ import pytest
 
 from hotswap_proxy.admin.handlers import ENDPOINTS
 from hotswap_proxy.configfile import load
-from hotswap_proxy.model import Backend, Route
+from hotswap_proxy.model import Backend, HealthCheck, Route
 from tests.gateway import Gateway
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -35,6 +35,19 @@ async def test_the_examples_of_the_api_work(gateway: Gateway) -> None:
         answer = await gateway.client.request(method, path, json=json.loads(body))
         assert answer.is_success, (name, answer.text)
     assert gateway.match("/users/1") == "1.0" and gateway.match("/orders/7") == "1.0"
+
+
+@pytest.mark.anyio
+async def test_the_example_of_a_health_check_works(gateway: Gateway) -> None:
+    ((name, body),) = examples("health.md").items()
+    method, path = name.split()
+    answer = await gateway.client.request(method, path, json=json.loads(body))
+    assert answer.is_success, answer.text
+
+
+def test_every_field_of_a_health_check_is_described() -> None:
+    described = set(re.findall(r"^\| (\w+) \|", (DOCS / "health.md").read_text(), re.M))
+    assert {field.alias for field in HealthCheck.model_fields.values()} <= described
 
 
 @pytest.mark.anyio

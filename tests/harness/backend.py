@@ -46,9 +46,10 @@ class Backend:
     closed: int = 0  # connections whose end was seen
     protocol_errors: list[str] = field(default_factory=list)
     keep_reading: bool = True
+    wanted_port: int = 0
 
     def __post_init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.listener = socket.create_server(("127.0.0.1", self.wanted_port), backlog=512)
         self.port: int = self.listener.getsockname()[1]
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
