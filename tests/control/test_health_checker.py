@@ -236,6 +236,7 @@ async def test_a_check_removed_while_it_runs_leaves_no_trace(rig: Rig) -> None:
         target = rig.check(url)
         await rig.until(lambda: target.flight)
         rig.configure("b")
+        assert len(rig.checker._sockets or ()) == 0, "its socket is closed"
         await asyncio.sleep(0.5)
         assert target.last is None
         assert rig.table.statuses[url] == 0
