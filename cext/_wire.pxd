@@ -87,12 +87,13 @@ cdef class Reactor:
     cdef Wheel wheel
     cdef uint64_t wheel_base_ns
     cdef list later           # streams with work left, served after the batch
+    cdef bint resuming        # the event loop will come back for them
     cdef object loop
     cdef object timer_handle
     cdef object on_tick       # called each turn of the wheel
 
     cdef bint register(self, Stream s, bint listener=*) noexcept
-    cdef void forget(self, Stream s) noexcept
+    cdef void forget(self, Stream s, int fd) noexcept
     cdef void defer(self, Stream s) noexcept
     cdef void dispatch(self, int fd, uint32_t token, uint32_t mask) noexcept
     cdef void run_later(self) noexcept
@@ -109,8 +110,6 @@ cdef class Upstream(Stream):
     cdef bint answered        # a byte of an answer came in this exchange
     cdef object codec         # a second parser in front (--http httptools), or None
 
-    cdef void broken(self) noexcept
-
 
 cdef class Pool:
     cdef Server server
@@ -119,7 +118,7 @@ cdef class Pool:
     cdef uint32_t limit
     cdef uint32_t keep        # idle connections that do not expire
     cdef uint32_t idle_ms
-    cdef bint retired         # the state slot has another backend now
+    cdef bint retired         # its backend has left the configuration
     cdef list idle            # most recently used last
     cdef object waiting       # deque of Client
 
@@ -155,15 +154,13 @@ cdef class Client(Stream):
     cdef void received(self, const uint8_t *p, size_t n) noexcept
     cdef void take_waiting_input(self) noexcept
     cdef size_t consume(self, const uint8_t *p, size_t n) noexcept
-    cdef size_t take_head(self, const uint8_t *p, size_t n) noexcept
-    cdef size_t take_small_body(self, const uint8_t *p, size_t n) noexcept
-    cdef size_t take_body(self, const uint8_t *p, size_t n) noexcept
-    cdef size_t take_tunnel(self, const uint8_t *p, size_t n) noexcept
+    cdef void head_begins(self) noexcept
     cdef void input_ended(self) noexcept
     # towards the backend
     cdef void find_upstream(self) noexcept
     cdef void wait_for(self, uint32_t ms) noexcept
     cdef void attach(self, Upstream up) noexcept
+    cdef bint body_is_due(self) noexcept
     cdef void progress(self) noexcept
     cdef void connect_failed(self) noexcept
     cdef void upstream_drained(self) noexcept
@@ -199,16 +196,19 @@ cdef class Server:
     cdef readonly uint64_t illegal_moves
     cdef int64_t idle_upstreams
     cdef int64_t idle_upstreams_told
+    cdef size_t next_pool                # whose backend is looked at next
     cdef int codec_status                # of the last refusal by a codec
     # settings
     cdef uint64_t keepalive_ms
     cdef uint64_t header_timeout_ms
+    cdef uint64_t body_timeout_ms
     cdef uint64_t write_timeout_ms
     cdef uint64_t stream_idle_ms
     cdef size_t max_waiting
 
     cdef Pool pool_for(self, const hs_exchange *ex)
     cdef object new_codec(self, object factory)
+    cdef void begin_codec(self, object codec) noexcept
     cdef bytes run_codec(self, object codec, const uint8_t *p, size_t n)
     cdef void accepted(self, int fd, void *address, size_t address_len) noexcept
     cdef void client_closed(self, Client client) noexcept

@@ -5,6 +5,7 @@ Decisions are the core's (``_core``), called through a table of C functions: at 
 (``begin``, ``respond``, ``finish``; ``chunked`` where a body is chunked), none of which touches a Python object.
 """
 
+from asyncio import shield
 from collections import deque
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -31,13 +32,13 @@ cdef extern from "net.h" nogil:
     struct sockaddr_storage:
         pass
     enum:
-        NET_READ, NET_WRITE, NET_EOF, NET_HANGUP, NET_BATCH, NET_SEND_FLAGS, SHUT_WR
+        NET_READ, NET_WRITE, NET_EOF, NET_HANGUP, NET_BATCH, SHUT_WR
     ctypedef struct net_event:
         int fd
         uint32_t token
         uint32_t mask
-    ssize_t recv(int fd, void *data, size_t n, int flags)
-    ssize_t c_send "send"(int fd, const void *data, size_t n, int flags)
+    ssize_t net_recv(int fd, void *data, size_t n, int flags)
+    ssize_t net_send(int fd, const void *data, size_t n)
     int shutdown(int fd, int how)
     uint64_t net_now_ns()
     int net_prepare(int fd)
@@ -47,6 +48,7 @@ cdef extern from "net.h" nogil:
     int net_connect(int fd, const void *address, socklen_t length)
     int net_connect_error(int fd)
     bint net_quiet(int fd)
+    void net_reset_on_close(int fd)
     ssize_t net_send2(int fd, const void *a, size_t an, const void *b, size_t bn)
     int poller_open()
     int poller_add(int poller, int fd, uint32_t token)
@@ -65,5 +67,6 @@ include "exchange.pxi"
 include "reactor.pxi"
 include "upstream.pxi"
 include "client.pxi"
+include "request.pxi"
 include "response.pxi"
 include "server.pxi"

@@ -58,7 +58,7 @@ cdef class Client(Stream):
             if n > 0:
                 self.received(self.reactor.input, n)
             elif n == 0:
-                self.readable = False
+                # Still readable: between two requests that were already here, the end is found again.
                 self.input_ended()
                 return
             elif n == -1:
@@ -81,6 +81,8 @@ cdef class Client(Stream):
         """Reading on would only fill memory."""
         if self.state == C_TUNNEL:
             return self.upstream.blocked()
+        if self.state == C_IDLE or self.state == C_HEAD:
+            return False  # the core bounds a head
         return buffer_len(&self.inb) >= PIPELINE
 
     cdef void received(self, const uint8_t *p, size_t n) noexcept:
@@ -89,10 +91,16 @@ cdef class Client(Stream):
         if self.codec is not None and self.state != C_TUNNEL and self.state != C_LINGER:
             canonical = self.server.run_codec(self.codec, p, n)
             if canonical is None:
-                self.reject(self.server.codec_status)
-                return
+                if self.x == NULL:
+                    self.reject(self.server.codec_status)
+                    return
+                canonical = REFUSED  # refused again when its turn comes: answers keep their order
             p = canonical
             n = len(canonical)
+            if n == 0:
+                if self.state == C_IDLE:
+                    self.head_begins()
+                return
         if self.inb.data != NULL:
             if not buffer_append(&self.inb, p, n):
                 self.close()
@@ -104,9 +112,15 @@ cdef class Client(Stream):
             self.close()
 
     cdef void take_waiting_input(self) noexcept:
-        cdef size_t used = self.consume(buffer_ptr(&self.inb), buffer_len(&self.inb))
-        if self.fd >= 0 and used:
-            buffer_consume(&self.inb, used)
+        cdef Buffer input = self.inb  # taken out: what it leads to may clear the connection's own
+        cdef size_t used
+        memset(&self.inb, 0, sizeof(Buffer))
+        used = self.consume(buffer_ptr(&input), buffer_len(&input))
+        if self.fd < 0:
+            buffer_clear(&input)
+        elif used:
+            buffer_consume(&input, used)
+        self.inb = input
 
     cdef size_t consume(self, const uint8_t *p, size_t n) noexcept:
         """Take from the input what the state allows; returns how much."""
@@ -114,14 +128,14 @@ cdef class Client(Stream):
         cdef size_t step
         while used < n and self.fd >= 0:
             if self.state == C_IDLE or self.state == C_HEAD:
-                step = self.take_head(p + used, n - used)
+                step = request_head(self, p + used, n - used)
             elif self.state == C_TUNNEL:
-                step = self.take_tunnel(p + used, n - used)
+                step = request_tunnel(self, p + used, n - used)
             elif self.state == C_LINGER:
                 step = n - used
             elif self.x != NULL and self.x.request_open and self.upstream is not None and (
                     self.state == C_SENT or self.state == C_STREAMING):
-                step = self.take_body(p + used, n - used)
+                step = request_body(self, p + used, n - used)
             else:
                 break
             if step == 0:
@@ -129,99 +143,9 @@ cdef class Client(Stream):
             used += step
         return used
 
-    cdef size_t take_head(self, const uint8_t *p, size_t n) noexcept:
-        cdef hs_out out
-        cdef int result
-        cdef size_t used
-        cdef Exchange *x = self.x
-        if x == NULL:
-            x = self.x = exchange_new()
-            if x == NULL:
-                self.close()
-                return 0
-        x.core.seen = self.head_seen
-        result = api.begin(self.server.worker, &x.core, &self.peer, net_now_ns(), p, n, &out)
-        if result == HS_MORE:
-            exchange_free(x)
-            self.x = NULL
-            self.head_seen = n
-            if self.state == C_IDLE and self.enter(C_HEAD):
-                self.due_in(self.server.header_timeout_ms)
-            return 0
-        self.head_seen = 0
-        used = x.core.head_len
-        if self.server.draining:
-            x.core.client_keep_alive = False
-        if result == HS_REPLY:
-            self.answered(&out)
-            return used
-        if result != HS_FORWARD:  # the core failed
-            self.close()
-            return 0
-        x.request_open = x.core.request_framing != HS_BODY_NONE
-        x.request_left = x.core.request_length
-        if x.request_open and x.core.request_framing == HS_BODY_LENGTH and x.request_left == 0:
-            x.request_open = False
-        if not exchange_keep_head(x, out.ptr, out.len):
-            self.close()
-            return 0
-        if x.request_open and x.core.request_framing == HS_BODY_LENGTH:
-            used += self.take_small_body(p + used, n - used)
-        x.due = self.reactor.wheel.tick + ticks(x.core.timeout_ms)
-        self.find_upstream()
-        return used
-
-    cdef size_t take_small_body(self, const uint8_t *p, size_t n) noexcept:
-        """What has come of a short body goes with the head in one write."""
-        cdef Exchange *x = self.x
-        cdef size_t take = min(n, <size_t>x.request_left, exchange_room(x))
-        exchange_keep_body(x, p, take)
-        x.request_left -= take
-        x.request_bytes += take
-        x.request_open = x.request_left > 0
-        return take
-
-    cdef size_t take_body(self, const uint8_t *p, size_t n) noexcept:
-        cdef Exchange *x = self.x
-        cdef size_t take, data = 0
-        cdef int result
-        cdef hs_out out
-        if self.upstream.blocked():
-            return 0
-        if x.core.request_framing == HS_BODY_LENGTH:
-            take = min(n, <size_t>x.request_left)
-            out.ptr = <uint8_t *>p
-            out.len = take
-            x.request_left -= take
-            x.request_open = x.request_left > 0
-            data = take
-        else:
-            result = api.chunked(self.server.worker, &x.request_chunks, p, n, 0, &take, &data, &out)
-            if result < 0:
-                self.refuse(HS_WHY_BAD_REQUEST_BODY)
-                return take
-            x.request_open = result == 0
-            if x.request_bytes + data > x.core.max_request_body:
-                x.request_open = True  # what is left of it is not read: the connection closes
-                self.refuse(HS_WHY_REQUEST_TOO_LARGE)
-                return take
-        x.request_bytes += data
-        exchange_keep_body(x, out.ptr, out.len)
-        if out.len and not self.upstream.send(out.ptr, out.len):
-            self.upstream_write_failed()
-        else:
-            self.progress()
-        return take
-
-    cdef size_t take_tunnel(self, const uint8_t *p, size_t n) noexcept:
-        if self.upstream.blocked():
-            return 0
-        self.x.request_bytes += n
-        if not self.upstream.send(p, n):
-            self.close()
-        else:
-            self.due_in(self.server.stream_idle_ms)
-        return n
+    cdef void head_begins(self) noexcept:
+        if self.enter(C_HEAD):
+            self.due_in(self.server.header_timeout_ms)
 
     cdef void input_ended(self) noexcept:
         """The client has sent its last byte (it may still read: RFC 9112 section 9.6 does not forbid half-closing)."""
@@ -229,7 +153,7 @@ cdef class Client(Stream):
             shutdown(self.upstream.fd, SHUT_WR)  # its own end closes the tunnel
         elif self.state == C_IDLE or self.state == C_HEAD or self.state == C_LINGER:
             self.close()
-        elif self.x != NULL and self.x.request_open:
+        elif self.x != NULL and self.x.request_open and self.state != C_FLUSHING:
             self.close()
 
     # ---- the backend's connection ----
@@ -244,7 +168,6 @@ cdef class Client(Stream):
             self.attach(up)
             return
         if pool.open < pool.limit:
-            self.wait_for(x.core.connect_ms)
             if not pool.connect(self):
                 self.connect_failed()
             return
@@ -266,16 +189,31 @@ cdef class Client(Stream):
         self.upstream = up
         if not self.enter(C_SENT):
             return
+        if up.codec is not None:
+            self.server.begin_codec(up.codec)
         x.core.sent_ns = net_now_ns()
-        self.progress()
         if not up.send(x.head, x.head_len):
             self.upstream_write_failed()
+        self.progress()
+
+    cdef bint body_is_due(self) noexcept:
+        """The next move is the client's: it has neither sent all of its body nor waits for 100 (Continue)."""
+        return self.x.request_open and not self.x.core.expect_continue and not self.upstream.blocked()
 
     cdef void progress(self) noexcept:
-        """Something moved: the read timeout starts again, the exchange's own goes on."""
-        cdef uint64_t due = self.reactor.wheel.tick + ticks(self.x.core.read_ms)
-        if not self.x.core.endless and due > self.x.due:
-            due = self.x.due
+        """Something moved: whose turn it is now has its own time for it, the whole exchange goes on with its."""
+        cdef Exchange *x = self.x
+        cdef uint64_t ms = x.core.read_ms
+        cdef uint64_t due
+        if self.blocked():
+            ms = self.server.write_timeout_ms
+        elif self.upstream.blocked():
+            ms = x.core.write_ms
+        elif self.state == C_SENT and self.body_is_due():
+            ms = self.server.body_timeout_ms
+        due = self.reactor.wheel.tick + ticks(ms)
+        if not x.core.endless and due > x.due:
+            due = x.due
         wheel_set(&self.reactor.wheel, &self.timer, due)
 
     cdef void connect_failed(self) noexcept:
@@ -285,13 +223,17 @@ cdef class Client(Stream):
 
     cdef void upstream_drained(self) noexcept:
         """The backend takes bytes again."""
+        if self.state == C_SENT or self.state == C_STREAMING:
+            self.progress()
         self.on_readable()
 
     cdef void upstream_write_failed(self) noexcept:
         """It will take no more; an answer may be on its way all the same (RFC 9112 section 9.5)."""
-        self.upstream.readable = True
-        self.upstream.eof_seen = True
-        self.reactor.defer(self.upstream)
+        cdef Upstream up = self.upstream
+        buffer_clear(&up.out)
+        up.readable = True
+        up.eof_seen = True
+        self.reactor.defer(up)
 
     cdef void drop_upstream(self) noexcept:
         """Give up the connection and the place in the queue, whichever there is."""
@@ -314,7 +256,7 @@ cdef class Client(Stream):
             return
         x.core.failed = True
         if self.state != C_SENT:
-            self.close()  # a cut answer must not look whole
+            self.close()
         elif (up.reused and not up.answered and x.replayable and not x.replayed and x.core.idempotent):
             self.replay()
         else:
@@ -322,14 +264,13 @@ cdef class Client(Stream):
 
     cdef void replay(self) noexcept:
         """A pooled connection had been closed under the request (RFC 9112 section 9.3.1): once more on a new one."""
-        cdef Pool pool = self.upstream.pool
+        cdef Upstream up = self.upstream
         self.x.core.failed = False
         self.x.replayed = True
-        self.drop_upstream()
-        if self.enter(C_WAITING):
-            self.wait_for(self.x.core.connect_ms)
-            if not pool.connect(self):
-                self.connect_failed()
+        self.upstream = None
+        up.pool.close(up)  # no release: its place is the new one's
+        if self.enter(C_WAITING) and not up.pool.connect(self):
+            self.connect_failed()
 
     # ---- answers ----
 
@@ -372,14 +313,13 @@ cdef class Client(Stream):
     cdef void exchange_done(self) noexcept:
         cdef Exchange *x = self.x
         cdef bint keep = x.core.client_keep_alive and not x.request_open and not self.server.draining
-        cdef bint unread = x.request_open or not x.core.client_keep_alive
         self.end_exchange(HS_COMPLETED)
         if keep:
             if self.enter(C_IDLE):
                 self.due_in(self.server.keepalive_ms)
                 if self.inb.data != NULL or self.eof_seen:
                     self.reactor.defer(self)
-        elif unread and not self.eof_seen and not self.server.draining and self.enter(C_LINGER):
+        elif not self.eof_seen and self.enter(C_LINGER):
             # Closing with input unread would reset the connection under the answer (RFC 9112 section 9.6).
             buffer_clear(&self.inb)
             shutdown(self.fd, SHUT_WR)
@@ -396,6 +336,8 @@ cdef class Client(Stream):
     cdef void close(self) noexcept:
         if self.state == C_CLOSED:
             return
+        if self.state == C_STREAMING and self.x.core.client_framing == HS_BODY_CLOSE:
+            net_reset_on_close(self.fd)  # a cut answer must not look whole
         self.state = C_CLOSED
         self.drop_upstream()
         if self.x != NULL:
@@ -409,17 +351,20 @@ cdef class Client(Stream):
     # ---- the socket takes bytes again, or time has passed ----
 
     cdef void on_writable(self) noexcept:
+        cdef Upstream up = self.upstream
         if self.out.data == NULL:
             return
         if not self.flush():
             self.close()
-        elif self.out.data == NULL:
-            if self.state == C_FLUSHING:
-                self.exchange_done()
-            elif self.upstream is not None:
-                self.upstream.on_readable()
+        elif self.state == C_FLUSHING and self.out.data == NULL:
+            self.exchange_done()
         elif self.state == C_FLUSHING:
             self.due_in(self.server.write_timeout_ms)
+        elif up is not None:
+            if self.state == C_STREAMING or self.state == C_SENT:
+                self.progress()
+            if self.out.data == NULL:
+                up.on_readable()
 
     cdef void on_timer(self) noexcept:
         if self.state == C_HEAD:
@@ -427,8 +372,7 @@ cdef class Client(Stream):
         elif self.state == C_WAITING:
             self.refuse(HS_WHY_POOL_FULL if self.queued_in is not None else HS_WHY_CONNECT_TIMEOUT)
         elif self.state == C_SENT:
-            self.refuse(HS_WHY_REQUEST_TIMEOUT if self.x.request_open and not self.upstream.blocked()
-                        else HS_WHY_BACKEND_TIMEOUT)
+            self.refuse(HS_WHY_REQUEST_TIMEOUT if self.body_is_due() else HS_WHY_BACKEND_TIMEOUT)
         else:
             if self.state == C_STREAMING and not self.blocked():
                 self.x.core.failed = True

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HS_ABI 1
+#define HS_ABI 2
 
 typedef struct hs_worker hs_worker;
 
@@ -89,7 +89,7 @@ typedef struct {
     uint32_t pool_idle_ms;
     uint32_t pool_wait_ms;
     uint32_t head_len; /* bytes of the input that the parsed head took */
-    uint32_t seen;     /* length of the input when its head was last found incomplete */
+    uint32_t seen;     /* length of the input when its head was last found incomplete; told by the data plane */
     uint16_t status;
     uint8_t address[28]; /* struct sockaddr_in or sockaddr_in6 */
     uint8_t address_len;
@@ -132,6 +132,8 @@ typedef struct {
     void (*peer)(const void *sockaddr, size_t len, hs_peer *peer);
     void (*connection)(hs_worker *, int opened); /* a client connection was opened, or closed */
     void (*upstream_idle)(hs_worker *, int delta);
+    /* Of a backend slot as it is now: another than an exchange brought means that its backend is gone. */
+    uint32_t (*incarnation)(hs_worker *, uint32_t slot);
 } hs_api;
 
 #endif

@@ -55,3 +55,4 @@ cdef extern from "core_api.h" nogil:
         void (*peer)(const void *, size_t, hs_peer *) noexcept
         void (*connection)(hs_worker *, int) noexcept
         void (*upstream_idle)(hs_worker *, int) noexcept
+        uint32_t (*incarnation)(hs_worker *, uint32_t) noexcept

@@ -1,14 +1,19 @@
 # One request and its answer: what the data plane itself must remember, beside what the core decided.
 
+cdef enum:
+    SPARE_EXCHANGES = 256    # kept for the next requests; more go back to the allocator
+
 cdef Exchange *free_exchanges = NULL
+cdef int free_count = 0
 
 
 cdef Exchange *exchange_new() noexcept nogil:
     """Zeroed but for the stash; NULL when memory is out."""
-    global free_exchanges
+    global free_exchanges, free_count
     cdef Exchange *x = free_exchanges
     if x != NULL:
         free_exchanges = x.next_free
+        free_count -= 1
     else:
         x = <Exchange *>malloc(sizeof(Exchange))
         if x == NULL:
@@ -18,9 +23,13 @@ cdef Exchange *exchange_new() noexcept nogil:
 
 
 cdef void exchange_free(Exchange *x) noexcept nogil:
-    global free_exchanges
+    global free_exchanges, free_count
     if x.head != x.stash:
         free(x.head)
+    if free_count == SPARE_EXCHANGES:
+        free(x)
+        return
+    free_count += 1
     x.next_free = free_exchanges
     free_exchanges = x
 

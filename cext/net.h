@@ -169,18 +169,42 @@ static inline int net_connect_error(int fd) {
     return error;
 }
 
-/* True when a pooled connection has neither been closed nor sent anything (one MSG_PEEK). */
-static inline int net_quiet(int fd) {
-    char byte;
-    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+/* An interrupted call is made again here: readiness is edge-triggered, nobody would come back for it. */
+static inline ssize_t net_recv(int fd, void *data, size_t n, int flags) {
+    ssize_t got;
+    do got = recv(fd, data, n, flags);
+    while (got < 0 && errno == EINTR);
+    return got;
+}
+
+static inline ssize_t net_send(int fd, const void *data, size_t n) {
+    ssize_t sent;
+    do sent = send(fd, data, n, NET_SEND_FLAGS);
+    while (sent < 0 && errno == EINTR);
+    return sent;
 }
 
 static inline ssize_t net_send2(int fd, const void *a, size_t an, const void *b, size_t bn) {
     struct iovec parts[2] = {{(void *)a, an}, {(void *)b, bn}};
     struct msghdr m = {0};
+    ssize_t sent;
     m.msg_iov = parts;
     m.msg_iovlen = 2;
-    return sendmsg(fd, &m, NET_SEND_FLAGS);
+    do sent = sendmsg(fd, &m, NET_SEND_FLAGS);
+    while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+/* True when a pooled connection has neither been closed nor sent anything (one MSG_PEEK). */
+static inline int net_quiet(int fd) {
+    char byte;
+    return net_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+/* What follows is a reset, not an end of stream: a peer that reads to the end learns that it is not the end. */
+static inline void net_reset_on_close(int fd) {
+    struct linger now = {1, 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
 }
 
 #endif

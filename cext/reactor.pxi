@@ -41,15 +41,16 @@ cdef class Stream:
 
     cdef ssize_t receive(self) noexcept:
         """Read into the reactor's buffer: > 0 bytes, 0 end of stream, -1 nothing now, -2 broken."""
-        cdef ssize_t n = recv(self.fd, self.reactor.input, READ_SIZE, 0)
+        cdef ssize_t n = net_recv(self.fd, self.reactor.input, READ_SIZE, 0)
         if n > 0:
             if n < READ_SIZE and not self.eof_seen:
                 self.readable = False
             return n
         if n == 0:
+            self.eof_seen = True
             return 0
-        if errno == EAGAIN or errno == EINTR:
-            self.readable = errno == EINTR
+        if errno == EAGAIN:
+            self.readable = False
             return -1
         return -2
 
@@ -57,11 +58,11 @@ cdef class Stream:
         """Send now or keep for later; False when the connection is broken."""
         cdef ssize_t sent = 0
         if self.out.data == NULL:
-            sent = c_send(self.fd, data, n, NET_SEND_FLAGS)
+            sent = net_send(self.fd, data, n)
             if sent == <ssize_t>n:
                 return True
             if sent < 0:
-                if errno != EAGAIN and errno != EINTR:
+                if errno != EAGAIN:
                     return False
                 sent = 0
         return buffer_append(&self.out, data + sent, n - sent)
@@ -75,7 +76,7 @@ cdef class Stream:
             if sent == <ssize_t>(an + bn):
                 return True
             if sent < 0:
-                if errno != EAGAIN and errno != EINTR:
+                if errno != EAGAIN:
                     return False
                 sent = 0
         if sent < <ssize_t>an:
@@ -86,19 +87,20 @@ cdef class Stream:
         """Send what waits; False when the connection is broken."""
         cdef ssize_t sent
         while self.out.data != NULL:
-            sent = c_send(self.fd, buffer_ptr(&self.out), buffer_len(&self.out), NET_SEND_FLAGS)
+            sent = net_send(self.fd, buffer_ptr(&self.out), buffer_len(&self.out))
             if sent < 0:
-                return errno == EAGAIN or errno == EINTR
+                return errno == EAGAIN
             buffer_consume(&self.out, sent)
         return True
 
     cdef void close_socket(self) noexcept:
+        cdef int fd = self.fd
         buffer_clear(&self.out)
         wheel_unlink(&self.timer)
-        if self.fd >= 0:
-            self.reactor.forget(self)
-            close(self.fd)
+        if fd >= 0:
             self.fd = -1
+            close(fd)
+            self.reactor.forget(self, fd)
 
 
 cdef class Reactor:
@@ -151,12 +153,12 @@ cdef class Reactor:
         s.registered = True
         return True
 
-    cdef void forget(self, Stream s) noexcept:
+    cdef void forget(self, Stream s, int fd) noexcept:
         """The kernel drops a closed descriptor from the set by itself; the table must not keep the stream."""
         if s.registered:
             s.registered = False
-            self.table[s.fd] = NULL
-            Py_DECREF(s)
+            self.table[fd] = NULL
+            Py_DECREF(s)  # every callback is entered with a reference of its own: this is not the last
 
     cdef void defer(self, Stream s) noexcept:
         if not s.deferred:
@@ -174,7 +176,11 @@ cdef class Reactor:
         cdef int n, i, round
         cdef int wait_ms = 0
         for round in range(ROUNDS):
-            n = poller_wait(self.poller, events, wait_ms)
+            if wait_ms:
+                with nogil:  # an embedding program has other threads
+                    n = poller_wait(self.poller, events, wait_ms)
+            else:
+                n = poller_wait(self.poller, events, 0)
             for i in range(n):
                 self.dispatch(events[i].fd, events[i].token, events[i].mask)
             if self.later:
@@ -215,11 +221,13 @@ cdef class Reactor:
             s.deferred = False
             if s.fd >= 0:
                 s.on_readable()
-        if self.later:
-            # The loop must come back although the kernel reports nothing new.
+        if self.later and not self.resuming:
+            # The loop must come back although the kernel reports nothing new: once, however often this is reached.
+            self.resuming = True
             self.loop.call_soon(self.resume)
 
     def resume(self):
+        self.resuming = False
         if self.later:
             self.run_later()
 

@@ -8,6 +8,7 @@ cdef void response_received(Client c, ssize_t got) noexcept:
     cdef size_t used
     cdef bint room = True
     cdef bytes canonical
+    cdef Buffer head
     if up.codec is not None and c.state != C_TUNNEL:
         canonical = c.server.run_codec(up.codec, p, n)
         if canonical is None:
@@ -16,19 +17,23 @@ cdef void response_received(Client c, ssize_t got) noexcept:
         p = canonical
         n = len(canonical)
         room = False
-    if up.inb.data != NULL:
-        if not buffer_append(&up.inb, p, n):
-            c.upstream_lost()
-            return
-        p = buffer_ptr(&up.inb)
-        n = buffer_len(&up.inb)
-        used = response_consume(c, p, n, False)
-        if c.upstream is up:
-            buffer_consume(&up.inb, used)
-    else:
+    if up.inb.data == NULL:
         used = response_consume(c, p, n, room)
         if c.upstream is up and used < n and not buffer_append(&up.inb, p + used, n - used):
             c.upstream_lost()
+        return
+    if not buffer_append(&up.inb, p, n):
+        c.upstream_lost()
+        return
+    # Taken out: when the answer is whole, the connection goes on to another client and must not bring it along.
+    head = up.inb
+    memset(&up.inb, 0, sizeof(Buffer))
+    used = response_consume(c, buffer_ptr(&head), buffer_len(&head), False)
+    if c.upstream is up and used < buffer_len(&head):
+        buffer_consume(&head, used)
+        up.inb = head
+    else:
+        buffer_clear(&head)
 
 
 cdef void response_malformed(Client c) noexcept:
@@ -48,19 +53,24 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
     while c.state == C_SENT:
         result = api.respond(c.server.worker, &x.core, net_now_ns(), not x.request_open, p + used, n - used, &out)
         if result == HS_MORE:
+            x.core.seen = n - used
+            c.progress()
             return used
         if result == HS_BAD:
             response_malformed(c)
             return n
         used += x.core.head_len
+        x.core.seen = 0
         if result == HS_INTERIM:
+            x.core.expect_continue = False
             if out.len and not c.send(out.ptr, out.len):
                 c.close()
                 return n
+            c.progress()
         elif result == HS_SWITCH:
             response_switch(c, &out, p + used, n - used)
             return n
-        elif c.enter(C_STREAMING):
+        else:
             x.response_left = x.core.response_length
             response_body(c, &out, p + used, n - used, room)
             return n
@@ -104,19 +114,24 @@ cdef void response_body(Client c, hs_out *head, uint8_t *p, size_t n, bint room)
             response_malformed(c)
             return
         done = result == 1
+    elif x.core.response_framing != HS_BODY_CLOSE:
+        take = data = <size_t>min(<uint64_t>n, x.response_left)
+        x.response_left -= take
+        done = x.response_left == 0
+    x.response_bytes += data
+    if x.response_bytes > x.core.max_response_body:
+        x.core.failed = True
+        c.refuse(HS_WHY_RESPONSE_TOO_LARGE)
+        return
+    if c.state == C_SENT and not c.enter(C_STREAMING):  # not before the first bytes have proved sound
+        return
+    if x.core.response_framing == HS_BODY_CHUNKED:
         sent = c.send2(head.ptr, head.len, coded.ptr, coded.len) if head.len + coded.len else True
     elif x.core.response_framing == HS_BODY_CLOSE:
         sent = response_send_undelimited(c, head, p, n, room)
     else:
-        take = data = min(n, <size_t>x.response_left)
-        x.response_left -= take
-        done = x.response_left == 0
         sent = response_send(c, head, p, take, room)
-    x.response_bytes += data
     if not sent:
-        c.close()
-    elif x.response_bytes > x.core.max_response_body:
-        x.core.failed = True
         c.close()
     elif done:
         response_complete(c, take == n and x.core.upstream_keep_alive)

@@ -3,6 +3,7 @@
 cdef enum:
     ACCEPTS = 64            # connections taken from a listening socket before others get their turn
     ACCEPT_PAUSE_MS = 100   # out of descriptors: look again after this
+    POOLS_PER_TICK = 256    # looked at each turn of the wheel: whether their backend is still configured
 
 
 cdef class Listener(Stream):
@@ -25,16 +26,17 @@ cdef class Listener(Stream):
                 return
 
     cdef void on_timer(self) noexcept:
-        poller_add_listener(self.reactor.poller, self.fd, self.token)
+        if poller_add_listener(self.reactor.poller, self.fd, self.token):
+            self.due_in(ACCEPT_PAUSE_MS)
 
 
 cdef class Server:
     """Serves clients on listening sockets with the routes of the worker's current snapshot.
 
     `worker` is a `_core.Worker`, `loop` the running event loop, `settings` a dict of numbers: `keepalive_timeout`,
-    `header_timeout`, `write_timeout`, `stream_idle_timeout` (seconds), `max_waiting` (clients queued for one
-    backend); all have defaults. `codec` is None (native) or a pair of factories for request and response codecs,
-    each with `feed(bytes) -> bytes` that raises `ValueError(status)`.
+    `header_timeout`, `body_timeout`, `write_timeout`, `stream_idle_timeout` (seconds), `max_waiting` (clients
+    queued for one backend); all have defaults. `codec` is None (native) or a pair of factories for request and
+    response codecs, see `hotswap_proxy.worker.codec`.
     """
 
     def __init__(self, worker, loop, settings=None, codec=None):
@@ -48,6 +50,7 @@ cdef class Server:
         self.pools = []
         self.keepalive_ms = int(1000 * settings.get("keepalive_timeout", 75))
         self.header_timeout_ms = int(1000 * settings.get("header_timeout", 10))
+        self.body_timeout_ms = int(1000 * settings.get("body_timeout", 30))
         self.write_timeout_ms = int(1000 * settings.get("write_timeout", 30))
         self.stream_idle_ms = int(1000 * settings.get("stream_idle_timeout", 300))
         self.max_waiting = settings.get("max_waiting", 10_000)
@@ -88,9 +91,12 @@ cdef class Server:
                 client.on_readable()  # a request may have come that the loop has not seen yet
             if client.state == C_IDLE:
                 client.close()
+        if self.reactor.later:
+            self.reactor.run_later()
         if self.clients:
-            self.drained = self.reactor.loop.create_future()
-            await self.drained
+            if self.drained is None:
+                self.drained = self.reactor.loop.create_future()
+            await shield(self.drained)
 
     def close(self):
         """Close every connection now."""
@@ -103,9 +109,17 @@ cdef class Server:
         for pool in self.pools:
             if pool is not None:
                 pool.retire()
+        self.tick()
         self.reactor.shut()
 
     def tick(self):
+        cdef Pool pool
+        for _ in range(min(len(self.pools), POOLS_PER_TICK)):
+            self.next_pool = (self.next_pool + 1) % len(self.pools)
+            pool = <Pool>self.pools[self.next_pool]
+            if pool is not None and api.incarnation(self.worker, self.next_pool) != pool.incarnation:
+                self.pools[self.next_pool] = None
+                pool.retire()
         if self.idle_upstreams != self.idle_upstreams_told:
             api.upstream_idle(self.worker, self.idle_upstreams - self.idle_upstreams_told)
             self.idle_upstreams_told = self.idle_upstreams
@@ -118,6 +132,8 @@ cdef class Server:
         api.peer(address, address_len, &client.peer)
         if self.make_request_codec is not None:
             client.codec = self.new_codec(self.make_request_codec)
+            if client.codec is None:
+                return
         if not self.reactor.register(client):
             return  # the descriptor goes with the object
         self.clients.add(client)
@@ -139,7 +155,7 @@ cdef class Server:
         if slot < <size_t>len(self.pools):
             pool = <Pool>self.pools[slot]
         else:
-            self.pools.extend([None] * (slot + 16 - len(self.pools)))
+            self.pools.extend([None] * (<Py_ssize_t>slot + 16 - len(self.pools)))
         if pool is not None and pool.incarnation != ex.incarnation:
             pool.retire()
             pool = None
@@ -152,10 +168,14 @@ cdef class Server:
         return pool
 
     cdef object new_codec(self, object factory):
+        """None when out of memory: the connection must not be served without its second parser."""
         try:
             return factory()
         except Exception:
             return None
+
+    cdef void begin_codec(self, object codec) noexcept:
+        codec.begin()
 
     cdef bytes run_codec(self, object codec, const uint8_t *p, size_t n):
         """The canonical form of what the codec accepted, or None when it refused (`codec_status`)."""

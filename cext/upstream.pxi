@@ -14,15 +14,16 @@ cdef class Upstream(Stream):
         buffer_clear(&self.inb)
 
     cdef void on_writable(self) noexcept:
+        cdef Client client = self.client  # only a busy connection has something to send
         if self.state == U_CONNECTING:
             self.pool.connected(self, net_connect_error(self.fd))
             return
         if self.out.data == NULL:
             return
         if not self.flush():
-            self.broken()
-        elif self.out.data == NULL and self.client is not None:
-            self.client.upstream_drained()
+            client.upstream_write_failed()
+        else:
+            client.upstream_drained()
 
     cdef void on_hangup(self) noexcept:
         if self.state == U_CONNECTING:
@@ -36,8 +37,11 @@ cdef class Upstream(Stream):
         cdef Client client
         if self.state == U_CONNECTING:
             return
-        if self.state == U_IDLE:  # closed by the backend, or bytes that nobody asked for
-            self.pool.drop(self)
+        if self.state == U_IDLE:
+            if net_quiet(self.fd):
+                self.readable = False  # the event was older than the read that ended the last exchange
+            else:  # closed by the backend, or bytes that nobody asked for
+                self.pool.drop(self)
             return
         while self.readable and self.state == U_BUSY:
             client = self.client
@@ -60,12 +64,6 @@ cdef class Upstream(Stream):
                 self.reactor.defer(self)
                 return
 
-    cdef void broken(self) noexcept:
-        if self.state == U_IDLE:
-            self.pool.drop(self)
-        elif self.client is not None:
-            self.client.upstream_lost()
-
     cdef void on_timer(self) noexcept:
         if self.state == U_IDLE:
             self.pool.expire_idle(self)
@@ -79,9 +77,12 @@ cdef class Pool:
         self.waiting = deque()
 
     cdef void configure(self, const hs_exchange *ex) noexcept:
+        cdef bint raised = ex.pool_max > self.limit
         self.limit = ex.pool_max
         self.keep = ex.pool_min
         self.idle_ms = ex.pool_idle_ms
+        if raised:
+            self.serve_waiting()
 
     cdef Upstream take(self, bint idempotent):
         """An idle connection that is fit for use, or None."""
@@ -110,31 +111,31 @@ cdef class Pool:
         up.pool = self
         up.fd = fd
         up.state = U_CONNECTING
+        if self.server.make_response_codec is not None:
+            up.codec = self.server.new_codec(self.server.make_response_codec)
+            if up.codec is None:
+                return False
         result = net_connect(fd, ex.address, ex.address_len)
         if result < 0 or not up.reactor.register(up):
             return False  # the descriptor goes with the object
         self.open += 1
         up.client = client
         client.upstream = up
-        if self.server.make_response_codec is not None:
-            up.codec = self.server.new_codec(self.server.make_response_codec)
+        client.queued_in = None
+        client.wait_for(ex.connect_ms)
         return True
 
     cdef void connected(self, Upstream up, int error) noexcept:
-        cdef Client client = up.client
+        cdef Client client = up.client  # when a client goes, so does the connection that is made for it
         if error:
-            up.client = None
+            client.upstream = None
             self.close(up)
-            if client is not None:
-                client.upstream = None
-                client.connect_failed()
+            client.connect_failed()
+            self.serve_waiting()
             return
         up.state = U_BUSY
-        if client is None:  # its client has gone meanwhile
-            self.put(up)
-        else:
-            client.attach(up)
-            client.upstream_drained()
+        client.attach(up)
+        client.on_readable()
 
     cdef void put(self, Upstream up) noexcept:
         """Back from an exchange, clean: to the first client that waits, else to the idle ones."""
@@ -142,14 +143,14 @@ cdef class Pool:
         up.client = None
         up.answered = False
         up.reused = True
-        if self.retired or up.eof_seen or (up.readable and not net_quiet(up.fd)):
-            self.close(up)
-            self.serve_waiting()
+        if self.retired or up.eof_seen or self.open > self.limit or (up.readable and not net_quiet(up.fd)):
+            self.release(up)
             return
+        up.readable = False
         if self.waiting:
             client = <Client>self.waiting.popleft()
             client.attach(up)
-            client.upstream_drained()
+            client.on_readable()
             return
         up.state = U_IDLE
         self.idle.append(up)
@@ -191,7 +192,7 @@ cdef class Pool:
             up.due_in(self.idle_ms)
 
     cdef void retire(self) noexcept:
-        """The state slot belongs to another backend now: idle connections go, busy ones when they are done."""
+        """The backend has left the configuration: idle connections go, busy ones when they are done."""
         cdef Upstream up
         self.retired = True
         for up in list(self.idle):

@@ -169,7 +169,7 @@ class Catalog:
         """Published routes, the disabled ones too."""
     @property
     def backends(self) -> int:
-        """Published registered backends, the disabled ones too."""
+        """Published backends, registered or a route's own, the disabled ones too."""
     def stage(self, changes: bytes) -> Staged:
         """Work out what a change makes of the published configuration, and compile it. Nothing is changed
         yet.

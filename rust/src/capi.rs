@@ -21,6 +21,7 @@ pub struct Api {
     peer: unsafe extern "C" fn(*const u8, usize, *mut Peer),
     connection: unsafe extern "C" fn(*mut WorkerCore, i32),
     upstream_idle: unsafe extern "C" fn(*mut WorkerCore, i32),
+    incarnation: unsafe extern "C" fn(*mut WorkerCore, u32) -> u32,
 }
 
 type BeginFn = unsafe extern "C" fn(
@@ -66,6 +67,7 @@ pub static API: Api = Api {
     peer,
     connection,
     upstream_idle,
+    incarnation,
 };
 
 /// Answer when the core itself failed: the data plane closes the connection on an empty reply.
@@ -242,4 +244,9 @@ unsafe extern "C" fn connection(worker: *mut WorkerCore, opened: i32) {
 unsafe extern "C" fn upstream_idle(worker: *mut WorkerCore, delta: i32) {
     // SAFETY: see `input`.
     unsafe { &*worker }.lane.upstream_idle(delta);
+}
+
+unsafe extern "C" fn incarnation(worker: *mut WorkerCore, slot: u32) -> u32 {
+    // SAFETY: see `input`.
+    unsafe { &*worker }.lane.backend_incarnation(slot)
 }

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.gateway import PASSWORD, ROUTE, Gateway, login, problem, running
 
 from hotswap_proxy.admin.app import create_app
 from hotswap_proxy.admin.handlers import ENDPOINTS
 from hotswap_proxy.admin.routing import ADMIN, EVERYONE, PUBLIC, READERS
+from tests.gateway import PASSWORD, ROUTE, Gateway, login, problem, running
 
 pytestmark = pytest.mark.anyio
 
@@ -214,3 +214,19 @@ async def test_the_limit_counts_each_client_by_itself(gateway: Gateway) -> None:
     elsewhere = httpx.ASGITransport(app, client=("192.0.2.99", 1))
     async with httpx.AsyncClient(transport=elsewhere, base_url="http://admin") as client:
         assert await login(client, "admin")
+
+
+async def test_a_dry_run_of_a_user_is_checked_and_undone(gateway: Gateway) -> None:
+    body = {"username": "ann", "password": PASSWORD, "role": "Viewer"}
+    dry = await gateway.client.post(f"{USERS}?dryRun=true", json=body)
+    assert dry.status_code == 200 and dry.json()["added"] == 1
+    assert (await gateway.client.get(USERS)).json()["total"] == 1
+    user_id = (await gateway.client.post(USERS, json=body)).json()["userId"]
+    url = f"{USERS}/{user_id}?dryRun=true"
+    assert problem(await gateway.client.post(f"{USERS}?dryRun=true", json=body))[0] == 409
+    fields = (await gateway.client.put(url, json={"role": "Admin"})).json()["changes"][0]["fields"]
+    assert {"path": "role", "old": "Viewer", "new": "Admin"} in fields
+    assert (await gateway.client.delete(url)).json()["removed"] == 1
+    assert (await gateway.client.get(f"{USERS}/{user_id}")).json()["role"] == "Viewer"
+    log = (await gateway.client.get("/api/v1/audit-logs?entityType=user")).json()["auditLogs"]
+    assert [entry["action"] for entry in log] == ["user.create", "user.login", "user.create"]

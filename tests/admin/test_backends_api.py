@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
+from hotswap_proxy.errors import Conflict
+from hotswap_proxy.store import Author, StoreChanges
 from tests.gateway import BACKENDS, ROUTE, ROUTES, Gateway, problem
 
 pytestmark = pytest.mark.anyio
@@ -55,6 +58,17 @@ async def test_one_in_use_cannot_be_deleted(gateway: Gateway) -> None:
     await gateway.client.delete(f"{ROUTES}/{route['routeId']}")
     assert (await gateway.client.delete(url)).status_code == 204
     assert problem(await gateway.client.get(url))[0] == 404
+
+
+async def test_the_database_is_the_last_guard_of_one_in_use(gateway: Gateway) -> None:
+    made = await gateway.add_backend()
+    await gateway.add_route(backends=["b1"])
+    unchecked = StoreChanges(
+        removed_backends=[made["backendId"]]
+    )  # as of a process that did not see the route
+    with pytest.raises(Conflict):
+        await gateway.store.commit(unchecked, Author("other"))
+    assert (await gateway.client.get(f"{BACKENDS}/{made['backendId']}")).json()["name"] == "b1"
 
 
 async def test_a_name_that_header_rules_use_cannot_be_changed(gateway: Gateway) -> None:

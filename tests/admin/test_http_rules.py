@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+
 from tests.gateway import ROUTE, ROUTES, Gateway, problem
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Our tokens against an independent implementation, PyJWT, in both directions."""
+"""Tokens: which are accepted, which are not, and for how long."""
 
 from __future__ import annotations
 

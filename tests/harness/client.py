@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from dataclasses import dataclass
 
 import h11
@@ -26,6 +27,7 @@ class Client:
 
     def __init__(self, port: int, timeout: float = 15) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent apart arrives apart
         self.buffer = b""
 
     def __enter__(self) -> Client:
@@ -36,6 +38,11 @@ class Client:
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
+
+    def reset(self) -> None:
+        """Leave without a word."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
 
     def get(self, path: str = "/", *headers: str, method: str = "GET", body: bytes | None = None) -> Response:
         """One request on this connection, and its answer."""
@@ -86,4 +93,7 @@ class Client:
 
     def closed(self) -> bool:
         """Whether the gateway closes the connection (waits for it)."""
-        return self.sock.recv(1) == b""
+        try:
+            return self.sock.recv(1) == b""
+        except ConnectionResetError:
+            return True

@@ -12,9 +12,9 @@ from typing import Any
 import uvloop
 
 from hotswap_proxy import _core, _wire
-from hotswap_proxy.worker.codec import RequestCodec, ResponseCodec
+from hotswap_proxy.worker.codec import MAX_HEAD, factories
 
-CODECS = {"native": None, "httptools": (RequestCodec, ResponseCodec)}
+CODECS = ("httptools", "native")
 
 
 def backend(url: str, backend_id: str = "b1", **changes: Any) -> dict[str, Any]:
@@ -50,14 +50,16 @@ def route(pattern: str, *backends: dict[str, Any], **changes: Any) -> dict[str, 
 class Plane:
     """One worker serving on 127.0.0.1:``port``; ``publish`` swaps its configuration."""
 
-    def __init__(self, codec: str, **settings: float) -> None:
+    def __init__(self, codec: str, core: dict[str, int] | None = None, **settings: float) -> None:
         self.node = _core.Node(2)
+        self._core_settings = json.dumps(core or {}).encode()
         self.catalog = _core.Catalog(self.node)
         sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = sock.getsockname()[1]
         self._ready = threading.Event()
         self._settings = settings
-        self._codec = CODECS[codec]
+        max_head = (core or {}).get("maxHeaderBytes", MAX_HEAD)
+        self._codec = factories(max_head) if codec == "httptools" else None
         self._fd = os.dup(sock.fileno())
         sock.close()
         self._thread = threading.Thread(target=lambda: uvloop.run(self._main()), daemon=True)
@@ -67,7 +69,7 @@ class Plane:
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.worker = _core.Worker(self.node.state_fd, self.node.arena_fd, 0)
+        self.worker = _core.Worker(self.node.state_fd, self.node.arena_fd, 0, self._core_settings)
         self.server = _wire.Server(self.worker, self.loop, self._settings, self._codec)
         self.server.listen(self._fd)
         self._ready.set()
@@ -93,6 +95,11 @@ class Plane:
         return {
             key: sum(row[key] for row in rows) for key in ("accepted", "completed", "aborted", "lost", "inflight")
         }
+
+    def active(self, url: str) -> int:
+        """Requests in progress on the backend at ``url``."""
+        address = url.rpartition("/")[2]
+        return sum(int(row["active"]) for row in self.node.backend_stats() if address in (row["address"] or ""))
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self._stop.set)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
-from tests.gateway import PASSWORD, ROUTE, ROUTES, Gateway, empty_store, problem, running
 
 from hotswap_proxy.errors import StoreUnavailable
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import FILE_NAME, Store, database
+from tests.gateway import ROUTE, ROUTES, Gateway, empty_store, problem, running
 
 pytestmark = pytest.mark.anyio
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from tests.gateway import PASSWORD, empty_store
 
 from hotswap_proxy.errors import Conflict, ValidationFailed
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import FILE_NAME, Author, Store
+from tests.gateway import PASSWORD, empty_store
 
 pytestmark = pytest.mark.anyio
 

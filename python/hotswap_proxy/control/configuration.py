@@ -64,6 +64,7 @@ READ_ONLY = frozenset(
 
 # From so many changed objects on, the memory that a change took is worth giving back to the system.
 LARGE = 500
+TRIM_DELAY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +153,8 @@ class Configuration:
             return change.plan
 
         plan = await self._serialised(run())
-        if len(plan.changes) >= LARGE:
-            trim()
+        if len(plan.changes) >= LARGE:  # later, when the caller is done with the file and the plan too
+            asyncio.get_running_loop().call_later(TRIM_DELAY, trim)
         return plan
 
     async def export(self) -> Document:

@@ -6,11 +6,14 @@ out, so that a message goes on only when both parsers accept it and they cannot 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import httptools
 
-MAX_HEAD = 64 * 1024  # bytes of an incomplete head that are taken before it is refused (431)
+MAX_HEAD = 64 * 1024
+REFUSED = b"\0\r\n\r\n"  # what the worker's own parser refuses as well
 
 
 class _Parser(Protocol):
@@ -21,9 +24,15 @@ class _Parser(Protocol):
 class _Filter:
     """What requests and responses have in common. One instance serves one connection, message after message."""
 
-    def __init__(self) -> None:
-        self.parser: _Parser = self._new_parser()
+    def __init__(self, max_head: int = MAX_HEAD) -> None:
+        self.max_head = max_head
         self.out = bytearray()
+        self._start()
+
+    def _start(self) -> None:
+        self.parser: _Parser = self._new_parser()
+        self.unfinished = 0  # bytes taken since something came out: of a head, a chunk's size, trailers
+        self.refused = False
         self.on_message_begin()
 
     def _new_parser(self) -> _Parser:
@@ -36,15 +45,12 @@ class _Filter:
 
     def on_message_begin(self) -> None:
         self.fields: list[tuple[bytes, bytes]] = []
-        self.head_done = False
         self.chunked = False
-        self.unfinished = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.fields.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self.head_done = True
         self.chunked = any(name.lower() == b"transfer-encoding" for name, _ in self.fields)
         self.out += self._first_line() + b"\r\n"
         self._write_fields()
@@ -59,8 +65,6 @@ class _Filter:
         if self.chunked:
             self.out += b"0\r\n"
             self._write_fields()
-        self.head_done = False
-        self.unfinished = 0
 
     def _write_fields(self) -> None:
         for name, value in self.fields:
@@ -71,29 +75,29 @@ class _Filter:
     # ---- called by the worker ----
 
     def feed(self, data: bytes) -> bytes:
-        """Return the canonical form of what ``data`` completes.
+        """Return the canonical form of what ``data`` completes; for what llhttp refuses, `REFUSED`, then nothing.
 
         Raises:
-            ValueError: llhttp refuses the message; the argument is the status to answer (400 or 431).
+            ValueError: a head or trailer section is too long; the argument is the status to answer.
         """
-        self.unfinished += len(data)
+        if self.refused:
+            return b""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             # What follows is the new protocol's, or, if the upgrade is declined, the next message.
             self.out += data[int(upgrade.args[0]) :]
             self.parser = self._new_parser()
-        except httptools.HttpParserError as error:
-            if not self.out:
-                raise ValueError(400) from error
-            # Earlier messages in the same bytes were sound: they go first, then what the next parser refuses too.
-            self.out += b"\0\r\n\r\n"
-        if not self.head_done and self.unfinished > MAX_HEAD:
-            raise ValueError(431)
-        if self.head_done:
-            self.unfinished = 0
+        except httptools.HttpParserError:
+            # Earlier messages in the same bytes were sound and go first.
+            self.refused = True
+            self.out += REFUSED
         out = bytes(self.out)
         self.out.clear()
+        self.unfinished = 0 if out else self.unfinished + len(data)
+        if self.unfinished >= self.max_head:
+            self.refused = True
+            raise ValueError(431)
         return out
 
 
@@ -118,15 +122,22 @@ class RequestCodec(_Filter):
 
 
 class ResponseCodec(_Filter):
-    """Responses on one backend connection. ``head_request`` is set before each: llhttp cannot know (RFC 9112 6.3)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head_request = False
+    """Responses on one backend connection, one exchange after another."""
 
     def _new_parser(self) -> _Parser:
         parser: _Parser = httptools.HttpResponseParser(self)
         return parser
+
+    def begin(self) -> None:
+        """An exchange begins on this connection: what an earlier one left behind does not reach it."""
+        self._start()
+        self.fresh = True
+
+    def feed(self, data: bytes) -> bytes:
+        if self.fresh and data[:1] != b"H":  # llhttp skips empty lines: only requests may have one (RFC 9112 2.2)
+            raise ValueError(502)
+        self.fresh = False
+        return super().feed(data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -140,19 +151,7 @@ class ResponseCodec(_Filter):
         version = self.parser.get_http_version().encode()
         return b"HTTP/%b %d %b" % (version, self.parser.get_status_code(), self.reason)
 
-    def begin(self, head_request: bool) -> None:
-        """An exchange begins on this connection."""
-        self.head_request = head_request
 
-    def feed(self, data: bytes) -> bytes:
-        if not self.head_request:
-            return super().feed(data)
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            return super().feed(data)
-        out = super().feed(data[: end + 4])
-        if not self.chunked and not self.head_done:
-            return out + data[end + 4 :]  # an interim answer: it has no body, the next head follows
-        self.parser = self._new_parser()
-        self.chunked = False
-        return out + data[end + 4 :]
+def factories(max_head: int = MAX_HEAD) -> tuple[Callable[[], RequestCodec], Callable[[], ResponseCodec]]:
+    """What ``_wire.Server`` takes as its codec, for heads of up to ``max_head`` bytes."""
+    return partial(RequestCodec, max_head), partial(ResponseCodec, max_head)

@@ -54,9 +54,13 @@ impl Catalog {
         self.routes.len()
     }
 
-    /// Registered backends, the disabled ones too.
+    /// Backends, registered or a route's own, the disabled ones too.
     pub fn backends(&self) -> usize {
-        self.backends.len()
+        let own = |route: &model::Route| {
+            let is_own = |member: &&model::Member| matches!(member, model::Member::Own(_));
+            route.members.iter().filter(is_own).count()
+        };
+        self.backends.len() + self.routes.values().map(|route| own(route)).sum::<usize>()
     }
 
     /// Work out what a change would make of this configuration.

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 pub const MORE: i32 = 0;
 pub const FORWARD: i32 = 1;

@@ -79,7 +79,9 @@ pub fn exchange(
         let answered = core.respond(&mut ex, 2_000, true, black_box(response));
         core.finish(&mut ex, layout::COMPLETED, 3_000);
         if (begun, answered) != (layout::FORWARD, layout::FORWARD) {
-            return Err(PyValueError::new_err("the exchange is not plain forwarding"));
+            return Err(PyValueError::new_err(
+                "the exchange is not plain forwarding",
+            ));
         }
     }
     per_call(started, rounds.into())

@@ -1,0 +1,138 @@
+"""A side that does not read stops the other one, at the cost of no memory here."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from harness.wait import eventually
+from harness.worker import backend, route
+
+BLOCK = bytes(1 << 20)
+BLOCKS = 200
+UNLIMITED = {"maxRequestBody": None, "maxResponseBody": None}
+STALL = 0.7  # seconds without room for a byte: the other side does not read
+IN_KERNELS = 60 << 20  # more than all socket buffers on the way together
+OURS = 16 << 20  # growth of the process that would show a body being collected
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+class Pump:
+    """Sends BLOCKS blocks; knows when it came to a stop."""
+
+    def __init__(self, sock) -> None:
+        self.sock = sock
+        self.sent = 0
+        self.stalled = threading.Event()
+        self.go_on = threading.Event()
+
+    def run(self) -> None:
+        self.sock.settimeout(STALL)
+        view = memoryview(BLOCK)
+        while self.sent < BLOCKS * len(BLOCK):
+            at = self.sent % len(BLOCK)
+            try:
+                self.sent += self.sock.send(view[at:])
+            except TimeoutError:
+                self.stalled.set()
+                assert self.go_on.wait(20)
+                self.sock.settimeout(20)
+
+
+def test_a_client_that_does_not_read_stops_the_backend(plane, make_raw, connect):
+    pumps = []
+
+    def script(peer):
+        peer.read_head()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (BLOCKS * len(BLOCK)))
+        pumps.append(Pump(peer.sock))
+        pumps[0].run()
+
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url), **UNLIMITED))
+    client = connect()
+    before = resident()
+    client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    eventually(lambda: bool(pumps))
+    assert pumps[0].stalled.wait(20)
+    assert pumps[0].sent < IN_KERNELS
+    assert resident() - before < OURS
+    pumps[0].go_on.set()
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += client.sock.recv(65536)
+    got = len(head.partition(b"\r\n\r\n")[2])
+    while got < BLOCKS * len(BLOCK):
+        part = client.sock.recv(1 << 20)
+        assert part, f"cut after {got} bytes"
+        got += len(part)
+    assert got == BLOCKS * len(BLOCK)
+    assert resident() - before < OURS
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_backend_that_does_not_read_stops_the_client(plane, make_raw, connect, chunked):
+    go_on = threading.Event()
+    received = []
+
+    def script(peer):
+        peer.read_head()
+        assert go_on.wait(20)
+        got = len(peer.buffer)
+        end = b"0\r\n\r\n" if chunked else b""
+        tail = peer.buffer[-5:]
+        while got < BLOCKS * len(BLOCK) or not tail.endswith(end):
+            part = peer.sock.recv(1 << 20)
+            assert part
+            got += len(part)
+            tail = (tail + part[-5:])[-5:]
+        received.append(got)
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url), **UNLIMITED))
+    client = connect()
+    before = resident()
+    size = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % (BLOCKS * len(BLOCK))
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\n" + size + b"\r\n\r\n")
+    if chunked:
+        client.send(b"%x\r\n" % (BLOCKS * len(BLOCK)))
+    pump = Pump(client.sock)
+    sender = threading.Thread(target=pump.run)
+    sender.start()
+    assert pump.stalled.wait(20)
+    assert pump.sent < IN_KERNELS
+    assert resident() - before < OURS
+    go_on.set()
+    pump.go_on.set()
+    sender.join(20)
+    if chunked:
+        client.send(b"\r\n0\r\n\r\n")
+    assert client.read("POST").body == b"ok"
+    assert received[0] >= BLOCKS * len(BLOCK)
+    assert resident() - before < OURS
+
+
+def test_a_slow_reader_does_not_hold_up_the_others(plane, make_raw, connect):
+    def script(peer):
+        while True:
+            head = peer.read_head()
+            size = 64 << 20 if b"/large" in head else 5
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+            for _ in range(size >> 20):
+                peer.send(BLOCK)
+            peer.send(bytes(size % (1 << 20)))
+
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url), **UNLIMITED))
+    slow = connect()
+    slow.send(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    eventually(lambda: plane.active(server.url) == 1)
+    quick = connect()
+    for _ in range(100):
+        assert quick.get("/small").body == bytes(5)
+    assert plane.active(server.url) == 1

@@ -1,0 +1,184 @@
+"""Clients that leave, half-close, or never meant HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import threading
+
+import pytest
+from harness.backend import ok
+from harness.client import Client
+from harness.wait import eventually
+from harness.worker import backend, route
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_leaving_in_the_middle_of_an_answer(plane, make_raw, connect, how):
+    def script(peer):
+        peer.read_head()
+        peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        peer.ended()
+
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url)))
+    client = connect()
+    client.send(GET)
+    assert client.sock.recv(65536)
+    if how == "reset":
+        client.reset()
+    else:
+        client.sock.close()
+        # A closed client is known from a half-closed one by what it does with the answer.
+        with contextlib.suppress(OSError):
+            while server.ended == 0:
+                server.peers[0].send(b"1\r\nx\r\n")
+    server.wait(lambda: server.ended == 1)
+    eventually(lambda: plane.totals()["aborted"] == 1)
+    assert plane.node.backend_stats()[0]["failed"] == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GE",
+        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        GET,
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhello",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + bytes(100_000),
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        GET + GET + b"GET /half",
+    ],
+    ids=range(8),
+)
+def test_a_reset_at_every_stage_of_the_request(plane, make_raw, connect, sent):
+    server = make_raw(lambda peer: (peer.read_head(), peer.ended()))
+    plane.publish(route("/**", backend(server.url)))
+    client = connect()
+    client.send(sent)
+    if b"\r\n\r\n" in sent:
+        eventually(lambda: bool(server.peers and server.peers[0].heads))
+    client.reset()
+    eventually(lambda: plane.server.connections == 0)
+    if server.peers:
+        server.wait(lambda: server.ended == 1)
+        assert plane.totals()["aborted"] == 1
+
+
+def test_leaving_in_the_queue_of_a_pool(plane, make_raw, connect):
+    def script(peer):
+        while True:
+            peer.read_head()
+            release.wait(10)
+            peer.send(ok())
+
+    release = threading.Event()
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url, pool={"minSize": 1, "maxSize": 1})))
+    clients = [connect() for _ in range(3)]
+    for index, client in enumerate(clients):
+        client.send(GET)
+        eventually(lambda index=index: plane.totals()["inflight"] == index + 1)
+    clients[1].reset()
+    eventually(lambda: plane.totals()["aborted"] == 1)
+    release.set()
+    assert clients[0].read().status == 200
+    assert clients[2].read().status == 200
+    assert sum(len(peer.heads) for peer in server.peers) == 2
+
+
+def test_leaving_the_queue_when_its_turn_has_come(plane, make_raw, connect):
+    """Its connection is being made (the old one broke): leaving takes it out of the pool, and the next is served."""
+
+    def script(peer):
+        peer.read_head()
+        if peer.number == 0:
+            release.wait(10)  # and no answer
+        elif peer.number == 1:
+            peer.ended()
+        else:
+            peer.send(ok())
+
+    release = threading.Event()
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url, pool={"minSize": 1, "maxSize": 1})))
+    clients = [connect() for _ in range(3)]
+    for index, client in enumerate(clients):
+        client.send(GET)
+        eventually(lambda index=index: plane.totals()["inflight"] == index + 1)
+    release.set()
+    assert clients[0].read().status == 502
+    eventually(lambda: len(server.peers) == 2 and bool(server.peers[1].heads))
+    clients[1].reset()
+    assert clients[2].read().status == 200
+
+
+def test_a_half_closed_client_gets_its_answers(plane, make_backend, connect):
+    server = make_backend(lambda request: ok(request.target.encode()))
+    plane.publish(route("/**", backend(server.url)))
+    client = connect()
+    client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % n for n in range(3)))
+    client.sock.shutdown(socket.SHUT_WR)
+    assert [client.read().body for _ in range(3)] == [b"/0", b"/1", b"/2"]
+    assert client.closed()
+
+
+def test_an_upload_cut_by_half_closing_is_not_whole(plane, make_raw, connect):
+    def script(peer):
+        peer.read_head()
+        cut.append(peer.ended())
+
+    cut: list[bool] = []
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url)))
+    client = connect()
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
+    eventually(lambda: bool(server.peers and server.peers[0].heads))
+    client.sock.shutdown(socket.SHUT_WR)
+    assert client.closed()
+    server.wait(lambda: server.ended == 1)
+    assert plane.totals()["aborted"] == 1
+
+
+def test_a_reset_while_an_answer_is_being_flushed(plane, make_raw, connect):
+    def script(peer):
+        peer.read_head()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n")
+        peer.send(bytes(8_000_000))
+
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url)))
+    client = connect()
+    client.send(GET)
+    assert client.sock.recv(1)
+    client.reset()
+    eventually(lambda: plane.totals()["inflight"] == 0)
+    assert plane.totals()["aborted"] == 1
+
+
+def test_random_bytes_do_no_harm(plane, make_backend, connect):
+    server = make_backend()
+    plane.publish(route("/**", backend(server.url)))
+    draw = random.Random(20)  # noqa: S311
+    pieces = [b"GET ", b"POST / HTTP/1.1\r\n", b"Host: x\r\n", b"\r\n\r\n", b"\0", b"\r", b"\n", b"5\r\n", b"chunked"]
+    pieces += [b"Transfer-Encoding: ", b"Content-Length: 5\r\n", b"Upgrade: x\r\nConnection: upgrade\r\n", b": "]
+    for _ in range(2000):
+        client = Client(plane.port)
+        noise = b"".join(
+            draw.choice(pieces) if draw.random() < 0.8 else draw.randbytes(draw.randrange(30))
+            for _ in range(draw.randrange(12))
+        )
+        try:
+            client.send(noise)
+        except OSError:
+            pass  # refused before all of it was sent
+        if draw.random() < 0.5:
+            client.reset()
+        else:
+            client.sock.close()
+    assert connect().get().status == 200
+    eventually(lambda: plane.server.connections == 1)
