@@ -122,7 +122,7 @@ cdef class Reactor:
             raise OSError(errno, "cannot open a readiness set")
         self.wheel_base_ns = net_now_ns()
         loop.add_reader(self.poller, self.run_batches)
-        self.timer_handle = loop.call_later(TICK_MS / 1000, self.turn_wheel)
+        self.timer_handle = loop.call_later(TICK_MS * 0.001, self.turn_wheel)
 
     def __dealloc__(self):
         if self.poller >= 0:
@@ -235,7 +235,7 @@ cdef class Reactor:
         """Move the wheel up to now; called each TICK_MS by the event loop."""
         cdef uint64_t now = 1 + (net_now_ns() - self.wheel_base_ns) // (TICK_MS * 1_000_000)
         cdef uint64_t turns = 0
-        self.timer_handle = self.loop.call_later(TICK_MS / 1000, self.turn_wheel)
+        self.timer_handle = self.loop.call_later(TICK_MS * 0.001, self.turn_wheel)
         while self.wheel.tick < now and turns < SLOTS:
             self.wheel.tick += 1
             turns += 1

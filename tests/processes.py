@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -73,6 +74,22 @@ def connect(port: int) -> socket.socket:
 
 
 def ask(client: socket.socket, path: str = "/") -> bytes:
-    """Send a request and return the answer's first piece; empty when the connection was closed instead."""
+    """Send a request and return the whole answer; empty when the connection was closed instead."""
     client.sendall(f"GET {path} HTTP/1.1\r\nhost: test.local\r\n\r\n".encode())
-    return client.recv(65536)
+    return read_answer(client)
+
+
+def read_answer(client: socket.socket) -> bytes:
+    """One answer with a Content-Length."""
+    answer = b""
+    while True:
+        head, end, body = answer.partition(b"\r\n\r\n")
+        if end:
+            length = re.search(rb"content-length: *(\d+)", head.lower())
+            assert length, head
+            if len(body) >= int(length[1]):
+                return answer
+        piece = client.recv(65536)
+        if not piece:
+            return answer
+        answer += piece

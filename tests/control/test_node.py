@@ -6,12 +6,15 @@ import contextlib
 import os
 import signal
 import socket
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
 from tests.node import Handler, Node, backend, children, write_config
-from tests.processes import alive, ask, connect, eventually, peer_inode, socket_inodes
+from tests.processes import alive, ask, connect, eventually, peer_inode, read_answer, socket_inodes
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_sigterm_drains_and_ends_with_zero(node: Node) -> None:
         eventually(lambda: refused(node.proxy_port), "new connections are refused")
         assert node.process.poll() is None
         Handler.released.set()
-        assert b"backend /slow" in client.recv(65536)
+        assert b"backend /slow" in read_answer(client)
     assert node.process.wait(20) == 0
     assert not [pid for pid in (*workers, spawner) if alive(pid)]
 
@@ -128,7 +131,7 @@ def test_ctrl_c_reaches_the_whole_group_and_only_control_acts(tmp_path: Path, co
             os.killpg(node.process.pid, signal.SIGINT)
             node.logged("draining")
             Handler.released.set()
-            assert b"backend /slow" in client.recv(65536)
+            assert b"backend /slow" in read_answer(client)
         assert node.process.wait(20) == 0
 
 
@@ -143,6 +146,66 @@ def test_a_killed_worker_is_replaced(node: Node) -> None:
     for _ in range(20):
         assert b"HTTP/1.1 200" in get(node)
     assert node.logged("worker died")["status"] == "SIGKILL"
+
+
+def metrics(node: Node) -> dict[str, float]:
+    """Each sample of /metrics by its name and labels, as they are written."""
+    with urllib.request.urlopen(f"{node.admin_url}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return {
+        sample.name + "".join(f" {key}={value}" for key, value in sorted(sample.labels.items())): sample.value
+        for metric in text_string_to_metric_families(text)
+        for sample in metric.samples
+    }
+
+
+def test_one_scrape_counts_all_workers(node: Node) -> None:
+    for worker in node.workers():
+        client = connection_of(worker, node.proxy_port)
+        for path in ("/a", "/b"):
+            assert b"HTTP/1.1 200" in ask(client, path)
+        client.close()
+
+    def counted() -> bool:
+        found = metrics(node)
+        return sum(value for name, value in found.items() if name.startswith("gateway_requests_total")) == 4
+
+    eventually(counted, "four requests in one scrape")
+    found = metrics(node)
+    by_route = [name for name in found if name.startswith("gateway_requests_total ")]
+    assert len(by_route) == 1
+    assert "arm=stable code=200 method=GET" in by_route[0]
+    assert (
+        sum(value for name, value in found.items() if name.startswith("gateway_requests_backend_total")) == 4
+    )
+    assert found["gateway_requests_accepted_total"] == found["gateway_requests_completed_total"] == 4
+    assert found["gateway_requests_lost_total"] == 0
+    assert found["gateway_routes_count"] == 1
+    assert found["gateway_config_generation"] == node.health()["generation"]
+    assert found["gateway_process_memory_bytes process=worker-1"] > 1_000_000
+    assert (
+        sum(
+            value
+            for name, value in found.items()
+            if name.startswith("gateway_request_duration_seconds_count")
+        )
+        == 4
+    )
+
+
+def test_what_was_in_flight_in_a_killed_worker_is_counted_as_lost(node: Node) -> None:
+    victim = node.workers()[0]
+    client = connection_of(victim, node.proxy_port)
+    client.sendall(b"GET /slow HTTP/1.1\r\nhost: test.local\r\n\r\n")
+    assert Handler.arrived.wait(15)
+    os.kill(victim, signal.SIGKILL)
+    assert node.logged("worker died")["requests_lost"] == 1
+    found = metrics(node)
+    assert found["gateway_requests_lost_total"] == 1
+    assert found["gateway_requests_accepted_total"] == 1
+    assert found["gateway_active_connections"] == 0  # the dead worker's gauges do not linger
+    assert found["gateway_workers_replaced_total"] == 1
+    client.close()
 
 
 def connection_of(pid: int, port: int) -> socket.socket:
@@ -164,7 +227,7 @@ def test_a_worker_that_drains_finishes_its_request_beside_its_replacement(node: 
     eventually(lambda: len(node.workers()) == 3, "a replacement beside the draining worker")
     assert b"HTTP/1.1 200" in get(node)
     Handler.released.set()
-    assert b"backend /slow" in client.recv(65536)
+    assert b"backend /slow" in read_answer(client)
     client.close()
     eventually(lambda: worker not in node.workers(), "the end of the drained worker")
 

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from tests.processes import alive, ask, connect, eventually, listening_inodes, peer_inode, socket_inodes
 
 from hotswap_proxy import _core
 from hotswap_proxy.control.datadir import DataDir
@@ -25,6 +24,7 @@ from hotswap_proxy.control.supervisor import (
     restart_delay,
 )
 from hotswap_proxy.settings import Settings
+from tests.processes import alive, ask, connect, eventually, listening_inodes, peer_inode, socket_inodes
 
 
 class Books:

@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
-
-import httpx
+from typing import TYPE_CHECKING, Any, Self
 
 from hotswap_proxy.cli.options import EXIT_FAILED, EXIT_INVALID, CommandError
+
+if TYPE_CHECKING:
+    import httpx
 
 PREFIX = "/api/v1"
 PAGE = 100
@@ -24,10 +25,15 @@ class AdminClient:
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url.rstrip("/")
+        import httpx  # here and not above: `run` and `--help` do without, and it takes a tenth of a second
+
+        self._failures = httpx.HTTPError
+        if not self.url.startswith(("http://", "https://")):
+            raise CommandError([f"--admin-url {url!r}: must start with http:// or https://"], EXIT_INVALID)
         headers = {"authorization": f"Bearer {found}"} if (found := token or stored_token(self.url)) else {}
         try:
             self._http = httpx.Client(base_url=self.url + PREFIX, headers=headers, timeout=_TIMEOUT)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
+        except (httpx.InvalidURL, ValueError) as error:
             raise CommandError([f"--admin-url {url!r}: {error}"], EXIT_INVALID) from error
 
     def __enter__(self) -> Self:
@@ -54,7 +60,7 @@ class AdminClient:
                 params={name: _text(value) for name, value in (query or {}).items() if value is not None},
                 json=body if body is not None else None,
             )
-        except httpx.HTTPError as error:
+        except self._failures as error:
             raise CommandError([f"cannot reach {self.url}: {str(error) or type(error).__name__}"]) from error
         if answer.is_error and answer.status_code not in ok:
             raise _refused(answer)
@@ -90,7 +96,7 @@ def _refused(answer: httpx.Response) -> CommandError:
         lines += [f"  {detail.get('field') or '-'}: {detail['message']}" for detail in details]
     except (ValueError, KeyError, TypeError):
         lines = [f"{answer.request.method} {answer.request.url}: status {answer.status_code}"]
-    if answer.status_code == httpx.codes.UNAUTHORIZED:
+    if answer.status_code == 401:
         lines.append("log in with `hotswap-proxy login`, or give a token by HOTSWAP_TOKEN")
     return CommandError(lines, code)
 

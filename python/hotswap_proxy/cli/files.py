@@ -41,7 +41,7 @@ def read(file: Path) -> Any:
     from hotswap_proxy.yamlfile import StrictLoader
 
     try:
-        data = file.read_bytes()
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return json.loads(data) if file.suffix == ".json" else yaml.load(data, StrictLoader)  # noqa: S506  is safe
     except OSError as error:
         raise CommandError([f"{file}: {error.strerror}"], EXIT_INVALID) from error

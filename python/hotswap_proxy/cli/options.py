@@ -41,7 +41,10 @@ Token = Annotated[
 ]
 Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="table or json.")]
 File = Annotated[
-    Path, typer.Option("--file", "-f", metavar="FILE", help="Declarative configuration, YAML or JSON.")
+    Path,
+    typer.Option(
+        "--file", "-f", metavar="FILE", help="Declarative file, YAML or JSON; - for standard input."
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and show what would change; change nothing.")]

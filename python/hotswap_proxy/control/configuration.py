@@ -37,6 +37,7 @@ from . import declarative
 from .catalog import CatalogLike, StagedLike
 from .changeset import ChangeSet
 from .compile import Document
+from .memory import trim
 from .plan import Plan
 from .references import Registry, keys_of, link, named_by_rules, new_id
 from .resolver import Resolver
@@ -59,6 +60,11 @@ READ_ONLY = frozenset(
         "generation",
     }
 )
+
+
+# From so many changed objects on, the memory that a change took is worth giving back to the system.
+LARGE = 500
+TRIM_DELAY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,8 @@ class Configuration:
         snapshot: Snapshot = await self._store.read(read_snapshot, self._settings)
         await self._resolve_tolerantly(snapshot.names)
         self._publish(await self._stage(snapshot.payload(self._addresses)))
+        del snapshot
+        trim()
         return self.generation
 
     async def refresh_addresses(self) -> bool:
@@ -144,7 +152,10 @@ class Configuration:
             await self._carry_out(change, Author.of(author), dry_run)
             return change.plan
 
-        return await self._serialised(run())
+        plan = await self._serialised(run())
+        if len(plan.changes) >= LARGE:  # later, when the caller is done with the file and the plan too
+            asyncio.get_running_loop().call_later(TRIM_DELAY, trim)
+        return plan
 
     async def export(self) -> Document:
         """The configuration as a declarative file, without defaults, ids and versions."""

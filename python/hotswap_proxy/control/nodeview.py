@@ -220,11 +220,11 @@ class NodeStatus:
     def _active_connections(self) -> int:
         return sum(lane["client_connections"] for lane in self._node.lane_stats())
 
-    def _live_backends(self) -> list[dict[str, Any]]:
+    def _live_backends(self) -> list[metrics.Row]:
         return [row for row in self._node.backend_stats() if row["address"] is not None]
 
     @staticmethod
-    def _backend(row: dict[str, Any]) -> dict[str, Any]:
+    def _backend(row: metrics.Row) -> dict[str, Any]:
         return {
             "address": row["address"],
             "activeConnections": row["active"],

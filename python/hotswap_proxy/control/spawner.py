@@ -34,9 +34,8 @@ _RESET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
 def serve(control: socket.socket) -> None:
     """Fork and reap until the control process closes ``control``."""
-    from hotswap_proxy.worker import main as worker  # imported once, here: every worker shares these pages
+    import hotswap_proxy.worker.main  # noqa: F401  once, here: every worker shares these pages
 
-    worker.preload()
     wakeup_in, wakeup_out = socket.socketpair()
     wakeup_in.setblocking(False)
     wakeup_out.setblocking(False)

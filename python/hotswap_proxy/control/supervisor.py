@@ -33,9 +33,10 @@ _READY_TIMEOUT = 20.0
 class NodeLanes(Protocol):
     """What the supervisor needs of ``_core.Node``."""
 
-    state_fd: int
-    arena_fd: int
-
+    @property
+    def state_fd(self) -> int: ...
+    @property
+    def arena_fd(self) -> int: ...
     def reset_lane(self, lane: int) -> int: ...
 
 

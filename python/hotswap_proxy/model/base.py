@@ -36,8 +36,8 @@ def problem(rule: LiteralString, message: str) -> PydanticCustomError:
 
 # --- durations ------------------------------------------------------------------------------------
 
-_SIMPLE = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_ISO = re.compile(r"P(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
+_SIMPLE = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)", re.ASCII)
+_ISO = re.compile(r"P(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.ASCII)
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 MAX_DURATION_MS = 24 * 3_600_000
 

@@ -8,13 +8,16 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Discriminator,
     Field,
+    GetJsonSchemaHandler,
     Tag,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import CoreSchema
 
 from .backend import BackendReference, InlineBackend
 from .base import Environment, Identifier, Model, Name, Version, problem
@@ -93,6 +96,17 @@ RouteBackend = Annotated[
 HeaderValue = Annotated[str, Field(max_length=1024), AfterValidator(_check_header_value)]
 
 
+class _NameAlone:
+    """Tells the JSON Schema what ``_named`` accepts."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "description": "name of a registered backend"}, handler(core)]}
+
+
+RouteMember = Annotated[RouteBackend, BeforeValidator(_named), _NameAlone]
+
+
 class StrategyConfig(Model):
     """Settings of HeaderBased; empty for the other strategies."""
 
@@ -105,8 +119,16 @@ class StrategyConfig(Model):
     )
 
 
+def _path_or_path_pattern(schema: dict[str, Any]) -> None:
+    schema["properties"]["path"] = schema["properties"]["pathPattern"]
+    schema["required"].remove("pathPattern")
+    schema["oneOf"] = [{"required": ["pathPattern"]}, {"required": ["path"]}]
+
+
 class Route(Model):
     """One route. Body limits are bytes, 0 is unlimited; left out, the node's settings apply."""
+
+    model_config = ConfigDict(json_schema_extra=_path_or_path_pattern)
 
     route_id: Identifier | None = Field(None, description="generated when left out")
     name: Name
@@ -115,7 +137,7 @@ class Route(Model):
     methods: Annotated[
         list[Annotated[str, AfterValidator(_check_method)]], AfterValidator(_check_methods)
     ] = Field(default_factory=lambda: ["*"], min_length=1, max_length=64)
-    backends: list[Annotated[RouteBackend, BeforeValidator(_named)]] = Field(min_length=1, max_length=256)
+    backends: list[RouteMember] = Field(min_length=1, max_length=256)
     strategy: Strategy = "RoundRobin"
     strategy_config: StrategyConfig = Field(default_factory=StrategyConfig, validate_default=True)
     timeout_seconds: int = Field(30, ge=1, le=300, description="the whole request")

@@ -70,7 +70,9 @@ class UrlRules:
 @lru_cache(maxsize=64)  # the rules below ask several times for the same host
 def parse_ip(host: str) -> IPAddress | None:
     """The IP address that ``host`` spells, or None."""
-    with suppress(OSError, ValueError):  # by far the most frequent, and ten times as fast as ipaddress' own parser
+    with suppress(
+        OSError, ValueError
+    ):  # by far the most frequent, and ten times as fast as ipaddress' own parser
         return ipaddress.IPv4Address(socket.inet_pton(socket.AF_INET, host))
     with suppress(ValueError):
         return ipaddress.IPv6Address(host)

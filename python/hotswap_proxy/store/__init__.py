@@ -68,6 +68,12 @@ class Store:
         """``query(connection, …)`` in one transaction: committed when this returns, undone when it raises."""
         return await self._writer.run(query, *args, **kwargs)
 
+    async def rehearse(
+        self, query: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What ``write`` would return or raise; nothing is written."""
+        return await self._writer.rehearse(query, *args, **kwargs)
+
     async def commit(self, what: StoreChanges, author: Author) -> None:
         """Write a set of changes, all or nothing."""
         await self.write(changes.write, what, author)

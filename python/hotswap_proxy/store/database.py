@@ -100,13 +100,25 @@ class Lane:
         """``function(connection, …)`` in a transaction. StoreUnavailable or Conflict when the database
         refuses.
         """
-        call = partial(self._transaction, partial(function, **kwargs), args)
+        return await self._in_thread(partial(function, **kwargs), args, keep=True)
+
+    async def rehearse(
+        self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As ``run``, with all its checks, but undone in the end."""
+        return await self._in_thread(partial(function, **kwargs), args, keep=False)
+
+    async def _in_thread(self, function: Callable[..., T], args: tuple[Any, ...], *, keep: bool) -> T:
+        call = partial(self._transaction, function, args, keep)
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    def _transaction(self, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+    def _transaction(self, function: Callable[..., T], args: tuple[Any, ...], keep: bool) -> T:
         try:
-            with self._engine.begin() as connection:
-                return function(connection, *args)
+            with self._engine.connect() as connection, connection.begin() as transaction:
+                result = function(connection, *args)
+                if not keep:
+                    transaction.rollback()
+                return result
         except IntegrityError as error:
             # The callers check first; this is another process that was faster.
             raise Conflict(f"the store changed meanwhile: {error.orig}") from error

@@ -11,7 +11,6 @@ import fcntl
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -39,10 +38,9 @@ def ensure_schema(path: Path) -> bool:
 
     StoreUnavailable: the file cannot be used, or it was written by a newer program.
     """
-    with suppress(FileExistsError):
-        path.parent.mkdir(parents=True, exist_ok=True)
     engine = make_engine(path, begin="BEGIN")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if _is_current(engine, path):
             return False
         with (path.parent / f"{path.name}.lock").open("w") as lock:
@@ -70,12 +68,12 @@ def _is_current(engine: Engine, path: Path) -> bool:
 
 
 def _migrate_in_child(path: Path) -> None:
-    command = [sys.executable, "-m", "hotswap_proxy.store.migrate", str(path)]
+    command = [sys.executable, "-c", f"from {__name__} import main; main()", str(path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise StoreUnavailable(f"the store's schema cannot be migrated to {HEAD} ({path}: {last})")
+        why = done.stderr.strip() or f"exit code {done.returncode}"
+        raise StoreUnavailable(f"the store's schema cannot be migrated to {HEAD} ({path}: {why})")
 
 
 def migrate(path: Path) -> None:
@@ -94,5 +92,9 @@ def migrate(path: Path) -> None:
         engine.dispose()
 
 
-if __name__ == "__main__":
-    migrate(Path(sys.argv[1]))
+def main() -> None:
+    """``migrate`` in a process of its own: the reason of a failure is all it prints."""
+    try:
+        migrate(Path(sys.argv[1]))
+    except (DBAPIError, OSError) as error:
+        sys.exit(str(getattr(error, "orig", error)))

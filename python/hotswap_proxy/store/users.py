@@ -118,13 +118,14 @@ def _change(connection: Connection, user_id: str, values: Mapping[str, Any], aut
     return changed
 
 
-def _delete(connection: Connection, user_id: str, author: Author) -> None:
+def _delete(connection: Connection, user_id: str, author: Author) -> User:
     user = get(connection, user_id)
     if user is None:
         raise NotFound(f"no user {user_id}")
     _guard_last_admin(connection, user)
     connection.execute(delete(users).where(users.c.user_id == user_id))
     audit.append(connection, author, [AuditEntry("user.delete", user_id, user.username)])
+    return user
 
 
 def _credentials(connection: Connection, username: str) -> tuple[User, str] | None:
@@ -165,25 +166,37 @@ class Users:
         matches = await self._passwords.matches(password, found[1] if found else None)
         return found[0] if found and matches and found[0].is_enabled else None
 
-    async def create(self, username: str, password: str, role: Role, author: Author) -> User:
+    async def create(
+        self, username: str, password: str, role: Role, author: Author, *, dry_run: bool = False
+    ) -> User:
         check_password(password)
         hashed = await self._passwords.hash(password)
-        user = await self._store.write(_insert, username, hashed, role, author)
+        write = self._store.rehearse if dry_run else self._store.write
+        user = await write(_insert, username, hashed, role, author)
         assert user is not None
         return user
 
     async def update(
-        self, user_id: str, values: Mapping[str, Any], author: Author, *, password: str | None = None
+        self,
+        user_id: str,
+        values: Mapping[str, Any],
+        author: Author,
+        *,
+        password: str | None = None,
+        dry_run: bool = False,
     ) -> User:
         """Change ``role`` or ``is_enabled`` in ``values``, and the password if given."""
         changes = dict(values)
         if password is not None:
             check_password(password)
             changes["password_hash"] = await self._passwords.hash(password)
-        return await self._store.write(_change, user_id, changes, author)
+        write = self._store.rehearse if dry_run else self._store.write
+        return await write(_change, user_id, changes, author)
 
-    async def delete(self, user_id: str, author: Author) -> None:
-        await self._store.write(_delete, user_id, author)
+    async def delete(self, user_id: str, author: Author, *, dry_run: bool = False) -> User:
+        """Remove a user; who it was. Conflict for the last enabled administrator."""
+        write = self._store.rehearse if dry_run else self._store.write
+        return await write(_delete, user_id, author)
 
     def close(self) -> None:
         self._passwords.close()

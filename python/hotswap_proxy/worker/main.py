@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import signal
 import socket
@@ -21,6 +22,7 @@ from typing import Protocol
 
 import uvloop
 
+from hotswap_proxy import _core, _wire
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.worker.protocol import DRAIN, DRAINING, READY, STOP, SUCCESSOR_SOCKET
@@ -41,11 +43,6 @@ class Server(Protocol):
     def close(self) -> None: ...
 
 
-def preload() -> None:
-    """Import everything a worker needs, in the process that forks it."""
-    from hotswap_proxy import _core, _wire  # noqa: F401
-
-
 def main(
     lane: int,
     listen_fd: int,
@@ -58,18 +55,17 @@ def main(
     """Run one worker to its end. ``presence_fd`` is only held: its lock tells a later node that workers are
     alive.
     """
-    from hotswap_proxy import _core, _wire
-
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; the control process coordinates
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(settings.log_level)
     _name_process(f"hotswap-worker-{lane}")
-    core = _core.Worker(state_fd, arena_fd, lane, settings.worker_json())
+    limits = json.dumps({"maxHeaderBytes": settings.max_header_bytes}).encode()
+    core = _core.Worker(state_fd, arena_fd, lane, limits)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    server: Server = _wire.Server(core, loop, wire_settings(settings))
+    server = _server(core, loop, settings)
     server.listen(listen_fd)
     worker = WorkerProcess(loop, server, socket.socket(fileno=control_fd), settings)
     try:
@@ -78,19 +74,15 @@ def main(
         loop.close()
 
 
-def wire_settings(settings: Settings) -> dict[str, str | int | float]:
-    """The plain values among the settings: what ``_wire.Server`` takes."""
-    names = (
-        "http",
-        "node_id",
-        "drain_timeout",
-        "keepalive_timeout",
-        "header_timeout",
-        "max_request_body",
-        "max_response_body",
-        "max_header_bytes",
-    )
-    return {name: getattr(settings, name) for name in names}
+def _server(core: _core.Worker, loop: asyncio.AbstractEventLoop, settings: Settings) -> Server:
+    timeouts = {"keepalive_timeout": settings.keepalive_timeout, "header_timeout": settings.header_timeout}
+    codec = None
+    if settings.http == "httptools":
+        from hotswap_proxy.worker.codec import RequestCodec, ResponseCodec
+
+        codec = RequestCodec, ResponseCodec
+    server: Server = _wire.Server(core, loop, timeouts, codec)
+    return server
 
 
 def _name_process(name: str) -> None:

@@ -4,11 +4,11 @@ use super::link::{named, resolve, Plan};
 use super::model::{Backend, HeaderRules, Member, Route, Strategy};
 use super::problem::Problems;
 use super::Catalog;
+use crate::route::hash::Map;
 use crate::select::order::smooth;
 use crate::select::rendezvous::identity_hash;
 use crate::snapshot::{self, Candidate, Rule, Snapshot};
 use rkyv::util::AlignedVec;
-use std::collections::HashMap;
 
 /// Who gives out the slots of the state region.
 pub trait SlotAllocator {
@@ -50,7 +50,7 @@ impl Plan {
         let mut compiler = Compiler {
             catalog: &catalog,
             slots,
-            registered: HashMap::new(),
+            registered: Map::default(),
             backends: Vec::new(),
         };
         let mut problems = Problems::default();
@@ -93,7 +93,7 @@ struct Compiler<'a, S> {
     catalog: &'a Catalog,
     slots: &'a mut S,
     /// Index of each registered backend among the compiled ones.
-    registered: HashMap<&'a str, u32>,
+    registered: Map<&'a str, u32>,
     backends: Vec<snapshot::Backend>,
 }
 

@@ -170,12 +170,15 @@ pub fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, (String, String
     if json.trim_ascii_start().first() != Some(&b'{') {
         return Err((String::new(), "must be a JSON object".into()));
     }
+    // Keeping track of the path takes time, so it is done for the unhappy only.
+    if let Ok(value) = serde_json::from_slice(json) {
+        return Ok(value);
+    }
     let mut reader = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = match error.path().to_string() {
-            whole if whole == "." => String::new(),
-            field => field,
-        };
+        // "." is the whole value, a "?" stands for a part that could not be read.
+        let path = error.path().to_string();
+        let path = path.trim_end_matches(['.', '?']).to_owned();
         (path, error.into_inner().to_string())
     })?;
     reader

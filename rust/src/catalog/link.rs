@@ -3,9 +3,10 @@
 use super::model::{Backend, Member, Route, Strategy};
 use super::problem::{Code, Problem, Problems};
 use super::{Catalog, Places};
+use crate::route::hash::Map;
 use crate::route::trie::{self, Clash, Entry};
 use crate::snapshot::Trie;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A configuration that is valid as a whole, ready to be compiled.
@@ -72,7 +73,8 @@ fn conflict(path: String, message: String, route: &Route, other: &Route) -> Prob
 }
 
 fn check_names(routes: &[Arc<Route>], places: &Places, problems: &mut Problems) {
-    let mut names: HashMap<&str, &Route> = HashMap::with_capacity(routes.len());
+    let mut names: Map<&str, &Route> =
+        Map::with_capacity_and_hasher(routes.len(), Default::default());
     for route in routes {
         if let Some(other) = names.insert(&route.name, route) {
             let message = format!(

@@ -13,9 +13,9 @@ mod url;
 #[cfg(test)]
 mod tests;
 
+use crate::route::hash::Map;
 use input::Changes;
 use serde_json::value::RawValue;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -26,16 +26,16 @@ pub use problem::{Code, Problem, Problems};
 /// All routes and registered backends, and the addresses that names resolved to.
 #[derive(Clone, Default)]
 pub struct Catalog {
-    routes: HashMap<Arc<str>, Arc<model::Route>>,
-    backends: HashMap<Box<str>, Arc<model::Backend>>,
-    addresses: HashMap<Box<str>, Arc<[SocketAddr]>>,
+    routes: Map<Arc<str>, Arc<model::Route>>,
+    backends: Map<Box<str>, Arc<model::Backend>>,
+    addresses: Map<Box<str>, Arc<[SocketAddr]>>,
 }
 
 /// Where the parts of a change are in its document.
 #[derive(Default)]
 struct Places {
-    routes: HashMap<Arc<str>, usize>,
-    removed_backends: HashMap<String, usize>,
+    routes: Map<Arc<str>, usize>,
+    removed_backends: Map<String, usize>,
 }
 
 impl Places {
@@ -54,9 +54,13 @@ impl Catalog {
         self.routes.len()
     }
 
-    /// Registered backends, the disabled ones too.
+    /// Backends, registered or a route's own, the disabled ones too.
     pub fn backends(&self) -> usize {
-        self.backends.len()
+        let own = |route: &model::Route| {
+            let is_own = |member: &&model::Member| matches!(member, model::Member::Own(_));
+            route.members.iter().filter(is_own).count()
+        };
+        self.backends.len() + self.routes.values().map(|route| own(route)).sum::<usize>()
     }
 
     /// Work out what a change would make of this configuration.
@@ -101,7 +105,7 @@ impl Catalog {
     }
 
     fn merge_backends(&mut self, items: &[&RawValue], problems: &mut Problems) {
-        let mut seen = HashMap::new();
+        let mut seen = Map::<Box<str>, usize>::default();
         for (index, item) in items.iter().enumerate() {
             let at = format!("upsertBackends[{index}]");
             let Some(input) = shape(item, &at, problems) else {

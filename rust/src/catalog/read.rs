@@ -8,6 +8,7 @@ use crate::route::host::HostRule;
 use crate::route::{method, Pattern};
 use crate::snapshot::UNLIMITED;
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 /// Candidates are numbered by one byte in the turns of a route.
@@ -27,19 +28,19 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn wrong(&mut self, field: &str, message: impl Into<String>) {
+    fn wrong(&mut self, field: impl Display, message: impl Into<String>) {
         let path = format!("{}.{field}", self.at);
         self.problems.invalid(path, message, self.route.as_deref());
         self.good = false;
     }
 
-    fn check<T, E: ToString>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
+    fn check<T, E: ToString>(&mut self, field: impl Display, result: Result<T, E>) -> Option<T> {
         result
             .map_err(|rule| self.wrong(field, rule.to_string()))
             .ok()
     }
 
-    fn text(&mut self, field: &str, value: &str) {
+    fn text(&mut self, field: impl Display, value: &str) {
         if value.is_empty() || value.len() > MAX_NAME || value.chars().any(char::is_control) {
             self.wrong(
                 field,
@@ -48,7 +49,7 @@ impl Reader<'_> {
         }
     }
 
-    fn number(&mut self, field: &str, value: u64, range: RangeInclusive<u64>) {
+    fn number(&mut self, field: impl Display, value: u64, range: RangeInclusive<u64>) {
         if !range.contains(&value) {
             self.wrong(
                 field,
@@ -57,7 +58,7 @@ impl Reader<'_> {
         }
     }
 
-    fn weight(&mut self, field: &str, weight: u64) -> u8 {
+    fn weight(&mut self, field: impl Display, weight: u64) -> u8 {
         self.number(field, weight, 0..=MAX_WEIGHT);
         weight.min(MAX_WEIGHT) as u8
     }
@@ -76,19 +77,21 @@ pub fn backend(input: input::Backend, at: String, problems: &mut Problems) -> Op
 }
 
 fn read_backend(input: input::Backend, below: &str, reader: &mut Reader<'_>) -> Option<Backend> {
-    let field = |name: &str| format!("{below}{name}");
-    reader.text(&field("backendId"), &input.backend_id);
-    reader.text(&field("name"), &input.name);
-    let weight = reader.weight(&field("weight"), input.weight);
+    reader.text(format_args!("{below}backendId"), &input.backend_id);
+    reader.text(format_args!("{below}name"), &input.name);
+    let weight = reader.weight(format_args!("{below}weight"), input.weight);
     let pool = &input.pool;
     if pool.max_size == 0 || pool.max_size > MAX_POOL {
         reader.wrong(
-            &field("pool.maxSize"),
+            format_args!("{below}pool.maxSize"),
             format!("must be from 1 to {MAX_POOL}"),
         );
     }
     if pool.min_size > pool.max_size {
-        reader.wrong(&field("pool.minSize"), "must not be more than maxSize");
+        reader.wrong(
+            format_args!("{below}pool.minSize"),
+            "must not be more than maxSize",
+        );
     }
     let times = &input.timeouts;
     for (name, value) in [
@@ -97,10 +100,10 @@ fn read_backend(input: input::Backend, below: &str, reader: &mut Reader<'_>) -> 
         ("writeMs", times.write_ms),
     ] {
         if value == 0 {
-            reader.wrong(&field(&format!("timeouts.{name}")), "must be at least 1");
+            reader.wrong(format_args!("{below}timeouts.{name}"), "must be at least 1");
         }
     }
-    let origin = reader.check(&field("url"), Origin::parse(&input.url))?;
+    let origin = reader.check(format_args!("{below}url"), Origin::parse(&input.url))?;
     Some(Backend {
         id: input.backend_id.into(),
         name: input.name.into(),
@@ -131,7 +134,7 @@ pub fn route(input: input::Route, at: String, problems: &mut Problems) -> Option
     let methods = match method::mask(&input.methods.unwrap_or_default()) {
         Ok(mask) => mask,
         Err((index, rule)) => {
-            reader.wrong(&format!("methods[{index}]"), rule);
+            reader.wrong(format_args!("methods[{index}]"), rule);
             0
         }
     };
@@ -159,10 +162,10 @@ pub fn route(input: input::Route, at: String, problems: &mut Problems) -> Option
 fn hosts(list: Vec<String>, reader: &mut Reader<'_>) -> Box<[HostRule]> {
     let mut hosts = Vec::with_capacity(list.len());
     for (index, text) in list.iter().enumerate() {
-        match reader.check(&format!("hosts[{index}]"), HostRule::parse(text)) {
+        match reader.check(format_args!("hosts[{index}]"), HostRule::parse(text)) {
             Some(rule) if hosts.contains(&rule) => {
                 reader.wrong(
-                    &format!("hosts[{index}]"),
+                    format_args!("hosts[{index}]"),
                     format!("'{text}' is listed twice"),
                 );
             }
@@ -214,9 +217,8 @@ fn header_rules(input: input::HeaderRules, reader: &mut Reader<'_>) -> HeaderRul
     for value in input.routing_rules.keys() {
         // A value in a message never has these at its ends, so the rule could not be reached.
         if value.trim_matches([' ', '\t']) != value || value.chars().any(char::is_control) {
-            let path = format!("headerRules.routingRules.{value}");
             reader.wrong(
-                &path,
+                format_args!("headerRules.routingRules.{value}"),
                 "a header value has no control characters and no spaces around it",
             );
         }
@@ -250,7 +252,7 @@ fn members(list: Vec<input::Member>, reader: &mut Reader<'_>) -> Box<[Member]> {
     for (index, input) in list.into_iter().enumerate() {
         if !seen.insert(input.backend_id.clone()) {
             let message = format!("the backend '{}' is listed twice", input.backend_id);
-            reader.wrong(&format!("backends[{index}].backendId"), message);
+            reader.wrong(format_args!("backends[{index}].backendId"), message);
         }
         members.extend(member(input, index, reader));
     }
@@ -262,11 +264,11 @@ fn member(input: input::Member, index: usize, reader: &mut Reader<'_>) -> Option
     let Some(url) = input.url else {
         let more = input.name.is_some() || input.is_enabled.is_some() || input.pool.is_some();
         if more || input.timeouts.is_some() {
-            reader.wrong(&format!("{below}url"), "a backend of the route's own needs a url; a reference has only backendId and weight");
+            reader.wrong(format_args!("{below}url"), "a backend of the route's own needs a url; a reference has only backendId and weight");
         }
         let weight = input
             .weight
-            .map(|weight| reader.weight(&format!("{below}weight"), weight));
+            .map(|weight| reader.weight(format_args!("{below}weight"), weight));
         return Some(Member::Reference {
             id: input.backend_id.into(),
             weight,

@@ -171,6 +171,18 @@ impl Worker {
         super::bench::matching(&snapshot, &requests, rounds)
     }
 
+    fn bench_exchange(
+        &self,
+        _py: Python<'_>,
+        request: &[u8],
+        response: &[u8],
+        rounds: u32,
+    ) -> PyResult<f64> {
+        // SAFETY: under the interpreter lock nobody else uses the core, see `Core`.
+        let core = unsafe { &mut *self.core.0.get() };
+        super::bench::exchange(core, request, response, rounds)
+    }
+
     fn bench_pick(&self, py: Python<'_>, route_id: &str, rounds: u32) -> PyResult<f64> {
         let snapshot = self.pinned(py)?;
         super::bench::picking(route(&snapshot, route_id)?, self.lane(py), rounds)

@@ -59,6 +59,36 @@ pub fn edge(node: u32, label: u64) -> u64 {
     fold(label ^ (u64::from(node) + 1).wrapping_mul(A), B)
 }
 
+/// The same for the control process's own maps, which hold what an administrator wrote.
+#[derive(Clone, Copy, Default)]
+pub struct Quick(u64);
+
+impl std::hash::Hasher for Quick {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = fold(self.0 ^ label(bytes), B);
+    }
+
+    /// The end mark of a string: lengths are in the hash already.
+    #[inline]
+    fn write_u8(&mut self, value: u8) {
+        self.0 = self.0.rotate_left(8) ^ u64::from(value);
+    }
+
+    #[inline]
+    fn write_u32(&mut self, value: u32) {
+        self.0 = edge(value, self.0);
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A map by text.
+pub type Map<K, V> = std::collections::HashMap<K, V, std::hash::BuildHasherDefault<Quick>>;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,10 @@
 //! Building the trie: every (route, host) pair is one entry, put in the order in which it wins.
 
-use super::hash;
+use super::hash::{self, Map};
 use super::host::HostRule;
 use super::pattern::{Pattern, Segment};
 use crate::snapshot::{Node, Slot, Term, Trie};
 use std::cmp::Ordering;
-use std::collections::HashMap;
 
 /// Parent of the roots of exact hosts and of `*.suffix` hosts: numbers no node has.
 pub(super) const EXACT: u32 = u32::MAX;
@@ -62,8 +61,8 @@ pub fn build(entries: &[Entry<'_>], limit: usize) -> (Trie, Vec<Clash>) {
 #[derive(Default)]
 struct Builder<'a> {
     nodes: Vec<Open>,
-    edges: HashMap<(u32, &'a str), u32>,
-    labels: HashMap<&'a str, u32>,
+    edges: Map<(u32, &'a str), u32>,
+    labels: Map<&'a str, u32>,
     trie: Trie,
 }
 

@@ -1,0 +1,268 @@
+"""The native core: routing, selection and the shared memory of a node.
+
+The control process owns a `Node` (the shared memory) and a `Catalog` (the configuration). It changes the
+configuration in two steps, `Catalog.stage` and `Staged.publish`; publication is one atomic store that
+every worker sees with its next request. A worker process attaches a `Worker` to the two inherited
+descriptors.
+
+All classes may be used from any thread. Long work (`Catalog.stage`) is done without the interpreter lock.
+"""
+
+from typing import Final, TypedDict, final, type_check_only
+
+__all__ = [
+    "BUILD_PROFILE",
+    "Catalog",
+    "ConfigError",
+    "Node",
+    "Staged",
+    "Worker",
+    "__version__",
+    "check_pattern",
+    "histogram_bounds",
+    "histogram_quantile",
+    "histogram_sum",
+]
+
+__version__: Final[str]
+BUILD_PROFILE: Final[str]
+"""``"release"`` or ``"debug"``; benchmarks refuse the latter."""
+
+@type_check_only
+class Problem(TypedDict):
+    """One thing that is wrong with a change."""
+
+    path: str
+    """Where in the changes document, such as ``upsertRoutes[3].pathPattern``; empty for the whole of it. A
+    route that the document does not contain is ``routes``, and ``routeId`` says which."""
+    code: str
+    """``VALIDATION``, or ``CONFLICT`` when another route is in the way."""
+    message: str
+    routeId: str | None
+    otherRouteId: str | None
+    otherRouteName: str | None
+
+@type_check_only
+class LedgerRow(TypedDict):
+    """Conservation of one generation: ``accepted == completed + aborted + lost + inflight``."""
+
+    generation: int | None
+    """None: the sum over all generations that have ended."""
+    accepted: int
+    completed: int
+    aborted: int
+    lost: int
+    """Were in flight in a worker that died."""
+    inflight: int
+    pinned: int
+    """Requests that have not sent their response head yet; these keep the snapshot's memory."""
+    bytes: int
+    """Size of the snapshot while it is in memory, else 0."""
+
+@type_check_only
+class BackendStats(TypedDict):
+    """One backend address, all workers together."""
+
+    address: str | None
+    """``scheme://host:port``; None: the sum over addresses that are no longer configured."""
+    status: int
+    """0 Unknown, 1 Healthy, 2 Unhealthy, 3 Draining."""
+    active: int
+    requests: int
+    failed: int
+
+@type_check_only
+class SeriesStats(TypedDict):
+    """One arm of one route, all workers together."""
+
+    routeId: str | None
+    """Empty: requests that no route took. None: the sum over routes that are no longer configured."""
+    arm: str | None
+    requests: int
+    failed: int
+    codes: dict[tuple[str, int], int]
+    """Count by method and status; ``("OTHER", 0)`` holds what found no entry of its own."""
+    histogram: bytes
+    """Durations in microseconds; empty when there are none. See `histogram_quantile`."""
+
+@type_check_only
+class LaneStats(TypedDict):
+    """One worker's lane."""
+
+    lane: int
+    pid: int
+    """0 when no worker has the lane."""
+    client_connections: int
+    accepted_connections: int
+    upstream_idle: int
+    backend_micros: bytes
+    """Histogram of the time to a backend's answer, microseconds."""
+    overhead_nanos: bytes
+    """Histogram of the time the proxy itself took, nanoseconds."""
+
+class ConfigError(ValueError):
+    """A change that is not valid. Nothing was changed."""
+
+    problems: list[Problem]
+    """At least one, at most 100. All problems of the parts are found at once; those between the parts
+    (references, names, conflicts) once the parts are valid."""
+
+@final
+class Node:
+    """Owner of a node's shared memory: one per control process, made before the workers are forked.
+
+    Backend addresses are written ``scheme://host:port`` in lower case, the port always given.
+    """
+
+    def __new__(cls, lanes: int, *, arena_bytes: int = 1 << 30) -> Node:
+        """Make the shared memory for `lanes` worker processes.
+
+        `arena_bytes` bounds all snapshots alive together; it costs addresses, not memory. Raises OSError.
+        """
+    @property
+    def state_fd(self) -> int:
+        """Descriptor of the tables, to be inherited by workers. Owned by the node; not inheritable by
+        default."""
+    @property
+    def arena_fd(self) -> int:
+        """Descriptor of the snapshots, read-only, to be inherited by workers. Owned by the node."""
+    @property
+    def generation(self) -> int:
+        """Number of the configuration that is live; 0 before the first."""
+    @property
+    def lanes(self) -> int: ...
+    @property
+    def arena_used(self) -> int:
+        """Bytes of snapshots, live and staged, in whole pages."""
+    def reset_lane(self, lane: int) -> int:
+        """Clear what a dead worker left behind. Returns the requests lost with it.
+
+        Only once the process was reaped: a lane has one writer.
+        """
+    def reclaim(self) -> int:
+        """Free the snapshots that no request reads any more. Returns how many. Cheap; call it on a timer."""
+    def set_backend_status(self, address: str, status: int) -> bool:
+        """Set the health of an address: 0 Unknown, 1 Healthy, 2 Unhealthy, 3 Draining.
+
+        Effective for the next request on every worker. Returns False for an address that is not
+        configured; raises ValueError for another number.
+        """
+    def ledger(self) -> list[LedgerRow]:
+        """Generations that are live or have requests in flight, oldest first, then the sum of the others."""
+    def backend_stats(self) -> list[BackendStats]:
+        """Every configured address, then the sum of the former ones: the total never goes down."""
+    def series_stats(self, route_id: str | None = None, *, histograms: bool = True) -> list[SeriesStats]:
+        """Every configured route, "no route", and the sum of the former ones; or the arms of one route.
+
+        A histogram takes 2.8 kB: leave them out where 10,000 routes are asked for and they are not needed.
+        """
+    def lane_stats(self) -> list[LaneStats]:
+        """The lanes that were ever used."""
+
+@final
+class Catalog:
+    """The configuration that is published on a node, and changes to it."""
+
+    def __new__(cls, node: Node) -> Catalog: ...
+    @property
+    def routes(self) -> int:
+        """Published routes, the disabled ones too."""
+    @property
+    def backends(self) -> int:
+        """Published backends, registered or a route's own, the disabled ones too."""
+    def stage(self, changes: bytes) -> Staged:
+        """Work out what a change makes of the published configuration, and compile it. Nothing is changed
+        yet.
+
+        `changes` is a JSON object of ``reset``, ``upsertBackends``, ``removeBackends``, ``upsertRoutes``,
+        ``removeRoutes`` and ``addresses``, all optional. Removals come first; removing what is not there
+        is no error. ``reset`` starts from nothing. ``addresses`` maps a ``host:port`` that is not an IP
+        literal to its resolved ``ip:port`` strings (an empty list forgets them); a backend without an
+        address takes no traffic. A body limit of null or 0 is none.
+
+        Raises ConfigError for a change that is not valid, RuntimeError when another configuration was
+        published meanwhile (stage again).
+        """
+
+@final
+class Staged:
+    """A compiled configuration, not live yet. Dropping it discards it."""
+
+    @property
+    def routes(self) -> int: ...
+    @property
+    def backends(self) -> int: ...
+    @property
+    def bytes(self) -> int:
+        """Size of the snapshot."""
+    def publish(self) -> int:
+        """Make it live on every worker at once. Returns its generation.
+
+        Raises RuntimeError when another one was published since it was staged, or when it was published or
+        discarded before.
+        """
+    def discard(self) -> None:
+        """Free its memory. Harmless when it was published or discarded before."""
+
+@final
+class Worker:
+    """A worker process's handle on the shared memory: it takes one lane, until it is dropped."""
+
+    def __new__(cls, state_fd: int, arena_fd: int, lane: int, settings: bytes | None = None) -> Worker:
+        """Attach to a node by its inherited descriptors, which may be closed afterwards.
+
+        `settings` is a JSON object with the optional members `maxHeaderBytes` and `maxTargetBytes`. Raises
+        OSError when the descriptors are not a node's of this version, or the lane does not exist or is
+        taken; ValueError for other settings.
+        """
+    @property
+    def generation(self) -> int:
+        """Number of the configuration that the next request would use."""
+    @property
+    def handle(self) -> int:
+        """Address of the worker's core, for ``_wire``; valid as long as this object lives."""
+    def match(self, method: str, host: str, path: str) -> tuple[str, str] | tuple[None, list[str]]:
+        """Which route takes a request: (route id, version), or None and the methods allowed (empty: no
+        route).
+
+        `host` may have a port and any case; `path` is the normalised path without the query. RuntimeError
+        before the first publication.
+        """
+    def pick(
+        self, route_id: str, client: str = "", header: str | None = None, *, tried: int = 0
+    ) -> str | None:
+        """Which backend of a route would take a request, by its name; None when none can. Takes the
+        route's turn.
+
+        `client` stands for the client's address, `header` is the value of the header that the route
+        decides by, `tried` has bit ``i % 64`` set for each candidate `i` that this request has been to.
+        KeyError for a route that is not live.
+        """
+    def enter(self, address: str) -> None:
+        """Count a request as active on a backend address, as an exchange does. KeyError if it is not
+        configured."""
+    def leave(self, address: str, *, failed: bool = False) -> None:
+        """End what `enter` began."""
+    def bench_match(self, requests: list[tuple[str, str, str]], rounds: int) -> float:
+        """Nanoseconds for matching one of `requests` (method, host, path), mean over `rounds` times all of
+        them."""
+    def bench_pick(self, route_id: str, rounds: int) -> float:
+        """Nanoseconds for picking a backend for a request's first attempt, mean over `rounds`."""
+    def bench_exchange(self, request: bytes, response: bytes, rounds: int) -> float:
+        """Nanoseconds for a whole exchange without sockets (both heads read and written, all decisions, all
+        counting), mean over `rounds`. Raises ValueError when the request is not plainly forwarded."""
+
+def check_pattern(pattern: str) -> None:
+    """Raise ValueError naming the rule that a path pattern breaks."""
+
+def histogram_bounds() -> list[tuple[int, int]]:
+    """Half-open bounds of the 352 buckets of every histogram, in its unit.
+
+    A histogram's bytes are one little-endian unsigned 64-bit count for each, or nothing at all.
+    """
+
+def histogram_quantile(histogram: bytes, q: float) -> float | None:
+    """The value at quantile `q` (0 to 1), within 3.1 %; None for an empty histogram."""
+
+def histogram_sum(histogram: bytes) -> float:
+    """Sum of the values, within 3.1 %."""

@@ -1,0 +1,70 @@
+//! The gateway's own answers.
+
+use super::layout::Exchange;
+use super::why::{self, Answer};
+use super::WorkerCore;
+use crate::codec;
+
+impl WorkerCore {
+    /// Write the gateway's own answer; nothing more is to be decided, so the snapshot is let go.
+    pub(super) fn reply(&mut self, ex: &mut Exchange, now: u64, answer: Answer, allow: &[u8]) {
+        ex.status = answer.status;
+        ex.failed = u8::from(answer.backend_failed);
+        let extra: &[(&str, &[u8])] = if allow.is_empty() {
+            &[]
+        } else {
+            &[("Allow", allow)]
+        };
+        self.head.clear();
+        codec::write_error(
+            &mut self.head,
+            &codec::ErrorAnswer {
+                status: answer.status,
+                code: answer.code,
+                message: answer.message,
+                request_id: ex.request_id(),
+                accepts_json: ex.accepts_json != 0,
+                close: ex.client_keep_alive == 0,
+                client_minor: ex.minor_version,
+                head_request: ex.head_request != 0,
+                extra,
+                unix: self.wall.unix(now),
+            },
+        );
+        self.let_go(ex);
+    }
+
+    /// Answer instead of the backend, for a reason of the data plane.
+    pub fn refuse(&mut self, ex: &mut Exchange, now: u64, why: i32, close: bool) {
+        if close {
+            ex.client_keep_alive = 0;
+        }
+        let mut answer = why::answer(why);
+        if ex.response_length > ex.max_response_body {
+            answer = why::answer(why::RESPONSE_TOO_LARGE);
+        }
+        self.reply(ex, now, answer, b"");
+    }
+
+    /// Answer bytes that never became a request.
+    pub fn reject(&mut self, ex: &mut Exchange, now: u64, status: u16) {
+        self.open(ex, now);
+        ex.accepts_json = 1;
+        ex.minor_version = 1;
+        self.reply(
+            ex,
+            now,
+            Answer {
+                status,
+                code: codec::verdict::code_for(status),
+                message: match status {
+                    408 => "The request did not arrive in time.",
+                    431 => "The request head is too large.",
+                    _ => "The request is malformed.",
+                },
+                backend_failed: false,
+            },
+            b"",
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! What becomes of a request: read its head, find route and backend, write the head for the backend.
+
+use super::layout::{self, Exchange, Peer};
+use super::why::{self, Answer};
+use super::WorkerCore;
+use crate::codec::{self, BodyFraming};
+use crate::route::{self, method, Match};
+use crate::select;
+use crate::snapshot::{ArchivedBackend, ArchivedRoute, ArchivedSnapshot};
+
+impl WorkerCore {
+    /// Read a request head and decide what becomes of it; see `HS_MORE`, `HS_FORWARD`, `HS_REPLY`.
+    pub fn begin(&mut self, ex: &mut Exchange, peer: &Peer, now: u64, buf: &[u8]) -> i32 {
+        if !codec::may_complete(buf, ex.seen as usize, &self.limits) {
+            return layout::MORE;
+        }
+        // Taken out for the time of the borrow: the head points into it.
+        let mut scratch = self.scratch.take().unwrap_or_default();
+        let result = match codec::parse_request(buf, &self.limits, &mut scratch) {
+            Ok(None) => layout::MORE,
+            Ok(Some(head)) => self.decide(ex, peer, now, &head),
+            Err(refusal) => {
+                self.open(ex, now);
+                ex.accepts_json = 1;
+                ex.head_len = buf.len() as u32;
+                let status = refusal.status();
+                self.reply(
+                    ex,
+                    now,
+                    Answer {
+                        status,
+                        code: codec::verdict::code_for(status),
+                        message: refusal.message(),
+                        backend_failed: false,
+                    },
+                    b"",
+                );
+                layout::REPLY
+            }
+        };
+        self.scratch = Some(scratch);
+        result
+    }
+
+    fn decide(
+        &mut self,
+        ex: &mut Exchange,
+        peer: &Peer,
+        now: u64,
+        head: &codec::RequestHead<'_>,
+    ) -> i32 {
+        ex.head_len = head.head_len as u32;
+        ex.minor_version = head.version_minor;
+        ex.method = method::id(head.method);
+        ex.head_request = u8::from(ex.method == method::HEAD);
+        ex.idempotent = u8::from(is_idempotent(ex.method));
+        ex.expect_continue = u8::from(head.expect_continue);
+        ex.client_keep_alive = u8::from(head.keep_alive);
+        ex.upgrade = u8::from(head.upgrade.is_some());
+        ex.accepts_json = u8::from(head.accepts_json());
+        match head.framing {
+            BodyFraming::Length(length) => {
+                ex.request_framing = layout::BODY_LENGTH;
+                ex.request_length = length;
+            }
+            BodyFraming::Chunked => ex.request_framing = layout::BODY_CHUNKED,
+            BodyFraming::None | BodyFraming::UntilClose => ex.request_framing = layout::BODY_NONE,
+        }
+        if let Some(id) = head.request_id {
+            ex.set_request_id(id);
+        }
+        let Some(snapshot) = self.open(ex, now) else {
+            return self.decline(ex, now, why::NO_CONFIGURATION, b"");
+        };
+        let route = match route::find(snapshot, head.host, head.path, ex.method) {
+            Match::Route(index) => index,
+            Match::Methods(mask) => {
+                let allow = method::names(mask).collect::<Vec<_>>().join(", ");
+                return self.decline(ex, now, why::METHOD_NOT_ALLOWED, allow.as_bytes());
+            }
+            Match::None => return self.decline(ex, now, why::NOT_FOUND, b""),
+        };
+        let Some(route) = snapshot.routes.get(route as usize) else {
+            return self.decline(ex, now, why::NOT_FOUND, b"");
+        };
+        ex.series = route.series.to_native();
+        ex.timeout_ms = route.timeout_ms.to_native();
+        ex.max_request_body = route.max_request_body.to_native();
+        ex.max_response_body = route.max_response_body.to_native();
+        if ex.request_length > ex.max_request_body {
+            return self.decline(ex, now, why::TOO_LARGE, b"");
+        }
+        let Some(backend) = self.select(ex, snapshot, route, peer, head) else {
+            return self.decline(ex, now, why::NO_BACKEND, b"");
+        };
+        self.head.clear();
+        codec::write_upstream_head(
+            &mut self.head,
+            head,
+            &codec::ForwardContext {
+                client_ip: peer.ip(),
+                secure: peer.tls != 0,
+                request_id: ex.request_id(),
+                backend_host: backend.authority.as_bytes(),
+                forwarded: false,
+                forward_expect: true,
+            },
+        );
+        layout::FORWARD
+    }
+
+    /// Choose a backend and enter it; its address and limits go into the exchange.
+    fn select<'s>(
+        &self,
+        ex: &mut Exchange,
+        snapshot: &'s ArchivedSnapshot,
+        route: &ArchivedRoute,
+        peer: &Peer,
+        head: &codec::RequestHead<'_>,
+    ) -> Option<&'s ArchivedBackend> {
+        let header = select::header_wanted(route).and_then(|name| head.field(name.as_bytes()));
+        let candidate = select::pick(route, &self.lane, peer.key, header, ex.tried)?;
+        let backend = snapshot.backend(route, candidate)?;
+        ex.tried |= select::tried_bit(candidate);
+        ex.address_len = write_address(backend, &mut ex.address)?;
+        ex.backend = backend.slot.to_native();
+        ex.incarnation = self.lane.backend_incarnation(ex.backend);
+        ex.connect_ms = backend.timeouts.connect_ms.to_native();
+        ex.read_ms = backend.timeouts.read_ms.to_native();
+        ex.write_ms = backend.timeouts.write_ms.to_native();
+        ex.pool_min = backend.pool.min_size.to_native();
+        ex.pool_max = backend.pool.max_size.to_native();
+        ex.pool_idle_ms = backend.pool.max_idle_ms.to_native();
+        ex.pool_wait_ms = backend.pool.wait_ms.to_native();
+        self.lane.backend_enter(ex.backend);
+        ex.phase |= layout::ENTERED;
+        Some(backend)
+    }
+
+    /// Answer a request that is not forwarded. Its body is not read, so with one the connection ends.
+    fn decline(&mut self, ex: &mut Exchange, now: u64, answer: Answer, allow: &[u8]) -> i32 {
+        if ex.request_framing != layout::BODY_NONE {
+            ex.client_keep_alive = 0;
+        }
+        self.reply(ex, now, answer, allow);
+        layout::REPLY
+    }
+}
+
+/// RFC 9110 section 9.2.2.
+fn is_idempotent(id: u8) -> bool {
+    matches!(
+        id,
+        method::GET | method::HEAD | method::PUT | method::DELETE | method::OPTIONS | method::TRACE
+    )
+}
+
+/// Write the first address as a `sockaddr_in` or `sockaddr_in6`; returns its length.
+fn write_address(backend: &ArchivedBackend, into: &mut [u8; 28]) -> Option<u8> {
+    let address = backend.addresses.first()?;
+    let port = address.port.to_native().to_be_bytes();
+    let (family, offset, ip): (i32, usize, &[u8]) = match address.family {
+        4 => (libc::AF_INET, 4, &address.ip[..4]),
+        _ => (libc::AF_INET6, 8, &address.ip[..]),
+    };
+    into.fill(0);
+    write_family(into, family);
+    into[2..4].copy_from_slice(&port);
+    into[offset..offset + ip.len()].copy_from_slice(ip);
+    Some(if address.family == 4 { 16 } else { 28 })
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn write_family(into: &mut [u8; 28], family: i32) {
+    into[..2].copy_from_slice(&(family as u16).to_ne_bytes());
+}
+
+/// The BSDs have a length byte before a one-byte family.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn write_family(into: &mut [u8; 28], family: i32) {
+    into[0] = if family == libc::AF_INET { 16 } else { 28 };
+    into[1] = family as u8;
+}

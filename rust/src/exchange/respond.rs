@@ -1,0 +1,90 @@
+//! What becomes of an answer: read the backend's head, decide how the body ends, write the client's head.
+
+use super::layout::{self, Exchange};
+use super::WorkerCore;
+use crate::codec::{self, BodyFraming, ClientBody};
+
+impl WorkerCore {
+    /// Read a backend's answer head; see `HS_MORE`, `HS_FORWARD`, `HS_INTERIM`, `HS_SWITCH`, `HS_BAD`.
+    pub fn respond(&mut self, ex: &mut Exchange, now: u64, request_done: bool, buf: &[u8]) -> i32 {
+        if !codec::may_complete(buf, ex.seen as usize, &self.limits) {
+            return layout::MORE;
+        }
+        let mut scratch = self.scratch.take().unwrap_or_default();
+        let context = codec::ResponseContext {
+            head_request: ex.head_request != 0,
+            upgrade: ex.upgrade != 0,
+        };
+        let result = match codec::parse_response(buf, &context, &self.limits, &mut scratch) {
+            Ok(None) => layout::MORE,
+            Ok(Some(head)) => self.pass_on(ex, now, request_done, &head),
+            Err(_) => layout::BAD,
+        };
+        self.scratch = Some(scratch);
+        result
+    }
+
+    fn pass_on(
+        &mut self,
+        ex: &mut Exchange,
+        now: u64,
+        request_done: bool,
+        head: &codec::ResponseHead<'_>,
+    ) -> i32 {
+        ex.head_len = head.head_len as u32;
+        self.head.clear();
+        let context = codec::ClientContext {
+            client_minor: ex.minor_version,
+            keep_alive: ex.client_keep_alive != 0 && request_done,
+            request_id: ex.request_id(),
+            date: self.date.at(self.wall.unix(now)),
+        };
+        if head.is_interim() {
+            // RFC 9110 section 15.2: a 1.0 client does not know interim answers.
+            if ex.minor_version == 1 {
+                codec::write_client_head(&mut self.head, head, &context);
+            }
+            return layout::INTERIM;
+        }
+        let written = codec::write_client_head(&mut self.head, head, &context);
+        match head.framing {
+            BodyFraming::None => ex.response_framing = layout::BODY_NONE,
+            BodyFraming::Length(length) => {
+                ex.response_framing = layout::BODY_LENGTH;
+                ex.response_length = length;
+            }
+            BodyFraming::Chunked => ex.response_framing = layout::BODY_CHUNKED,
+            BodyFraming::UntilClose => ex.response_framing = layout::BODY_CLOSE,
+        }
+        if ex.response_length > ex.max_response_body {
+            return layout::BAD;
+        }
+        ex.status = head.status;
+        ex.answered_ns = now;
+        ex.failed = u8::from(matches!(head.status, 502..=504));
+        ex.upstream_keep_alive = u8::from(head.keep_alive && request_done);
+        ex.endless = u8::from(is_event_stream(head));
+        ex.client_keep_alive = u8::from(written.keep_alive);
+        ex.client_framing = match written.body {
+            ClientBody::None => layout::BODY_NONE,
+            ClientBody::Length(_) => layout::BODY_LENGTH,
+            ClientBody::Chunked => layout::BODY_CHUNKED,
+            ClientBody::UntilClose => layout::BODY_CLOSE,
+        };
+        self.let_go(ex);
+        if head.status == 101 {
+            layout::SWITCH
+        } else {
+            layout::FORWARD
+        }
+    }
+}
+
+/// Server-sent events never end of themselves: only their silence is bounded.
+fn is_event_stream(head: &codec::ResponseHead<'_>) -> bool {
+    head.framing != BodyFraming::None
+        && head.field(b"content-type").is_some_and(|value| {
+            const EVENTS: &[u8] = b"text/event-stream";
+            value.len() >= EVENTS.len() && value[..EVENTS.len()].eq_ignore_ascii_case(EVENTS)
+        })
+}

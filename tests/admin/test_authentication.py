@@ -1,0 +1,232 @@
+"""Logging in, users, and what each role may do."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import os
+import stat
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hotswap_proxy.admin.app import create_app
+from hotswap_proxy.admin.handlers import ENDPOINTS
+from hotswap_proxy.admin.routing import ADMIN, EVERYONE, PUBLIC, READERS
+from tests.gateway import PASSWORD, ROUTE, Gateway, login, problem, running
+
+pytestmark = pytest.mark.anyio
+
+ROLES = ("Admin", "Operator", "Developer", "Viewer")
+LOGIN = "/api/v1/authentication/login"
+USERS = "/api/v1/users"
+
+
+async def test_login_answers_token_and_user(gateway: Gateway) -> None:
+    answer = await gateway.client.post(LOGIN, json={"username": "admin", "password": PASSWORD})
+    body = answer.json()
+    assert body["user"] == {"username": "admin", "role": "Admin"} and body["expiresAt"].endswith("Z")
+    token = {"authorization": f"Bearer {body['token']}"}
+    me = (await gateway.client.get("/api/v1/authentication/me", headers=token)).json()
+    assert me["username"] == "admin" and "password" not in str(me).lower()
+
+
+@pytest.mark.parametrize("credentials", [("admin", "wrong password"), ("nobody", PASSWORD)])
+async def test_wrong_credentials_do_not_tell_which_is_wrong(
+    gateway: Gateway, credentials: tuple[str, str]
+) -> None:
+    username, password = credentials
+    answer = await gateway.client.post(LOGIN, json={"username": username, "password": password})
+    assert problem(answer)[:2] == (401, "UNAUTHORIZED")
+    assert answer.json()["error"]["message"] == "the user name or the password is wrong"
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_logins_are_limited_per_user_and_client(gateway: Gateway) -> None:
+    wrong = {"username": "victim", "password": "guess"}
+    answers = [await gateway.client.post(LOGIN, json=wrong) for _ in range(11)]
+    assert [answer.status_code for answer in answers] == [401] * 10 + [429]
+    assert problem(answers[-1])[1] == "RATE_LIMIT_EXCEEDED"
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+    assert await login(gateway.client, "admin"), "another user is not affected"
+
+
+async def test_logins_at_once_do_not_slip_through_the_limit(gateway: Gateway) -> None:
+    wrong = {"username": "victim", "password": "guess"}
+    answers = await asyncio.gather(*(gateway.client.post(LOGIN, json=wrong) for _ in range(15)))
+    assert sorted(answer.status_code for answer in answers) == [401] * 10 + [429] * 5
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer x.y.z", "Basic YWRtaW46eA==", "Bearer a.b.c.d", b"Bearer \xe9"]
+)
+async def test_without_a_valid_token_nothing_is_told(gateway: Gateway, header: str | bytes | None) -> None:
+    del gateway.client.headers["authorization"]
+    headers = {} if header is None else {"authorization": header}
+    for endpoint in ENDPOINTS:
+        if endpoint.roles:
+            path = endpoint.path.replace("{id}", "x")
+            answer = await gateway.client.request(endpoint.method, path, headers=headers)
+            assert problem(answer)[:2] == (401, "UNAUTHORIZED"), endpoint.path
+
+
+async def test_each_role_reaches_its_endpoints_and_no_others(gateway: Gateway) -> None:
+    tokens = {role: await gateway.as_role(role) for role in ROLES}
+    for endpoint in ENDPOINTS:
+        if not endpoint.roles:
+            continue
+        for role, token in tokens.items():
+            path = endpoint.path.replace("{id}", "nix").replace("{version}", "1")
+            # A wrong content type: who may come in is told 415 (or 404), and nothing is written.
+            answer = await gateway.client.request(endpoint.method, path, headers=token)
+            if role in endpoint.roles:
+                assert answer.status_code in (200, 404, 415), (role, endpoint.method, path)
+            else:
+                assert problem(answer)[:2] == (403, "FORBIDDEN"), (role, endpoint.method, path)
+
+
+def test_the_table_says_what_the_specification_says() -> None:
+    roles = {(endpoint.method, endpoint.path): endpoint.roles for endpoint in ENDPOINTS}
+    gateway = "/api/v1/gateway"
+    assert roles["GET", f"{gateway}/routes"] == READERS
+    assert roles["GET", f"{gateway}/routes/{{id}}"] == EVERYONE
+    for method, path in [("POST", "routes"), ("PUT", "routes/{id}"), ("DELETE", "routes/{id}")]:
+        assert roles[method, f"{gateway}/{path}"] == ADMIN
+    for method, path in [("POST", "backends"), ("PUT", "backends/{id}"), ("DELETE", "backends/{id}")]:
+        assert roles[method, f"{gateway}/{path}"] == ADMIN
+    assert {key for key, allowed in roles.items() if allowed == PUBLIC} == {
+        ("POST", LOGIN),
+        ("GET", f"{gateway}/health"),
+        ("GET", "/metrics"),
+    }
+    assert roles["GET", "/api/v1/audit-logs"] == ADMIN
+    assert len(roles) == len(ENDPOINTS)
+
+
+async def test_users_are_made_changed_and_removed(gateway: Gateway) -> None:
+    body = {"username": "ann", "password": PASSWORD, "role": "Viewer"}
+    made = await gateway.client.post(USERS, json=body)
+    assert made.status_code == 201 and "password" not in made.text
+    url = f"{USERS}/{made.json()['userId']}"
+    assert problem(await gateway.client.post(USERS, json=body))[2] == [("username", "unique")]
+    assert (await gateway.client.put(url, json={"role": "Operator"})).json()["role"] == "Operator"
+    listed = (await gateway.client.get(USERS)).json()
+    assert [user["username"] for user in listed["users"]] == ["admin", "ann"]
+    assert (await gateway.client.delete(url)).status_code == 204
+    for method in ("GET", "DELETE"):
+        assert problem(await gateway.client.request(method, url))[0] == 404
+    assert problem(await gateway.client.put(url, json={"role": "Viewer"}))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"username": "ann", "password": "short", "role": "Viewer"}, "password"),
+        ({"username": "ann", "password": PASSWORD, "role": "Root"}, "role"),
+        ({"username": "a\nb", "password": PASSWORD, "role": "Viewer"}, "username"),
+        ({"username": "ann", "password": PASSWORD}, "role"),
+    ],
+)
+async def test_bad_users_are_refused(gateway: Gateway, body: dict[str, str], field: str) -> None:
+    status, _, details = problem(await gateway.client.post(USERS, json=body))
+    assert status == 400 and [name for name, _ in details] == [field]
+
+
+@pytest.mark.parametrize(
+    "change", [{"role": "Viewer"}, {"isEnabled": False}, {"password": "a new password 123"}]
+)
+async def test_a_changed_user_must_log_in_again(gateway: Gateway, change: dict[str, object]) -> None:
+    token = await gateway.as_role("Operator")
+    user_id = (await gateway.client.get("/api/v1/authentication/me", headers=token)).json()["userId"]
+    assert (await gateway.client.put(f"{USERS}/{user_id}", json=change)).is_success
+    answer = await gateway.client.get("/api/v1/authentication/me", headers=token)
+    assert problem(answer)[0] == 401
+    again = await gateway.client.post(LOGIN, json={"username": "operator-user", "password": PASSWORD})
+    assert again.is_success == ("role" in change)
+
+
+async def test_a_removed_users_token_ends(gateway: Gateway) -> None:
+    token = await gateway.as_role("Admin")
+    user_id = (await gateway.client.get("/api/v1/authentication/me", headers=token)).json()["userId"]
+    await gateway.client.delete(f"{USERS}/{user_id}")
+    assert problem(await gateway.client.get(USERS, headers=token))[0] == 401
+
+
+async def test_the_last_administrator_stays(gateway: Gateway) -> None:
+    admin = (await gateway.client.get("/api/v1/authentication/me")).json()["userId"]
+    url = f"{USERS}/{admin}"
+    for change in ({"role": "Viewer"}, {"isEnabled": False}):
+        assert problem(await gateway.client.put(url, json=change))[:2] == (409, "CONFLICT")
+    assert problem(await gateway.client.delete(url))[:2] == (409, "CONFLICT")
+    other = {"username": "second", "password": PASSWORD, "role": "Admin"}
+    await gateway.client.post(USERS, json=other)
+    assert (await gateway.client.delete(url)).status_code == 204
+
+
+async def test_everyone_changes_their_own_password(gateway: Gateway) -> None:
+    token = await gateway.as_role("Viewer")
+    url = "/api/v1/authentication/password"
+    wrong = {"currentPassword": "not this one", "newPassword": "another password"}
+    answer = await gateway.client.put(url, json=wrong, headers=token)
+    assert problem(answer)[2] == [("currentPassword", "password")]
+    right = wrong | {"currentPassword": PASSWORD}
+    assert (await gateway.client.put(url, json=right, headers=token)).status_code == 204
+    assert problem(await gateway.client.get("/api/v1/authentication/me", headers=token))[0] == 401
+    assert await login(gateway.client, "viewer-user", "another password")
+
+
+async def test_tokens_survive_a_restart_and_the_secret_is_private(tmp_path: Path) -> None:
+    async with running(tmp_path) as first:
+        token = first.client.headers["authorization"]
+        assert stat.S_IMODE((tmp_path / "jwt.key").stat().st_mode) == 0o600
+        assert fnmatch.filter(os.listdir(tmp_path), "jwt*") == ["jwt.key"], "no draft is left behind"  # noqa: PTH208
+    async with running(tmp_path) as second:
+        me = await second.client.get("/api/v1/authentication/me", headers={"authorization": token})
+        assert me.is_success
+
+
+async def test_another_nodes_token_is_not_ours(gateway: Gateway, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    async with running(foreign) as other:
+        headers = {"authorization": other.client.headers["authorization"]}
+    assert problem(await gateway.client.post("/api/v1/gateway/routes", json=ROUTE, headers=headers))[0] == 401
+
+
+async def test_logins_and_their_failures_are_in_the_audit_log(gateway: Gateway) -> None:
+    await gateway.client.post(LOGIN, json={"username": "eve", "password": "secret guess"})
+    answer = await gateway.client.get("/api/v1/audit-logs?entityType=user&limit=100")
+    entries = answer.json()["auditLogs"]
+    assert entries[0]["action"] == "user.login_failed" and entries[0]["username"] == "eve"
+    assert entries[0]["client"] == "192.0.2.1" and entries[0]["traceId"]
+    assert {"user.login", "user.create"} <= {entry["action"] for entry in entries}
+    assert "secret guess" not in answer.text and PASSWORD not in answer.text
+
+
+async def test_the_limit_counts_each_client_by_itself(gateway: Gateway) -> None:
+    for _ in range(10):
+        await gateway.client.post(LOGIN, json={"username": "admin", "password": "guess"})
+    assert (
+        await gateway.client.post(LOGIN, json={"username": "admin", "password": PASSWORD})
+    ).status_code == 429
+    app = create_app(gateway.context)
+    elsewhere = httpx.ASGITransport(app, client=("192.0.2.99", 1))
+    async with httpx.AsyncClient(transport=elsewhere, base_url="http://admin") as client:
+        assert await login(client, "admin")
+
+
+async def test_a_dry_run_of_a_user_is_checked_and_undone(gateway: Gateway) -> None:
+    body = {"username": "ann", "password": PASSWORD, "role": "Viewer"}
+    dry = await gateway.client.post(f"{USERS}?dryRun=true", json=body)
+    assert dry.status_code == 200 and dry.json()["added"] == 1
+    assert (await gateway.client.get(USERS)).json()["total"] == 1
+    user_id = (await gateway.client.post(USERS, json=body)).json()["userId"]
+    url = f"{USERS}/{user_id}?dryRun=true"
+    assert problem(await gateway.client.post(f"{USERS}?dryRun=true", json=body))[0] == 409
+    fields = (await gateway.client.put(url, json={"role": "Admin"})).json()["changes"][0]["fields"]
+    assert {"path": "role", "old": "Viewer", "new": "Admin"} in fields
+    assert (await gateway.client.delete(url)).json()["removed"] == 1
+    assert (await gateway.client.get(f"{USERS}/{user_id}")).json()["role"] == "Viewer"
+    log = (await gateway.client.get("/api/v1/audit-logs?entityType=user")).json()["auditLogs"]
+    assert [entry["action"] for entry in log] == ["user.create", "user.login", "user.create"]

@@ -1,0 +1,55 @@
+"""The documentation describes the endpoints there are, and its examples work."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from hotswap_proxy.admin.handlers import ENDPOINTS
+from hotswap_proxy.configfile import load
+from hotswap_proxy.model import Backend, Route
+from tests.gateway import Gateway
+
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLE = re.compile(r"<!-- example: (?P<name>[^>]+) -->\n```\w+\n(?P<body>.*?)```", re.DOTALL)
+
+
+def examples(name: str) -> dict[str, str]:
+    return {found["name"].strip(): found["body"] for found in EXAMPLE.finditer((DOCS / name).read_text())}
+
+
+def test_every_endpoint_is_described_and_none_else() -> None:
+    described = set(re.findall(r"^\| (GET|POST|PUT|DELETE) (/\S+) \|", (DOCS / "api.md").read_text(), re.M))
+    assert described == {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
+
+
+@pytest.mark.anyio
+async def test_the_examples_of_the_api_work(gateway: Gateway) -> None:
+    found = examples("api.md")
+    assert len(found) == 4
+    for name, body in found.items():
+        method, path = name.split()
+        answer = await gateway.client.request(method, path, json=json.loads(body))
+        assert answer.is_success, (name, answer.text)
+    assert gateway.match("/users/1") == "1.0" and gateway.match("/orders/7") == "1.0"
+
+
+@pytest.mark.anyio
+async def test_the_example_file_works(gateway: Gateway, tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(examples("configuration.md")["file"])
+    await gateway.configuration.apply(load(path), prune=True, author="test")
+    assert gateway.match("/users/1", host="api.example.com") == "1.0"
+    assert gateway.match("/tier/7", host="any.example") == "1.0"
+
+
+@pytest.mark.parametrize("model", [Route, Backend])
+def test_every_field_is_described(model: type[Route | Backend]) -> None:
+    section = (
+        (DOCS / "configuration.md").read_text().partition(f"## {model.__name__}\n")[2].partition("\n## ")[0]
+    )
+    described = set(re.findall(r"\w+", " ".join(re.findall(r"^\| ([^|]+) \|", section, re.M))))
+    assert {field.alias for field in model.model_fields.values()} <= described

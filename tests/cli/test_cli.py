@@ -1,0 +1,253 @@
+"""The command line against a running node."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from hotswap_proxy.cli.app import app
+from tests.node import PASSWORD, Node
+from tests.processes import ask, connect
+
+ROUTE = {
+    "name": "users",
+    "pathPattern": "/users/**",
+    "backends": [{"name": "u1", "url": "http://127.0.0.1:9"}],
+}
+
+
+class Cli:
+    """The commands as a user gives them, in this process: to save the imports of each."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        cleared: dict[str, str | None] = dict.fromkeys(
+            name for name in os.environ if name.startswith("HOTSWAP_")
+        )
+        self.environ = {**cleared, "HOTSWAP_ADMIN_URL": url, "XDG_CONFIG_HOME": str(home), "TERM": "dumb"}
+        self.tokens = home / "hotswap-proxy" / "tokens.json"
+
+    def __call__(self, *args: str, code: int = 0, text: str = "", **environ: str) -> str:
+        done = CliRunner().invoke(app, args, input=text, env={**self.environ, **environ})
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == code, f"{args}: {done.exit_code}\n{done.stdout}\n{done.stderr}"
+        return done.stdout if code in (0, 3) else done.stderr
+
+    def json(self, *args: str, **more: Any) -> Any:
+        return json.loads(self(*args, "-o", "json", **more))
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    running = Node(tmp_path_factory.mktemp("node")).start()
+    try:
+        assert running.ready, running.log.read_text()
+        yield running
+    finally:
+        running.clean_up()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, node: Node) -> Path:
+    directory = tmp_path_factory.mktemp("home")
+    told = Cli(node.admin_url, directory)("login", HOTSWAP_PASSWORD=PASSWORD)
+    assert "admin (Admin) is logged in until" in told
+    return directory
+
+
+@pytest.fixture
+def cli(node: Node, home: Path) -> Iterator[Cli]:
+    cli = Cli(node.admin_url, home)
+    yield cli
+    cli("apply", "--file", "-", text='{"version": "1"}')  # nothing is left for the next test
+
+
+def file(directory: Path, document: Any, name: str = "gateway.yaml") -> str:
+    path = directory / name
+    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+    return str(path)
+
+
+def test_the_stored_token_is_its_owners_alone(cli: Cli, home: Path, node: Node) -> None:
+    assert stat.S_IMODE(cli.tokens.stat().st_mode) == 0o600
+    assert PASSWORD not in cli.tokens.read_text()
+    other = Cli(node.admin_url, home.parent / "nobody")
+    assert "log in with `hotswap-proxy login`" in other("routes", "list", code=1)
+    token = json.loads(cli.tokens.read_text())[node.admin_url]
+    other("routes", "list", HOTSWAP_TOKEN=token)
+    other("routes", "list", "--token", token)
+
+
+def test_a_wrong_password_is_refused(node: Node, tmp_path: Path) -> None:
+    cli = Cli(node.admin_url, tmp_path)
+    assert "UNAUTHORIZED" in cli("login", text="not this one\n", code=1)
+    assert not cli.tokens.exists()
+
+
+def test_logout_forgets_the_token(node: Node, tmp_path: Path) -> None:
+    cli = Cli(node.admin_url, tmp_path)
+    cli("login", text=f"{PASSWORD}\n")
+    cli("logout")
+    cli("routes", "list", code=1)
+
+
+def test_the_life_of_a_route(cli: Cli) -> None:
+    made = cli.json("routes", "create", "--data", json.dumps(ROUTE))
+    assert made["name"] == "users"
+    assert [route["routeId"] for route in cli.json("routes", "list")] == [made["routeId"]]
+    assert cli.json("routes", "get", "users")["routeId"] == made["routeId"]
+    assert cli.json("routes", "get", made["routeId"])["statistics"]["totalRequests"] == 0
+    planned = cli.json("routes", "update", "users", "--data", '{"priority": 7}', "--dry-run")
+    assert planned["changed"] == 1
+    assert cli.json("routes", "get", "users")["priority"] == 0
+    assert cli.json("routes", "update", "users", "--data", '{"priority": 7}')["priority"] == 7
+    assert cli("routes", "disable", "users") == "disabled users\n"
+    assert cli.json("routes", "list", "--enabled") == []
+    assert len(cli.json("routes", "list", "--disabled")) == 1
+    cli("routes", "enable", "users")
+    assert len(cli.json("routes", "list", "--enabled")) == 1
+    assert cli("routes", "delete", "users", "--yes") == "deleted users\n"
+    assert "there is no route 'users'" in cli("routes", "get", "users", code=1)
+
+
+def test_a_route_by_file_is_live_at_once(cli: Cli, node: Node, tmp_path: Path) -> None:
+    cli("routes", "create", "--file", file(tmp_path, ROUTE))
+    with connect(node.proxy_port) as client:
+        assert b"HTTP/1.1 502" in ask(client, "/users/1")  # nobody listens behind it, but it is a route
+    cli("routes", "disable", "users")
+    with connect(node.proxy_port) as client:
+        assert b"HTTP/1.1 404" in ask(client, "/users/1")
+
+
+def test_backends_and_their_routes(cli: Cli) -> None:
+    cli("backends", "create", "--data", '{"name": "b1", "url": "http://127.0.0.1:9"}')
+    cli("routes", "create", "--data", json.dumps({**ROUTE, "backends": [{"name": "b1"}]}))
+    table = cli("backends", "list")
+    assert table.splitlines()[0].split()[:3] == ["backendId", "name", "url"]
+    assert "http://127.0.0.1:9" in table
+    assert "used by" in cli("backends", "delete", "b1", "-y", code=2)
+
+
+def test_mistakes_name_the_field_and_end_with_two(cli: Cli, tmp_path: Path) -> None:
+    wrong = {**ROUTE, "pathPattern": "users", "colour": "red"}
+    told = cli("routes", "create", "--data", json.dumps(wrong), code=2)
+    assert "pathPattern: " in told
+    assert "colour: unknown field" in told
+    assert "give the document by --file or by --data" in cli("routes", "create", code=2)
+    assert "--data:" in cli("routes", "create", "--data", "{", code=2)
+    assert "no.such.file" in cli("routes", "create", "--file", str(tmp_path / "no.such.file"), code=2)
+    cli("routes", "create", "--data", json.dumps(ROUTE))
+    twin = {**ROUTE, "name": "twin"}
+    assert "users" in cli("routes", "create", "--data", json.dumps(twin), code=2)
+
+
+def test_validate_needs_no_gateway(tmp_path: Path) -> None:
+    cli = Cli("http://127.0.0.1:1", tmp_path)
+    good = {
+        "version": "1",
+        "routes": [{**ROUTE, "backends": [{"name": "x", "url": "http://not.known.invalid:80"}]}],
+    }
+    assert "valid; 1 routes, 0 backends" in cli("validate", "-f", file(tmp_path, good))
+    twins = {"version": "1", "routes": [ROUTE, {**ROUTE, "name": "twin"}]}
+    told = cli("validate", "-f", file(tmp_path, twins), code=2)
+    assert "routes[1]" in told or "routes[0]" in told
+    unknown = {"version": "1", "routes": [{**ROUTE, "backends": [{"name": "ghost"}]}]}
+    assert "routes[0].backends[0].name" in cli("validate", "-f", file(tmp_path, unknown), code=2)
+    assert "line 3" in cli("validate", "-f", file(tmp_path, "version: '1'\nroutes: [\n"), code=2)
+    plain = {"version": "1", "routes": [{**ROUTE, "backends": [{"name": "x", "url": "http://10.0.0.1:80"}]}]}
+    assert "https" in cli("validate", "-f", file(tmp_path, plain), "--environment", "Production", code=2)
+
+
+def test_diff_apply_export(cli: Cli, tmp_path: Path) -> None:
+    document = {"version": "1", "backends": [{"name": "b1", "url": "http://127.0.0.1:9"}]}
+    document["routes"] = [{**ROUTE, "backends": [{"name": "b1"}]}]
+    name = file(tmp_path, document)
+    told = cli("diff", "-f", name, code=3)
+    assert "+ route users" in told
+    assert "+ backend b1" in told
+    assert cli.json("routes", "list") == []  # diff changes nothing
+    assert "2 added" in cli("apply", "-f", name)
+    assert "2 unchanged" in cli("diff", "-f", name)
+    document["routes"][0]["priority"] = 3  # type: ignore[index]
+    assert "priority: 0 -> 3" in cli("diff", "-f", file(tmp_path, document), code=3)
+    exported = tmp_path / "exported.yaml"
+    cli("export", "-f", str(exported))
+    assert cli.json("diff", "-f", str(exported))["changes"] == []
+    assert json.loads(cli("export", "-o", "json"))["routes"][0]["name"] == "users"
+    empty = file(tmp_path, {"version": "1"}, "empty.yaml")
+    assert "2 unchanged" not in cli("diff", "-f", empty, code=3)
+    assert cli.json("diff", "-f", empty, "--no-prune")["changes"] == []
+    assert "2 removed" in cli("apply", "-f", empty)
+
+
+def test_apply_is_all_or_nothing(cli: Cli, tmp_path: Path) -> None:
+    cli("apply", "-f", file(tmp_path, {"version": "1", "routes": [ROUTE]}))
+    broken = {"version": "1", "routes": [{**ROUTE, "priority": 9}, {**ROUTE, "name": "twin", "priority": 9}]}
+    assert "CONFLICT" in cli("apply", "-f", file(tmp_path, broken), code=2)
+    assert cli.json("routes", "get", "users")["priority"] == 0
+
+
+def test_users(cli: Cli, node: Node, tmp_path: Path) -> None:
+    cli("users", "create", "vera", "--role", "Viewer", text="first password\n")
+    assert "vera" in cli("users", "list")
+    vera = Cli(node.admin_url, tmp_path)
+    vera("login", "-u", "vera", text="first password\n")
+    vera("routes", "list")
+    assert "FORBIDDEN" in vera("routes", "create", "--data", json.dumps(ROUTE), code=1)
+    cli("users", "passwd", "vera", text="second password\n")
+    vera("routes", "list", code=1)  # the old token is no longer good
+    vera("login", "-u", "vera", text="second password\n")
+    cli("users", "delete", "vera", "--yes")
+    assert "vera" not in cli("users", "list")
+    assert "no user" in cli("users", "delete", "vera", "--yes", code=1)
+
+
+def test_what_the_node_tells(cli: Cli) -> None:
+    (told,) = cli.json("nodes")
+    assert told["status"] == "Healthy"
+    assert len(told["workers"]) == 2
+    assert cli.json("health")["ready"] is True
+    cli("routes", "create", "--data", json.dumps(ROUTE))
+    (entry,) = cli.json("audit", "--entity-type", "route", "--limit", "1")
+    assert (entry["action"], entry["username"]) == ("route.create", "admin")
+    assert "route.create" in cli("audit")
+
+
+def test_a_gateway_that_does_not_answer(tmp_path: Path) -> None:
+    cli = Cli("http://127.0.0.1:1", tmp_path)
+    assert "cannot reach http://127.0.0.1:1" in cli("routes", "list", code=1)
+    assert "--admin-url" in cli("routes", "list", "--admin-url", "ftp:/x", code=2)
+
+
+def test_commands_without_a_gateway(tmp_path: Path) -> None:
+    cli = Cli("", tmp_path)
+    schema = json.loads(cli("schema"))
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert cli("version").strip().count(".") == 2
+    assert "migrated" in cli("migrate", "--data-dir", str(tmp_path / "data"))
+    assert "up to date" in cli("migrate", "--data-dir", str(tmp_path / "data"))
+    assert "No such command" in cli("rout", code=2)
+    assert "--workers" in cli("run", "--help")
+
+
+@pytest.mark.parametrize("command", [("version",), ("routes", "list", "--admin-url", "http://127.0.0.1:1")])
+def test_as_a_module_and_with_exit_codes_for_the_shell(command: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hotswap_proxy", *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == (0 if command == ("version",) else 1)
+    assert "Traceback" not in done.stderr

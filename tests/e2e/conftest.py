@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.backend import Backend, ok
+from tests.node import PASSWORD, Node
+
+
+class Api:
+    """The admin API of a node, as its administrator."""
+
+    def __init__(self, node: Node) -> None:
+        self.url = f"{node.admin_url}/api/v1"
+        self.token = ""
+        answer = self.call("POST", "/authentication/login", {"username": "admin", "password": PASSWORD})
+        self.token = answer["token"]
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """One call; raises ``urllib.error.HTTPError`` for an error answer."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json", "authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text = answer.read()
+            return json.loads(text) if text else None
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        with urllib.request.urlopen(self.url.removesuffix("/api/v1") + "/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        values = [float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + "{", name + " "))]
+        assert values, f"no metric {name}"
+        return sum(values)
+
+
+@pytest.fixture
+def start_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
+    nodes: list[Node] = []
+
+    def start(*options: str, **environ: str) -> Node:
+        nodes.append(Node(tmp_path, *options, HOTSWAP_ADMIN_USERNAME="admin", **environ))
+        return nodes[-1].start()
+
+    yield start
+    for node in nodes:
+        node.clean_up()
+
+
+@pytest.fixture
+def backends() -> Iterator[list[Backend]]:
+    """Two backends that say which they are."""
+    pair = [Backend(lambda _request, name=name: ok(name)) for name in (b"a", b"b")]
+    yield pair
+    for backend in pair:
+        backend.close()
+        assert backend.protocol_errors == []

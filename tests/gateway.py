@@ -1,0 +1,183 @@
+"""A whole control plane without workers: real store, real compiler, real API; only the DNS is made up."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import pytest
+
+from hotswap_proxy import _core
+from hotswap_proxy.admin.app import AdminContext, create_app
+from hotswap_proxy.control.configuration import Configuration
+from hotswap_proxy.control.resolver import Resolution
+from hotswap_proxy.settings import Settings
+from hotswap_proxy.store import FILE_NAME, Store
+from hotswap_proxy.store.migrate import migrate
+
+PASSWORD = "correct horse battery"
+ROUTES = "/api/v1/gateway/routes"
+BACKENDS = "/api/v1/gateway/backends"
+ROUTE: dict[str, Any] = {
+    "name": "users",
+    "pathPattern": "/users/**",
+    "backends": [{"name": "users-1", "url": "http://127.0.0.1:9001"}],
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class FakeNode:
+    """A NodeView with fixed numbers."""
+
+    def __init__(self) -> None:
+        self.ready = True
+
+    def health(self) -> dict[str, Any]:
+        return {"status": "Healthy" if self.ready else "Starting", "ready": self.ready}
+
+    def summary(self) -> dict[str, Any]:
+        return {"totalRequests": 7}
+
+    def prometheus(self) -> bytes:
+        return b"gateway_routes_count 1\n"
+
+    def route_statistics(self, route_id: str) -> dict[str, Any]:
+        return {"totalRequests": 7, "failedRequests": 1, "averageLatencyMs": 2.5, "p99LatencyMs": 9.0}
+
+    def backend_statistics(self, address: str) -> dict[str, Any]:
+        assert address == "http://127.0.0.1:9001", "a backend is known by scheme://host:port"
+        return {"activeConnections": 2, "totalRequests": 3, "failedRequests": 0, "healthStatus": "Unknown"}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"nodeId": "n1"}]
+
+
+class FakeResolver:
+    """Answers from a dictionary host → address; other names do not exist."""
+
+    def __init__(self) -> None:
+        self.known = {"users.internal": "10.0.0.7"}
+
+    async def resolve(self, authorities: Any) -> Resolution:
+        result = Resolution()
+        for authority in authorities:
+            host, _, port = authority.rpartition(":")
+            if host in self.known:
+                result.addresses[authority] = [f"{self.known[host]}:{port}"]
+            else:
+                result.errors[authority] = "the name cannot be resolved"
+        return result
+
+
+@dataclass
+class Gateway:
+    """The control plane and what a worker sees of it. ``client`` is logged in as the administrator."""
+
+    client: httpx.AsyncClient
+    context: AdminContext
+    node: FakeNode
+    resolver: FakeResolver
+    core: _core.Node
+    worker: _core.Worker
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.context.configuration
+
+    @property
+    def store(self) -> Store:
+        return self.context.store
+
+    def match(self, path: str, method: str = "GET", host: str = "a.example") -> str | None:
+        """The version of the route that a worker would serve now, or None."""
+        route_id, version = self.worker.match(method, host, path)
+        return version if route_id is not None else None  # type: ignore[return-value]
+
+    def pick(self, route_id: str, header: str | None = None) -> str | None:
+        return self.worker.pick(route_id, "client", header)
+
+    async def as_role(self, role: str) -> dict[str, str]:
+        """Headers of a new user of this role."""
+        name = f"{role.lower()}-user"
+        user = {"username": name, "password": PASSWORD, "role": role}
+        await self.client.post("/api/v1/users", json=user)
+        return await login(self.client, name)
+
+    async def add_route(self, **fields: Any) -> dict[str, Any]:
+        answer = await self.client.post(ROUTES, json=ROUTE | fields)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    async def add_backend(self, **fields: Any) -> dict[str, Any]:
+        given = {"name": "b1", "url": "http://127.0.0.1:9001"} | fields
+        answer = await self.client.post(BACKENDS, json=given)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+
+async def login(client: httpx.AsyncClient, username: str, password: str = PASSWORD) -> dict[str, str]:
+    credentials = {"username": username, "password": password}
+    answer = await client.post("/api/v1/authentication/login", json=credentials)
+    assert answer.status_code == 200, answer.text
+    return {"authorization": f"Bearer {answer.json()['token']}"}
+
+
+@cache
+def empty_store() -> bytes:
+    """A migrated, empty database file: migrations have tests of their own and take a second."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / FILE_NAME
+        migrate(path)
+        return path.read_bytes()
+
+
+@asynccontextmanager
+async def running(data_dir: Path, **fields: Any) -> AsyncIterator[Gateway]:
+    """A gateway on this data directory; leave and enter again to restart it."""
+    settings = Settings(data_dir=data_dir, admin_password=PASSWORD, **fields)
+    if not (data_dir / FILE_NAME).exists():
+        (data_dir / FILE_NAME).write_bytes(empty_store())
+    store = await Store.open(settings)
+    try:
+        await store.users.ensure_first_admin(settings)
+        core = _core.Node(2, arena_bytes=1 << 26)
+        node, resolver = FakeNode(), FakeResolver()
+        configuration = Configuration(
+            store,
+            _core.Catalog(core),
+            settings,
+            resolver=resolver,  # type: ignore[arg-type]
+        )
+        await configuration.load()
+        worker = _core.Worker(core.state_fd, core.arena_fd, 0)
+        context = AdminContext(settings, store, configuration, node)
+        transport = httpx.ASGITransport(create_app(context), client=("192.0.2.1", 5555))
+        async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+            client.headers.update(await login(client, "admin"))
+            yield Gateway(client, context, node, resolver, core, worker)
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with running(tmp_path) as started:
+        yield started
+
+
+def problem(answer: httpx.Response) -> tuple[int, str, list[tuple[str, str]]]:
+    """(status, code, [(field, rule)]) of an error answer."""
+    error = answer.json()["error"]
+    assert error["traceId"] == answer.headers["x-request-id"]
+    assert error["message"] and error["timestamp"].endswith("Z")
+    return answer.status_code, error["code"], [(d["field"], d["rule"]) for d in error["details"]]
