@@ -88,7 +88,8 @@ cdef class Server:
         self.draining = True
         for client in list(self.clients):
             if client.state == C_IDLE:
-                client.on_readable()  # a request may have come that the loop has not seen yet
+                client.readable = True  # a request may have come that the loop has not seen yet
+                client.on_readable()
             if client.state == C_IDLE:
                 client.close()
         if self.reactor.later:

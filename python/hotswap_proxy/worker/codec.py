@@ -33,6 +33,7 @@ class _Filter:
         self.parser: _Parser = self._new_parser()
         self.unfinished = 0  # bytes taken since something came out: of a head, a chunk's size, trailers
         self.refused = False
+        self.passing = False
         self.on_message_begin()
 
     def _new_parser(self) -> _Parser:
@@ -80,14 +81,17 @@ class _Filter:
         Raises:
             ValueError: a head or trailer section is too long; the argument is the status to answer.
         """
+        if self.passing:
+            return data
         if self.refused:
             return b""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # What follows is the new protocol's, or, if the upgrade is declined, the next message.
+            # What follows is the new protocol's, or, if the upgrade is declined, messages. Which of the two is
+            # not known yet, so from here on the worker's own parser is alone.
             self.out += data[int(upgrade.args[0]) :]
-            self.parser = self._new_parser()
+            self.passing = True
         except httptools.HttpParserError:
             # Earlier messages in the same bytes were sound and go first.
             self.refused = True
