@@ -153,8 +153,8 @@ cdef class Client(Stream):
             shutdown(self.upstream.fd, SHUT_WR)  # its own end closes the tunnel
         elif self.state == C_IDLE or self.state == C_HEAD or self.state == C_LINGER:
             self.close()
-        elif self.x != NULL and self.x.request_open and self.state != C_FLUSHING:
-            self.close()
+        elif self.x != NULL and self.x.request_open and self.state != C_FLUSHING and self.inb.data == NULL:
+            self.close()  # the body was cut short; with input left it is not known yet, and looked at again
 
     # ---- the backend's connection ----
 
@@ -336,7 +336,7 @@ cdef class Client(Stream):
     cdef void close(self) noexcept:
         if self.state == C_CLOSED:
             return
-        if self.state == C_STREAMING and self.x.core.client_framing == HS_BODY_CLOSE:
+        if self.x != NULL and self.state == C_STREAMING and self.x.core.client_framing == HS_BODY_CLOSE:
             net_reset_on_close(self.fd)  # a cut answer must not look whole
         self.state = C_CLOSED
         self.drop_upstream()

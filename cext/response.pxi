@@ -94,7 +94,7 @@ cdef void response_switch(Client c, hs_out *head, const uint8_t *p, size_t n) no
     c.due_in(c.server.stream_idle_ms)
     if not c.send2(head.ptr, head.len, p, n):
         c.close()
-    elif c.inb.data != NULL:
+    elif c.inb.data != NULL or c.eof_seen:
         c.reactor.defer(c)
 
 

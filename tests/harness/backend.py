@@ -139,7 +139,7 @@ class Backend:
             event = peer.next_event()
             if event is h11.NEED_DATA:
                 data = sock.recv(RECV)
-                if not data and head is None:
+                if not data:  # between two requests, or the gateway cuts one that it refuses
                     return None
                 peer.receive_data(data)
             elif isinstance(event, h11.Request):

@@ -127,6 +127,17 @@ def test_a_half_closed_client_gets_its_answers(plane, make_backend, connect):
     assert client.closed()
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 9000", b"Transfer-Encoding: chunked"])
+def test_a_half_closed_client_whose_body_waits_for_a_connection(plane, make_backend, connect, framing):
+    server = make_backend(lambda request: ok(b"%d" % len(request.body)))
+    plane.publish(route("/**", backend(server.url)))
+    client = connect()
+    body = b"2328\r\n%b\r\n0\r\n\r\n" % bytes(9000) if b"chunked" in framing else bytes(9000)
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n" + body)
+    client.sock.shutdown(socket.SHUT_WR)
+    assert client.read("POST").body == b"9000"
+
+
 def test_an_upload_cut_by_half_closing_is_not_whole(plane, make_raw, connect):
     def script(peer):
         peer.read_head()
