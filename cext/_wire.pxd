@@ -6,6 +6,7 @@
 #   Upstream  one connection to a backend, lent to one Client at a time
 #   Pool      this worker's connections to one backend
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from core_api cimport hs_api, hs_chunked, hs_exchange, hs_out, hs_peer, hs_worker
 
@@ -77,6 +78,7 @@ cdef class Stream:
     cdef void close_socket(self) noexcept
 
 
+@cython.final
 cdef class Reactor:
     cdef int poller
     cdef uint8_t *storage
@@ -101,6 +103,7 @@ cdef class Reactor:
     cdef void shut(self) noexcept
 
 
+@cython.final
 cdef class Upstream(Stream):
     cdef Pool pool
     cdef Client client
@@ -111,6 +114,7 @@ cdef class Upstream(Stream):
     cdef object codec         # a second parser in front (--http httptools), or None
 
 
+@cython.final
 cdef class Pool:
     cdef Server server
     cdef uint32_t incarnation
@@ -135,6 +139,7 @@ cdef class Pool:
     cdef void retire(self) noexcept
 
 
+@cython.final
 cdef class Client(Stream):
     # connection
     cdef Server server
@@ -177,10 +182,12 @@ cdef class Client(Stream):
     cdef void close(self) noexcept
 
 
+@cython.final
 cdef class Listener(Stream):
     cdef Server server
 
 
+@cython.final
 cdef class Server:
     # process
     cdef readonly object core_worker     # _core.Worker; keeps `worker` alive

@@ -30,6 +30,7 @@ cdef uint16_t[C_STATES] LEGAL = [
 ]
 
 
+@cython.final
 cdef class Client(Stream):
     """One client connection. `x` is its exchange, NULL between requests."""
 

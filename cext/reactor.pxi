@@ -103,6 +103,7 @@ cdef class Stream:
             self.reactor.forget(self, fd)
 
 
+@cython.final
 cdef class Reactor:
     """The readiness set, the timer wheel and the shared read buffer of a worker."""
 

@@ -6,6 +6,7 @@ cdef enum:
     POOLS_PER_TICK = 256    # looked at each turn of the wheel: whether their backend is still configured
 
 
+@cython.final
 cdef class Listener(Stream):
     """A listening socket, level-triggered: what is not accepted now is reported again."""
 
@@ -30,6 +31,7 @@ cdef class Listener(Stream):
             self.due_in(ACCEPT_PAUSE_MS)
 
 
+@cython.final
 cdef class Server:
     """Serves clients on listening sockets with the routes of the worker's current snapshot.
 
@@ -44,7 +46,7 @@ cdef class Server:
         self.core_worker = worker
         self.worker = <hs_worker *><uintptr_t>worker.handle
         self.reactor = Reactor(loop)
-        self.reactor.on_tick = self.tick
+        self.reactor.on_tick = self._tick
         self.listeners = []
         self.clients = set()
         self.pools = []
@@ -110,10 +112,10 @@ cdef class Server:
         for pool in self.pools:
             if pool is not None:
                 pool.retire()
-        self.tick()
+        self._tick()
         self.reactor.shut()
 
-    def tick(self):
+    def _tick(self):
         cdef Pool pool
         for _ in range(min(len(self.pools), POOLS_PER_TICK)):
             self.next_pool = (self.next_pool + 1) % len(self.pools)

@@ -7,6 +7,7 @@ cdef enum:
     U_CLOSED = 3
 
 
+@cython.final
 cdef class Upstream(Stream):
     """One connection to a backend: connecting, serving one client's exchange, or idle in its pool."""
 
@@ -69,6 +70,7 @@ cdef class Upstream(Stream):
             self.pool.expire_idle(self)
 
 
+@cython.final
 cdef class Pool:
     """This worker's connections to one backend, most recently used first; clients queue when it is at its limit."""
 

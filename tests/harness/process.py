@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -41,7 +40,7 @@ class Process:
         return self._answer()
 
     def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
     def memory(self) -> int:
         """Resident bytes."""
@@ -64,7 +63,6 @@ class Process:
 
 def main() -> None:
     from harness.worker import Plane
-
     from hotswap_proxy import _wire
 
     codec, descriptors = sys.argv[1], int(sys.argv[2])

@@ -1,11 +1,11 @@
-"""The reference codec (``--http httptools``): llhttp reads every message first and writes it again in canonical form.
+"""The reference codec (``--http httptools``): llhttp reads every message first, and writes it anew.
 
-A codec is a filter before the worker's own parser: bytes as received in, the same message as llhttp understood it
-out, so that a message goes on only when both parsers accept it and they cannot understand it in two ways. What the
-canonical form would hide from the worker's parser (line endings, folding, blanks, empty lines), llhttp being the
-more tolerant one, is checked here on the head as received.
+A codec is a filter before the worker's own parser: bytes as received in, the same message as llhttp
+understood it out, so that a message goes on only when both parsers accept it and they cannot understand it in
+two ways. What that canonical form would hide from the worker's parser (line endings, folding, blanks, empty
+lines), llhttp being the more tolerant one, is checked here on the bytes as received.
 
-After a request for an upgrade, what follows may or may not be HTTP: from there on the worker's parser is alone.
+After a request for an upgrade, what follows may or may not be HTTP: from there the worker's parser is alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Parser(Protocol):
 
 
 class _Filter:
-    """What requests and responses have in common. One instance serves one connection, message after message."""
+    """What requests and responses have in common. One instance serves one connection."""
 
     HEAD: ClassVar[re.Pattern[bytes]]
 
@@ -144,8 +144,10 @@ class _Filter:
         except httptools.HttpParserError:
             self._refuse()
         head_read = head and not (self.in_head and head is self.head)
-        size_read = size_line is not None and size_line is not self.size_line
-        if (head_read and not self.HEAD.fullmatch(head)) or (size_read and not CHUNK.fullmatch(size_line or b"")):
+        size_read = size_line is not self.size_line and size_line is not None
+        if (head_read and not self.HEAD.fullmatch(head)) or (
+            size_read and not CHUNK.fullmatch(size_line or b"")
+        ):
             del self.out[sound:]
             self._refuse()
         if not self.in_head:
@@ -199,7 +201,8 @@ class ResponseCodec(_Filter):
         self._start()
 
     def feed(self, data: bytes) -> bytes:
-        if self.in_head and not self.head and data[:1] != b"H":  # llhttp skips empty lines; only requests may have one
+        # llhttp skips empty lines; only requests may have one.
+        if self.in_head and not self.head and data[:1] != b"H":
             self._refuse()
         return super().feed(data)
 
@@ -215,6 +218,9 @@ class ResponseCodec(_Filter):
         return b"HTTP/%b %d %b" % (version, self.parser.get_status_code(), self.reason)
 
 
-def factories(max_head: int = MAX_HEAD) -> tuple[Callable[[], RequestCodec], Callable[[], ResponseCodec]]:
+Codec = tuple[Callable[[], RequestCodec], Callable[[], ResponseCodec]]
+
+
+def factories(max_head: int = MAX_HEAD) -> Codec:
     """What ``_wire.Server`` takes as its codec, for heads of up to ``max_head`` bytes."""
     return partial(RequestCodec, max_head), partial(ResponseCodec, max_head)
