@@ -314,13 +314,15 @@ cdef class Client(Stream):
     cdef void exchange_done(self) noexcept:
         cdef Exchange *x = self.x
         cdef bint keep = x.core.client_keep_alive and not x.request_open and not self.server.draining
+        # Nothing more is to come when the request was taken whole and its sender wants to close.
+        cdef bint unread = x.core.sent_ns == 0 or x.request_open or self.inb.data != NULL or self.server.draining
         self.end_exchange(HS_COMPLETED)
         if keep:
             if self.enter(C_IDLE):
                 self.due_in(self.server.keepalive_ms)
                 if self.inb.data != NULL or self.eof_seen:
                     self.reactor.defer(self)
-        elif not self.eof_seen and self.enter(C_LINGER):
+        elif unread and not self.eof_seen and self.enter(C_LINGER):
             # Closing with input unread would reset the connection under the answer (RFC 9112 section 9.6).
             buffer_clear(&self.inb)
             shutdown(self.fd, SHUT_WR)

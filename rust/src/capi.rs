@@ -6,6 +6,7 @@
 use crate::exchange::layout::{self, Chunked, Exchange, Out, Peer};
 use crate::exchange::WorkerCore;
 use crate::{codec, select};
+use std::io::Write;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 #[repr(C)]
@@ -208,15 +209,21 @@ unsafe extern "C" fn chunked(
 unsafe extern "C" fn peer(address: *const u8, len: usize, peer: *mut Peer) {
     // SAFETY: see `input`; `address` is what accept() wrote.
     let (address, peer) = unsafe { (input(address, len), &mut *peer) };
-    let text = match peer_ip(address) {
-        Some(ip) => ip.to_string(),
-        None => String::from("unknown"),
+    peer.ip_len = match peer_ip(address) {
+        Some(ip) => write_text(&mut peer.ip, format_args!("{ip}")),
+        None => write_text(&mut peer.ip, format_args!("unknown")),
     };
-    let n = text.len().min(peer.ip.len());
-    peer.ip[..n].copy_from_slice(&text.as_bytes()[..n]);
-    peer.ip_len = n as u8;
     peer.tls = 0;
     peer.key = select::client_hash(peer.ip());
+}
+
+/// Write as much as fits; returns its length. The longest address has 45 characters.
+fn write_text(into: &mut [u8; 46], text: std::fmt::Arguments<'_>) -> u8 {
+    let mut rest = &mut into[..];
+    let room = rest.len();
+    // An error means that the rest did not fit.
+    let _ = rest.write_fmt(text);
+    (room - rest.len()) as u8
 }
 
 /// The address in a `sockaddr_in` or `sockaddr_in6`; a mapped IPv4 address is that IPv4 address.
