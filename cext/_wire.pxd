@@ -50,6 +50,7 @@ cdef struct Exchange:
     bint request_open         # the request body has not ended
     bint replayable           # `head` is all that was sent
     bint replayed
+    bint cut                  # the gateway ended the answer before it was whole
     Exchange *next_free
     uint8_t stash[STASH]
 
@@ -88,6 +89,7 @@ cdef class Reactor:
     cdef uint32_t next_token
     cdef Wheel wheel
     cdef uint64_t wheel_base_ns
+    cdef uint64_t now         # tick of the clock, where `wheel.tick` is how far the wheel has turned
     cdef list later           # streams with work left, served after the batch
     cdef bint resuming        # the event loop will come back for them
     cdef object loop
@@ -99,6 +101,9 @@ cdef class Reactor:
     cdef void defer(self, Stream s) noexcept
     cdef void dispatch(self, int fd, uint32_t token, uint32_t mask) noexcept
     cdef void run_later(self) noexcept
+    cdef void look_at_clock(self) noexcept
+    cdef bint handle_batch(self, int wait_ms) noexcept
+    cdef void mark(self, int fd, uint32_t token, uint32_t mask) noexcept
     cdef void expire(self, TimerNode *head) noexcept
     cdef void shut(self) noexcept
 
@@ -124,10 +129,10 @@ cdef class Pool:
     cdef uint32_t idle_ms
     cdef bint retired         # its backend has left the configuration
     cdef list idle            # most recently used last
-    cdef object waiting       # deque of Client
+    cdef object waiting       # Clients in the order in which they came (an OrderedDict as a set)
 
     cdef void configure(self, const hs_exchange *ex) noexcept
-    cdef Upstream take(self, bint idempotent)
+    cdef Upstream take(self, bint replayable)
     cdef bint connect(self, Client client) noexcept
     cdef void connected(self, Upstream up, int error) noexcept
     cdef void put(self, Upstream up) noexcept
@@ -146,6 +151,7 @@ cdef class Client(Stream):
     cdef hs_peer peer
     cdef Buffer inb           # input that can't be taken yet
     cdef uint8_t state
+    cdef bint input_over      # all of the input has been read
     cdef uint32_t head_seen   # bytes of an incomplete head that were looked at
     cdef object codec         # a second parser in front (--http httptools), or None
     # exchange
@@ -185,6 +191,8 @@ cdef class Client(Stream):
 @cython.final
 cdef class Listener(Stream):
     cdef Server server
+
+    cdef void accept(self, int most) noexcept
 
 
 @cython.final

@@ -6,7 +6,7 @@ Decisions are the core's (``_core``), called through a table of C functions: at 
 """
 
 from asyncio import shield
-from collections import deque
+from collections import OrderedDict
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize

@@ -1,6 +1,7 @@
 # The worker's side towards Python: settings, listening sockets, draining.
 
 cdef enum:
+    LAST_ACCEPTS = 65536    # more than a queue holds
     ACCEPTS = 64            # connections taken from a listening socket before others get their turn
     ACCEPT_PAUSE_MS = 100   # out of descriptors: look again after this
     POOLS_PER_TICK = 256    # looked at each turn of the wheel: whether their backend is still configured
@@ -11,10 +12,13 @@ cdef class Listener(Stream):
     """A listening socket, level-triggered: what is not accepted now is reported again."""
 
     cdef void on_readable(self) noexcept:
+        self.accept(ACCEPTS)
+
+    cdef void accept(self, int most) noexcept:
         cdef sockaddr_storage address
         cdef socklen_t length
         cdef int fd
-        for _ in range(ACCEPTS):
+        for _ in range(most):
             length = sizeof(address)
             fd = net_accept(self.fd, <sockaddr *>&address, &length)
             if fd >= 0:
@@ -76,9 +80,11 @@ cdef class Server:
         self.listeners.append(listener)
 
     def stop_accepting(self):
+        """Take what stands in the queue and no more: closing a listening socket resets what is left in it."""
         cdef Listener listener
         for listener in self.listeners:
             if listener.fd >= 0:
+                listener.accept(LAST_ACCEPTS)
                 poller_remove(self.reactor.poller, listener.fd)  # another process may hold the same socket
             listener.close_socket()
         self.listeners.clear()

@@ -43,8 +43,7 @@ type RespondFn = unsafe extern "C" fn(
     usize,
     *mut Out,
 ) -> i32;
-type RejectFn =
-    unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, *const Peer, u64, i32, *mut Out);
+type RejectFn = unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, u64, i32, *mut Out);
 type ChunkedFn = unsafe extern "C" fn(
     *mut WorkerCore,
     *mut Chunked,
@@ -71,7 +70,7 @@ pub static API: Api = Api {
     incarnation,
 };
 
-/// Answer when the core itself failed: the data plane closes the connection on an empty reply.
+/// The answer of `begin` and `respond` when the core itself failed: the data plane closes the connection.
 const PANICKED: i32 = layout::BAD;
 
 /// # Safety
@@ -128,7 +127,6 @@ unsafe extern "C" fn respond(
 unsafe extern "C" fn reject(
     worker: *mut WorkerCore,
     ex: *mut Exchange,
-    _peer: *const Peer,
     now: u64,
     status: i32,
     out: *mut Out,
@@ -136,8 +134,8 @@ unsafe extern "C" fn reject(
     // SAFETY: see `input`.
     let (worker, ex, out) = unsafe { (&mut *worker, &mut *ex, &mut *out) };
     let status = u16::try_from(status).unwrap_or(400);
-    let _ = catch_unwind(AssertUnwindSafe(|| worker.reject(ex, now, status)));
-    give(out, worker.head());
+    let done = catch_unwind(AssertUnwindSafe(|| worker.reject(ex, now, status)));
+    give(out, if done.is_ok() { worker.head() } else { &[] });
 }
 
 unsafe extern "C" fn refuse(
@@ -150,8 +148,8 @@ unsafe extern "C" fn refuse(
 ) {
     // SAFETY: see `input`.
     let (worker, ex, out) = unsafe { (&mut *worker, &mut *ex, &mut *out) };
-    let _ = catch_unwind(AssertUnwindSafe(|| worker.refuse(ex, now, why, close != 0)));
-    give(out, worker.head());
+    let done = catch_unwind(AssertUnwindSafe(|| worker.refuse(ex, now, why, close != 0)));
+    give(out, if done.is_ok() { worker.head() } else { &[] });
 }
 
 unsafe extern "C" fn finish(worker: *mut WorkerCore, ex: *mut Exchange, outcome: i32, now: u64) {
