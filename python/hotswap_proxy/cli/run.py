@@ -107,6 +107,8 @@ def run(
     settings_of(environ)
     # The control process's threads take turns anyway, and each further arena would keep megabytes for good.
     environ.setdefault("MALLOC_ARENA_MAX", "1")
+    # Blocks from this size on go back to the system when freed; glibc would raise the bound by itself.
+    environ.setdefault("MALLOC_MMAP_THRESHOLD_", "262144")
     sys.stdout.flush()
     sys.stderr.flush()
     # By exec, not by import: what the command line needed (typer: 7 MB) is not kept for the node's life.

@@ -20,6 +20,7 @@ from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.datadir import DataDir, DataDirError
 from hotswap_proxy.control.health.alerts import Alerts
 from hotswap_proxy.control.health.checker import Checker
+from hotswap_proxy.control.memory import MemoryKeeper
 from hotswap_proxy.control.nodeview import NodeStatus
 from hotswap_proxy.control.reload import ConfigFileReloader, sentences
 from hotswap_proxy.control.seed import seed
@@ -185,9 +186,12 @@ class NodeProcess:
     def _start_timers(
         self, stack: AsyncExitStack, node: _core.Node, configuration: Configuration, status: NodeStatus
     ) -> None:
+        memory = MemoryKeeper()
+
         async def each_second() -> None:
             node.reclaim()
             status.sample()
+            memory.check()
 
         async def resolve() -> None:
             if await configuration.refresh_addresses():

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hotswap_proxy.control.filewatch import INTERVAL, FileWatch
-from hotswap_proxy.control.memory import trim
 from hotswap_proxy.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -58,8 +57,6 @@ class ConfigFileReloader:
                 await self._asked.wait()
                 self._asked.clear()
                 note(await self._reload(configuration))
-                await asyncio.sleep(0)  # the loop itself holds the last result until its next turn
-                trim()
         finally:
             watching.cancel()
 
