@@ -90,16 +90,31 @@ async def test_a_dry_run_checks_nothing(gateway: Gateway, server: Backend) -> No
 
 
 async def test_a_held_backend_is_out_from_the_first_moment(gateway: Gateway, server: Backend) -> None:
-    server.script = lambda _request: ok(status=b"503 No")
+    server.script = lambda request: ok(status=b"503 No" if request.target == "/up" else b"200 OK")
     held = {"name": "held", "url": server.url, "healthCheck": CHECK | {"initialState": "Hold"}}
     other = {"name": "other", "url": "http://127.0.0.1:9002"}
     route = await gateway.add_route(backends=[held, other])
     assert {gateway.pick(route["routeId"]) for _ in range(10)} == {"other"}
-    server.script = lambda _request: ok()
     route = await gateway.add_route(
         name="second", pathPattern="/2", backends=[held | {"healthCheck": CHECK | {"endpoint": "/2"}}]
     )
     assert gateway.pick(route["routeId"]) is None, "the other check of the address still fails"
+
+
+async def test_statuses_are_written_before_the_configuration_is_live(
+    gateway: Gateway, server: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checker, seen_at = gateway.node.checker, []
+    prepare = checker.prepare
+
+    def note(*args: Any, **options: Any) -> None:
+        prepare(*args, **options)
+        seen_at.append(gateway.core.generation)
+
+    monkeypatch.setattr(checker, "prepare", note)
+    before = gateway.core.generation
+    await gateway.add_route(backends=[{"url": server.url, "healthCheck": CHECK | {"initialState": "Hold"}}])
+    assert (seen_at, gateway.core.generation) == ([before], before + 1)
 
 
 async def test_three_failures_take_it_out_and_a_swap_does_not_bring_it_back(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from hotswap_proxy.model import parse_url
-from hotswap_proxy.model.urls import parse_ip
 
 from .machine import STATUS, Health, Status
 from .spec import Checks, CheckSpec, Wanted
@@ -45,8 +44,8 @@ class Target:
     """One check of one address, for all backends that have it. The scheduler keeps its times here too."""
 
     __slots__ = (
-        "address", "authority", "deadline", "due", "entry", "failures", "flight", "health", "host", "host_field", "last",
-        "port", "probes", "since", "spec", "started", "users", "waiting",
+        "address", "authority", "deadline", "due", "entry", "failures", "flight", "health", "host",
+        "host_field", "last", "port", "probes", "since", "spec", "started", "users", "waiting",
     )  # fmt: skip
 
     def __init__(self, address: str, spec: CheckSpec, health: Health) -> None:
@@ -71,10 +70,6 @@ class Target:
     @property
     def status(self) -> Status:
         return STATUS[self.health.state]
-
-    @property
-    def is_ipv6(self) -> bool:
-        return self.host is not None and ":" in self.host and parse_ip(self.host) is not None
 
     def names(self) -> list[tuple[str, str]]:
         """(id, name) of the backends, each once."""
