@@ -25,14 +25,14 @@ class AdminClient:
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url.rstrip("/")
-        import httpx  # not above: it takes a tenth of a second, and `run` does without
+        import httpx  # not above: it takes a tenth of a second
 
         self._failures = httpx.HTTPError
         if not self.url.startswith(("http://", "https://")):
             raise CommandError([f"--admin-url {url!r}: must start with http:// or https://"], EXIT_INVALID)
         headers = {"authorization": f"Bearer {found}"} if (found := token or stored_token(self.url)) else {}
         try:
-            # Not the environment's proxies, which would see the token, nor its .netrc, which would replace it.
+            # Neither the environment's proxies, which would see the token, nor .netrc, which would replace it.
             self._http = httpx.Client(
                 base_url=self.url + PREFIX, headers=headers, timeout=_TIMEOUT, trust_env=False
             )

@@ -89,6 +89,7 @@ class Configuration:
         self.rules = UrlRules(
             settings.environment == "Production",
             frozenset(host.lower() for host in settings.allowed_backend_hosts),
+            settings.admin,
         )
         self._store = store
         self._catalog = catalog
@@ -366,6 +367,8 @@ class Configuration:
 def _expect(found: Stored | None, kind: str, id: str, if_match: str | None) -> Stored:
     if found is None:
         raise NotFound(f"no {kind} {id}")
+    if if_match == "":
+        raise ValidationFailed("If-Match is empty")
     # RFC 9110 section 13.1.1: * is any current representation; weak tags never match.
     wanted = {tag.strip() for tag in if_match.split(",")} if if_match else {"*"}
     if not wanted & {"*", f'"{found.etag}"'}:

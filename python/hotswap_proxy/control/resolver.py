@@ -53,6 +53,9 @@ class Resolver:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
         addresses = [str(entry[4][0]) for entry in found]
+        for address in addresses:
+            if self._rules.is_admin(address, int(port)):
+                raise ForbiddenAddress(f"{authority} is this node's admin API")
         # A public name that leads to the metadata service is how a URL check by name alone is got round.
         if not self._rules.allows(host):
             for address in addresses:
