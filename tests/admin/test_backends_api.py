@@ -136,3 +136,12 @@ async def test_an_empty_if_match_is_a_mistake_and_no_permission(gateway: Gateway
         answer = await gateway.client.request(method, url, json=body, headers={"if-match": ""})
         assert problem(answer)[:2] == (400, "VALIDATION_ERROR")
     assert (await gateway.client.get(url)).json()["weight"] == 100
+
+
+async def test_a_list_looks_at_the_statistics_once(gateway: Gateway) -> None:
+    for number in range(3):
+        await gateway.add_backend(name=f"b{number}")
+    gateway.node.looks = 0
+    found = (await gateway.client.get(BACKENDS)).json()["backends"]
+    assert [backend["statistics"]["totalRequests"] for backend in found] == [3, 3, 3]
+    assert gateway.node.looks == 1
