@@ -32,7 +32,7 @@ class AdminClient:
             raise CommandError([f"--admin-url {url!r}: must start with http:// or https://"], EXIT_INVALID)
         headers = {"authorization": f"Bearer {found}"} if (found := token or stored_token(self.url)) else {}
         try:
-            # Neither the environment's proxies, which would see the token, nor .netrc, which would replace it.
+            # Neither the environment's proxies, which would see the token, nor .netrc, which replaces it.
             self._http = httpx.Client(
                 base_url=self.url + PREFIX, headers=headers, timeout=_TIMEOUT, trust_env=False
             )
