@@ -6,6 +6,7 @@
 #   Upstream  one connection to a backend, lent to one Client at a time
 #   Pool      this worker's connections to one backend
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from core_api cimport hs_api, hs_chunked, hs_exchange, hs_out, hs_peer, hs_worker
 
@@ -49,6 +50,7 @@ cdef struct Exchange:
     bint request_open         # the request body has not ended
     bint replayable           # `head` is all that was sent
     bint replayed
+    bint cut                  # the gateway ended the answer before it was whole
     Exchange *next_free
     uint8_t stash[STASH]
 
@@ -77,6 +79,7 @@ cdef class Stream:
     cdef void close_socket(self) noexcept
 
 
+@cython.final
 cdef class Reactor:
     cdef int poller
     cdef uint8_t *storage
@@ -86,6 +89,7 @@ cdef class Reactor:
     cdef uint32_t next_token
     cdef Wheel wheel
     cdef uint64_t wheel_base_ns
+    cdef uint64_t now         # tick of the clock, where `wheel.tick` is how far the wheel has turned
     cdef list later           # streams with work left, served after the batch
     cdef bint resuming        # the event loop will come back for them
     cdef object loop
@@ -97,10 +101,14 @@ cdef class Reactor:
     cdef void defer(self, Stream s) noexcept
     cdef void dispatch(self, int fd, uint32_t token, uint32_t mask) noexcept
     cdef void run_later(self) noexcept
+    cdef void look_at_clock(self) noexcept
+    cdef bint handle_batch(self, int wait_ms) noexcept
+    cdef void mark(self, int fd, uint32_t token, uint32_t mask) noexcept
     cdef void expire(self, TimerNode *head) noexcept
     cdef void shut(self) noexcept
 
 
+@cython.final
 cdef class Upstream(Stream):
     cdef Pool pool
     cdef Client client
@@ -111,6 +119,7 @@ cdef class Upstream(Stream):
     cdef object codec         # a second parser in front (--http httptools), or None
 
 
+@cython.final
 cdef class Pool:
     cdef Server server
     cdef uint32_t incarnation
@@ -120,10 +129,10 @@ cdef class Pool:
     cdef uint32_t idle_ms
     cdef bint retired         # its backend has left the configuration
     cdef list idle            # most recently used last
-    cdef object waiting       # deque of Client
+    cdef object waiting       # Clients in the order in which they came (an OrderedDict as a set)
 
     cdef void configure(self, const hs_exchange *ex) noexcept
-    cdef Upstream take(self, bint idempotent)
+    cdef Upstream take(self, bint replayable)
     cdef bint connect(self, Client client) noexcept
     cdef void connected(self, Upstream up, int error) noexcept
     cdef void put(self, Upstream up) noexcept
@@ -135,12 +144,14 @@ cdef class Pool:
     cdef void retire(self) noexcept
 
 
+@cython.final
 cdef class Client(Stream):
     # connection
     cdef Server server
     cdef hs_peer peer
     cdef Buffer inb           # input that can't be taken yet
     cdef uint8_t state
+    cdef bint input_over      # all of the input has been read
     cdef uint32_t head_seen   # bytes of an incomplete head that were looked at
     cdef object codec         # a second parser in front (--http httptools), or None
     # exchange
@@ -177,10 +188,14 @@ cdef class Client(Stream):
     cdef void close(self) noexcept
 
 
+@cython.final
 cdef class Listener(Stream):
     cdef Server server
 
+    cdef void accept(self, int most) noexcept
 
+
+@cython.final
 cdef class Server:
     # process
     cdef readonly object core_worker     # _core.Worker; keeps `worker` alive

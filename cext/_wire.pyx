@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, autotestdict=False
 """The data plane of one worker: sockets, buffers and the life of a connection.
 
 Decisions are the core's (``_core``), called through a table of C functions: at most four calls a request
@@ -6,8 +6,9 @@ Decisions are the core's (``_core``), called through a table of C functions: at 
 """
 
 from asyncio import shield
-from collections import deque
+from collections import OrderedDict
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_DECREF, Py_INCREF

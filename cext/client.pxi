@@ -14,6 +14,7 @@ cdef enum:
 
     PIPELINE = 64 * 1024     # bytes of later requests that are kept while one is served
     LINGER_MS = 2_000
+    HEADS = 16               # requests of one client answered before others get their turn
 
 # From each state, the states that may follow. Anything else is a bug in this file and closes the connection.
 cdef uint16_t[C_STATES] LEGAL = [
@@ -30,6 +31,7 @@ cdef uint16_t[C_STATES] LEGAL = [
 ]
 
 
+@cython.final
 cdef class Client(Stream):
     """One client connection. `x` is its exchange, NULL between requests."""
 
@@ -53,12 +55,13 @@ cdef class Client(Stream):
         cdef int reads = 0
         if self.inb.data != NULL:
             self.take_waiting_input()
-        while self.readable and self.fd >= 0 and not self.input_held():
+        while self.readable and self.fd >= 0 and not self.deferred and not self.input_held():
             n = self.receive()
             if n > 0:
                 self.received(self.reactor.input, n)
             elif n == 0:
                 # Still readable: between two requests that were already here, the end is found again.
+                self.input_over = True
                 self.input_ended()
                 return
             elif n == -1:
@@ -126,8 +129,13 @@ cdef class Client(Stream):
         """Take from the input what the state allows; returns how much."""
         cdef size_t used = 0
         cdef size_t step
+        cdef int heads = 0
         while used < n and self.fd >= 0:
             if self.state == C_IDLE or self.state == C_HEAD:
+                if heads == HEADS:
+                    self.reactor.defer(self)
+                    break
+                heads += 1
                 step = request_head(self, p + used, n - used)
             elif self.state == C_TUNNEL:
                 step = request_tunnel(self, p + used, n - used)
@@ -153,20 +161,23 @@ cdef class Client(Stream):
             shutdown(self.upstream.fd, SHUT_WR)  # its own end closes the tunnel
         elif self.state == C_IDLE or self.state == C_HEAD or self.state == C_LINGER:
             self.close()
-        elif self.x != NULL and self.x.request_open and self.state != C_FLUSHING:
-            self.close()
+        elif self.state == C_STREAMING and self.x.core.endless:
+            self.close()  # who does not close at the end of events has left
+        elif self.x != NULL and self.x.request_open and self.state != C_FLUSHING and self.inb.data == NULL:
+            self.close()  # the body was cut short; with input left it is not known yet, and looked at again
 
     # ---- the backend's connection ----
 
     cdef void find_upstream(self) noexcept:
         cdef Exchange *x = self.x
         cdef Pool pool = self.server.pool_for(&x.core)
-        cdef Upstream up = pool.take(x.core.idempotent)
+        cdef Upstream up = pool.take(x.core.idempotent and x.replayable and not x.request_open)
         if not self.enter(C_WAITING):
             return
         if up is not None:
             self.attach(up)
             return
+        x.core.waited = True
         if pool.open < pool.limit:
             if not pool.connect(self):
                 self.connect_failed()
@@ -175,11 +186,11 @@ cdef class Client(Stream):
             self.refuse(HS_WHY_POOL_FULL)
             return
         self.queued_in = pool
-        pool.waiting.append(self)
+        pool.waiting[self] = None
         self.wait_for(x.core.pool_wait_ms)
 
     cdef void wait_for(self, uint32_t ms) noexcept:
-        wheel_set(&self.reactor.wheel, &self.timer, min(self.x.due, self.reactor.wheel.tick + ticks(ms)))
+        wheel_set(&self.reactor.wheel, &self.timer, min(self.x.due, self.reactor.now + ticks(ms)))
 
     cdef void attach(self, Upstream up) noexcept:
         """The exchange has its connection: the request goes out."""
@@ -211,7 +222,7 @@ cdef class Client(Stream):
             ms = x.core.write_ms
         elif self.state == C_SENT and self.body_is_due():
             ms = self.server.body_timeout_ms
-        due = self.reactor.wheel.tick + ticks(ms)
+        due = self.reactor.now + ticks(ms)
         if not x.core.endless and due > x.due:
             due = x.due
         wheel_set(&self.reactor.wheel, &self.timer, due)
@@ -219,7 +230,7 @@ cdef class Client(Stream):
     cdef void connect_failed(self) noexcept:
         self.queued_in = None
         if self.state == C_WAITING:
-            self.refuse(HS_WHY_CONNECT_FAILED)
+            self.refuse(HS_WHY_CONNECT_FAILED if self.x.core.address_len else HS_WHY_NO_SOCKET)
 
     cdef void upstream_drained(self) noexcept:
         """The backend takes bytes again."""
@@ -245,7 +256,7 @@ cdef class Client(Stream):
             up.client = None
             up.pool.release(up)
         if pool is not None:
-            pool.waiting.remove(self)
+            pool.waiting.pop(self, None)
 
     cdef void upstream_lost(self) noexcept:
         """The connection broke before the answer was whole."""
@@ -256,6 +267,7 @@ cdef class Client(Stream):
             return
         x.core.failed = True
         if self.state != C_SENT:
+            x.cut = True
             self.close()
         elif (up.reused and not up.answered and x.replayable and not x.replayed and x.core.idempotent):
             self.replay()
@@ -271,12 +283,13 @@ cdef class Client(Stream):
         up.pool.close(up)  # no release: its place is the new one's
         if self.enter(C_WAITING) and not up.pool.connect(self):
             self.connect_failed()
+            up.pool.serve_waiting()
 
     # ---- answers ----
 
     cdef void answered(self, hs_out *out) noexcept:
-        """The gateway's own answer is the end of the exchange."""
-        if not self.send(out.ptr, out.len):
+        """The gateway's own answer is the end of the exchange; an empty one means that the core failed."""
+        if out.len == 0 or not self.send(out.ptr, out.len):
             self.close()
         elif self.blocked():
             if self.enter(C_FLUSHING):
@@ -290,6 +303,7 @@ cdef class Client(Stream):
         cdef Exchange *x = self.x
         self.drop_upstream()
         if self.state == C_STREAMING or self.state == C_TUNNEL:
+            x.cut = True
             self.close()
             return
         if x.request_open:
@@ -307,19 +321,21 @@ cdef class Client(Stream):
         if self.x == NULL:
             self.close()
             return
-        api.reject(self.server.worker, &self.x.core, &self.peer, net_now_ns(), status, &out)
+        api.reject(self.server.worker, &self.x.core, net_now_ns(), status, &out)
         self.answered(&out)
 
     cdef void exchange_done(self) noexcept:
         cdef Exchange *x = self.x
         cdef bint keep = x.core.client_keep_alive and not x.request_open and not self.server.draining
+        # Nothing more is to come when the request was taken whole and its sender wants to close.
+        cdef bint unread = x.core.sent_ns == 0 or x.request_open or self.inb.data != NULL or self.server.draining
         self.end_exchange(HS_COMPLETED)
         if keep:
             if self.enter(C_IDLE):
                 self.due_in(self.server.keepalive_ms)
                 if self.inb.data != NULL or self.eof_seen:
                     self.reactor.defer(self)
-        elif not self.eof_seen and self.enter(C_LINGER):
+        elif unread and not self.input_over and self.enter(C_LINGER):
             # Closing with input unread would reset the connection under the answer (RFC 9112 section 9.6).
             buffer_clear(&self.inb)
             shutdown(self.fd, SHUT_WR)
@@ -336,13 +352,13 @@ cdef class Client(Stream):
     cdef void close(self) noexcept:
         if self.state == C_CLOSED:
             return
-        if self.state == C_STREAMING and self.x.core.client_framing == HS_BODY_CLOSE:
+        if self.x != NULL and self.state == C_STREAMING and self.x.core.client_framing == HS_BODY_CLOSE:
             net_reset_on_close(self.fd)  # a cut answer must not look whole
         self.state = C_CLOSED
         self.drop_upstream()
         if self.x != NULL:
-            # An answer that the backend cut short ended too: only a client that left has aborted.
-            self.end_exchange(HS_COMPLETED if self.x.core.failed else HS_ABORTED)
+            # An answer that was cut short here ended too: only a client that left has aborted.
+            self.end_exchange(HS_COMPLETED if self.x.cut else HS_ABORTED)
         buffer_clear(&self.inb)
         self.codec = None
         self.server.client_closed(self)
@@ -376,4 +392,5 @@ cdef class Client(Stream):
         else:
             if self.state == C_STREAMING and not self.blocked():
                 self.x.core.failed = True
+                self.x.cut = True
             self.close()

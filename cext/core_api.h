@@ -3,7 +3,8 @@
  * `_core._C_API` is a capsule holding one `hs_api`. Its twin is rust/src/capi.rs: both state the same
  * layout, and `abi` + `exchange_size` are compared when the module is imported.
  *
- * Rules of the calls: none blocks, none allocates in the steady state, none touches a Python object.
+ * Rules of the calls: none blocks, none touches a Python object, and none allocates but for the gateway's own
+ * answers.
  * What `hs_out` points to belongs to the worker and is valid until the next call with the same worker.
  */
 #ifndef HOTSWAP_CORE_API_H
@@ -46,7 +47,7 @@ enum {
     HS_WHY_RESPONSE_TOO_LARGE = 7,
     HS_WHY_BAD_REQUEST_BODY = 8,
     HS_WHY_REQUEST_TIMEOUT = 9,
-    HS_WHY_DRAINING = 10,
+    HS_WHY_NO_SOCKET = 10,
 };
 
 /* How an exchange ended, for the conservation ledger (`finish`). */
@@ -66,7 +67,6 @@ typedef struct {
 
 typedef struct {
     /* decided by the core; the data plane only reads */
-    const void *snapshot;
     uint64_t generation;
     uint64_t request_length;
     uint64_t response_length;
@@ -76,7 +76,6 @@ typedef struct {
     uint64_t started_ns;
     uint64_t answered_ns;
     uint32_t row;
-    uint32_t route;
     uint32_t series;
     uint32_t backend;     /* state slot: the key of its connection pool */
     uint32_t incarnation; /* of that slot */
@@ -111,6 +110,8 @@ typedef struct {
     uint8_t request_id_len;
     char request_id[128];
     /* told by the data plane */
+    uint8_t draining; /* before `begin`: the connection must not go on after this exchange */
+    uint8_t waited;   /* the request waited for a connection: that time is not the gateway's own */
     uint64_t sent_ns;
 } hs_exchange;
 
@@ -121,8 +122,9 @@ typedef struct {
                  hs_out *out);
     int (*respond)(hs_worker *, hs_exchange *, uint64_t now_ns, int request_done, const uint8_t *buf, size_t len,
                    hs_out *out);
-    /* Opens an exchange for bytes that never became a request (malformed, too slow) and answers `status`. */
-    void (*reject)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t now_ns, int status, hs_out *out);
+    /* Opens an exchange for bytes that never became a request (malformed, too slow) and answers `status`.
+     * Here and in `refuse` nothing is written when the core failed: close the connection. */
+    void (*reject)(hs_worker *, hs_exchange *, uint64_t now_ns, int status, hs_out *out);
     void (*refuse)(hs_worker *, hs_exchange *, uint64_t now_ns, int why, int close, hs_out *out);
     void (*finish)(hs_worker *, hs_exchange *, int outcome, uint64_t now_ns);
     /* One step through a chunked body: writes what goes on (chunked again, or plain when `plain`) to `out`.

@@ -8,7 +8,7 @@ cdef extern from "core_api.h" nogil:
         HS_MORE, HS_FORWARD, HS_REPLY, HS_INTERIM, HS_SWITCH, HS_BAD
         HS_WHY_CONNECT_FAILED, HS_WHY_CONNECT_TIMEOUT, HS_WHY_POOL_FULL, HS_WHY_BACKEND_CLOSED
         HS_WHY_BACKEND_TIMEOUT, HS_WHY_BAD_RESPONSE, HS_WHY_REQUEST_TOO_LARGE, HS_WHY_RESPONSE_TOO_LARGE
-        HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_DRAINING
+        HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_NO_SOCKET
         HS_COMPLETED, HS_ABORTED
 
     ctypedef struct hs_worker:
@@ -42,13 +42,14 @@ cdef extern from "core_api.h" nogil:
         uint8_t minor_version, head_request, idempotent, expect_continue, upgrade
         uint8_t request_framing, response_framing, client_framing
         uint8_t client_keep_alive, upstream_keep_alive, endless, failed
+        uint8_t draining, waited
 
     ctypedef struct hs_api:
         uint32_t abi
         uint32_t exchange_size
         int (*begin)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, const uint8_t *, size_t, hs_out *) noexcept
         int (*respond)(hs_worker *, hs_exchange *, uint64_t, int, const uint8_t *, size_t, hs_out *) noexcept
-        void (*reject)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, int, hs_out *) noexcept
+        void (*reject)(hs_worker *, hs_exchange *, uint64_t, int, hs_out *) noexcept
         void (*refuse)(hs_worker *, hs_exchange *, uint64_t, int, int, hs_out *) noexcept
         void (*finish)(hs_worker *, hs_exchange *, int, uint64_t) noexcept
         int (*chunked)(hs_worker *, hs_chunked *, const uint8_t *, size_t, int, size_t *, size_t *, hs_out *) noexcept

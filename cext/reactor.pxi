@@ -37,7 +37,7 @@ cdef class Stream:
         return self.out.data != NULL
 
     cdef void due_in(self, uint64_t ms) noexcept:
-        wheel_set(&self.reactor.wheel, &self.timer, self.reactor.wheel.tick + ticks(ms))
+        wheel_set(&self.reactor.wheel, &self.timer, self.reactor.now + ticks(ms))
 
     cdef ssize_t receive(self) noexcept:
         """Read into the reactor's buffer: > 0 bytes, 0 end of stream, -1 nothing now, -2 broken."""
@@ -103,6 +103,7 @@ cdef class Stream:
             self.reactor.forget(self, fd)
 
 
+@cython.final
 cdef class Reactor:
     """The readiness set, the timer wheel and the shared read buffer of a worker."""
 
@@ -121,6 +122,7 @@ cdef class Reactor:
         if self.poller < 0:
             raise OSError(errno, "cannot open a readiness set")
         self.wheel_base_ns = net_now_ns()
+        self.now = self.wheel.tick
         loop.add_reader(self.poller, self.run_batches)
         self.timer_handle = loop.call_later(TICK_MS * 0.001, self.turn_wheel)
 
@@ -172,22 +174,44 @@ cdef class Reactor:
         a third of going back through the event loop, whose other work (timers of 100 ms, control messages) can
         stand that delay.
         """
-        cdef net_event events[NET_BATCH]
-        cdef int n, i, round
+        cdef int round
         cdef int wait_ms = 0
         for round in range(ROUNDS):
-            if wait_ms:
-                with nogil:  # an embedding program has other threads
-                    n = poller_wait(self.poller, events, wait_ms)
-            else:
-                n = poller_wait(self.poller, events, 0)
-            for i in range(n):
-                self.dispatch(events[i].fd, events[i].token, events[i].mask)
+            if not self.handle_batch(wait_ms) and not self.later:
+                return
             if self.later:
                 self.run_later()
-            elif n <= 0:
-                return
             wait_ms = 0 if self.later else 1
+
+    cdef bint handle_batch(self, int wait_ms) noexcept:
+        """One look at the readiness set; False when nothing is ready."""
+        cdef net_event events[NET_BATCH]
+        cdef int n, i
+        if wait_ms:
+            with nogil:  # an embedding program has other threads
+                n = poller_wait(self.poller, events, wait_ms)
+        else:
+            n = poller_wait(self.poller, events, 0)
+        self.look_at_clock()
+        # All are marked before the first is handled: what it does may concern one that stands later in the batch.
+        for i in range(n):
+            self.mark(events[i].fd, events[i].token, events[i].mask)
+        for i in range(n):
+            self.dispatch(events[i].fd, events[i].token, events[i].mask)
+        return n > 0
+
+    cdef void look_at_clock(self) noexcept:
+        self.now = 1 + (net_now_ns() - self.wheel_base_ns) // (TICK_MS * 1_000_000)
+
+    cdef void mark(self, int fd, uint32_t token, uint32_t mask) noexcept:
+        cdef Stream s
+        if <size_t>fd < self.table_size and self.table[fd] != NULL:
+            s = <Stream>self.table[fd]
+            if s.token == token:
+                if mask & NET_EOF:
+                    s.eof_seen = True
+                if mask & NET_READ:
+                    s.readable = True
 
     cdef void dispatch(self, int fd, uint32_t token, uint32_t mask) noexcept:
         cdef Stream s
@@ -200,10 +224,6 @@ cdef class Reactor:
         s = <Stream>found  # holds a reference through the callbacks
         if s.token != token:
             return
-        if mask & NET_EOF:
-            s.eof_seen = True
-        if mask & NET_READ:
-            s.readable = True
         if mask & NET_WRITE:
             s.on_writable()
         if s.fd < 0 or s.token != token:
@@ -233,14 +253,14 @@ cdef class Reactor:
 
     def turn_wheel(self):
         """Move the wheel up to now; called each TICK_MS by the event loop."""
-        cdef uint64_t now = 1 + (net_now_ns() - self.wheel_base_ns) // (TICK_MS * 1_000_000)
-        cdef uint64_t turns = 0
         self.timer_handle = self.loop.call_later(TICK_MS * 0.001, self.turn_wheel)
-        while self.wheel.tick < now and turns < SLOTS:
+        # What has come counts before what has not: after a standstill both are found at once.
+        self.handle_batch(0)
+        if self.now > self.wheel.tick + SLOTS:
+            self.wheel.tick = self.now - SLOTS  # a whole turn looks at every slot
+        while self.wheel.tick < self.now:
             self.wheel.tick += 1
-            turns += 1
             self.expire(&self.wheel.slots[self.wheel.tick % SLOTS])
-        self.wheel.tick = now
         if self.on_tick is not None:
             self.on_tick()
         if self.later:
@@ -262,7 +282,7 @@ cdef class Reactor:
         while due.next != &due:
             t = due.next
             wheel_unlink(t)
-            if t.deadline > self.wheel.tick:
+            if t.deadline > self.now:
                 wheel_link(&self.wheel, t)
             else:
                 s = <Stream>t.owner

@@ -12,6 +12,7 @@ cdef size_t request_head(Client c, const uint8_t *p, size_t n) noexcept:
         c.close()
         return 0
     x.core.seen = c.head_seen
+    x.core.draining = c.server.draining
     result = api.begin(c.server.worker, &x.core, &c.peer, net_now_ns(), p, n, &out)
     if result == HS_MORE:
         exchange_free(x)
@@ -23,8 +24,6 @@ cdef size_t request_head(Client c, const uint8_t *p, size_t n) noexcept:
     c.head_seen = 0
     x.core.seen = 0
     used = x.core.head_len
-    if c.server.draining:
-        x.core.client_keep_alive = False
     if result == HS_REPLY:
         c.answered(&out)
         return used
@@ -38,7 +37,7 @@ cdef size_t request_head(Client c, const uint8_t *p, size_t n) noexcept:
         return 0
     if x.request_left:
         used += request_small_body(x, p + used, n - used)
-    x.due = c.reactor.wheel.tick + ticks(x.core.timeout_ms)
+    x.due = c.reactor.now + ticks(x.core.timeout_ms)
     c.find_upstream()
     return used
 

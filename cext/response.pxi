@@ -38,10 +38,7 @@ cdef void response_received(Client c, ssize_t got) noexcept:
 
 cdef void response_malformed(Client c) noexcept:
     c.x.core.failed = True
-    if c.state == C_SENT:
-        c.refuse(HS_WHY_BAD_RESPONSE)
-    else:
-        c.close()
+    c.refuse(HS_WHY_BAD_RESPONSE)
 
 
 cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept:
@@ -94,7 +91,7 @@ cdef void response_switch(Client c, hs_out *head, const uint8_t *p, size_t n) no
     c.due_in(c.server.stream_idle_ms)
     if not c.send2(head.ptr, head.len, p, n):
         c.close()
-    elif c.inb.data != NULL:
+    elif c.inb.data != NULL or c.eof_seen:
         c.reactor.defer(c)
 
 
@@ -142,7 +139,7 @@ cdef void response_body(Client c, hs_out *head, uint8_t *p, size_t n, bint room)
 cdef bint response_send(Client c, hs_out *head, uint8_t *p, size_t n, bint room) noexcept:
     if head.len == 0:
         return c.send(p, n) if n else True
-    if not room or n == 0:
+    if not room or n == 0 or head.len > <size_t>(p - c.reactor.storage):
         return c.send2(head.ptr, head.len, p, n)
     # The head goes right in front of the body it belongs to: one write, and the smaller of the two is copied.
     memcpy(p - head.len, head.ptr, head.len)
@@ -165,7 +162,7 @@ cdef void response_complete(Client c, bint reusable) noexcept:
     """The answer is whole: the backend's connection is free, the client's when it has taken everything."""
     cdef Upstream up = c.upstream
     c.upstream = None
-    if reusable and not c.x.request_open:
+    if reusable and not c.x.request_open and not up.blocked():
         up.pool.put(up)
     else:
         up.client = None

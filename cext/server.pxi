@@ -1,19 +1,24 @@
 # The worker's side towards Python: settings, listening sockets, draining.
 
 cdef enum:
+    LAST_ACCEPTS = 65536    # more than a queue holds
     ACCEPTS = 64            # connections taken from a listening socket before others get their turn
     ACCEPT_PAUSE_MS = 100   # out of descriptors: look again after this
     POOLS_PER_TICK = 256    # looked at each turn of the wheel: whether their backend is still configured
 
 
+@cython.final
 cdef class Listener(Stream):
     """A listening socket, level-triggered: what is not accepted now is reported again."""
 
     cdef void on_readable(self) noexcept:
+        self.accept(ACCEPTS)
+
+    cdef void accept(self, int most) noexcept:
         cdef sockaddr_storage address
         cdef socklen_t length
         cdef int fd
-        for _ in range(ACCEPTS):
+        for _ in range(most):
             length = sizeof(address)
             fd = net_accept(self.fd, <sockaddr *>&address, &length)
             if fd >= 0:
@@ -30,6 +35,7 @@ cdef class Listener(Stream):
             self.due_in(ACCEPT_PAUSE_MS)
 
 
+@cython.final
 cdef class Server:
     """Serves clients on listening sockets with the routes of the worker's current snapshot.
 
@@ -44,7 +50,7 @@ cdef class Server:
         self.core_worker = worker
         self.worker = <hs_worker *><uintptr_t>worker.handle
         self.reactor = Reactor(loop)
-        self.reactor.on_tick = self.tick
+        self.reactor.on_tick = self._tick
         self.listeners = []
         self.clients = set()
         self.pools = []
@@ -74,9 +80,11 @@ cdef class Server:
         self.listeners.append(listener)
 
     def stop_accepting(self):
+        """Take what stands in the queue and no more: closing a listening socket resets what is left in it."""
         cdef Listener listener
         for listener in self.listeners:
             if listener.fd >= 0:
+                listener.accept(LAST_ACCEPTS)
                 poller_remove(self.reactor.poller, listener.fd)  # another process may hold the same socket
             listener.close_socket()
         self.listeners.clear()
@@ -110,10 +118,10 @@ cdef class Server:
         for pool in self.pools:
             if pool is not None:
                 pool.retire()
-        self.tick()
+        self._tick()
         self.reactor.shut()
 
-    def tick(self):
+    def _tick(self):
         cdef Pool pool
         for _ in range(min(len(self.pools), POOLS_PER_TICK)):
             self.next_pool = (self.next_pool + 1) % len(self.pools)

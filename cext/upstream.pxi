@@ -7,6 +7,7 @@ cdef enum:
     U_CLOSED = 3
 
 
+@cython.final
 cdef class Upstream(Stream):
     """One connection to a backend: connecting, serving one client's exchange, or idle in its pool."""
 
@@ -14,11 +15,11 @@ cdef class Upstream(Stream):
         buffer_clear(&self.inb)
 
     cdef void on_writable(self) noexcept:
-        cdef Client client = self.client  # only a busy connection has something to send
+        cdef Client client = self.client
         if self.state == U_CONNECTING:
             self.pool.connected(self, net_connect_error(self.fd))
             return
-        if self.out.data == NULL:
+        if self.out.data == NULL or client is None:
             return
         if not self.flush():
             client.upstream_write_failed()
@@ -69,12 +70,13 @@ cdef class Upstream(Stream):
             self.pool.expire_idle(self)
 
 
+@cython.final
 cdef class Pool:
     """This worker's connections to one backend, most recently used first; clients queue when it is at its limit."""
 
     def __cinit__(self):
         self.idle = []
-        self.waiting = deque()
+        self.waiting = OrderedDict()
 
     cdef void configure(self, const hs_exchange *ex) noexcept:
         cdef bint raised = ex.pool_max > self.limit
@@ -84,14 +86,15 @@ cdef class Pool:
         if raised:
             self.serve_waiting()
 
-    cdef Upstream take(self, bint idempotent):
-        """An idle connection that is fit for use, or None."""
+    cdef Upstream take(self, bint replayable):
+        """An idle connection that is fit for use, or None. One that has a word for us waiting is not: see `dispatch`."""
         cdef Upstream up
         while self.idle:
             up = <Upstream>self.idle.pop()
             self.server.idle_upstreams -= 1
-            # A request that must not be sent twice gets a connection that was just seen to be alive.
-            if not up.readable and (idempotent or net_quiet(up.fd)):
+            # A request that cannot be sent again gets a connection that was just seen to be alive.
+            if not up.eof_seen and ((replayable and not up.readable) or net_quiet(up.fd)):
+                up.readable = False
                 up.state = U_BUSY
                 return up
             self.close(up)
@@ -104,6 +107,7 @@ cdef class Pool:
         cdef hs_exchange *ex = &client.x.core
         fd = net_socket((<sockaddr *>ex.address).sa_family)
         if fd < 0:
+            client.x.core.address_len = 0  # not the backend's fault, see Client.connect_failed
             return False
         net_nodelay(fd)
         up = Upstream.__new__(Upstream)
@@ -143,12 +147,13 @@ cdef class Pool:
         up.client = None
         up.answered = False
         up.reused = True
-        if self.retired or up.eof_seen or self.open > self.limit or (up.readable and not net_quiet(up.fd)):
+        if self.retired or up.eof_seen or self.open > self.limit or (
+                (up.readable or self.waiting) and not net_quiet(up.fd)):
             self.release(up)
             return
         up.readable = False
         if self.waiting:
-            client = <Client>self.waiting.popleft()
+            client = <Client>self.waiting.popitem(False)[0]
             client.attach(up)
             client.on_readable()
             return
@@ -161,7 +166,7 @@ cdef class Pool:
         """A place has become free: open a connection for the client that has waited longest."""
         cdef Client client
         while self.waiting and self.open < self.limit:
-            client = <Client>self.waiting.popleft()
+            client = <Client>self.waiting.popitem(False)[0]
             if not self.connect(client):
                 client.connect_failed()
 

@@ -45,11 +45,6 @@ cdef inline void wheel_set(Wheel *w, TimerNode *t, uint64_t deadline) noexcept n
         wheel_link(w, t)
 
 
-cdef inline void wheel_cancel(TimerNode *t) noexcept nogil:
-    t.deadline = 0
-    wheel_unlink(t)
-
-
 cdef inline uint64_t ticks(uint64_t ms) noexcept nogil:
     """Rounded up, and one more: a timeout may come late by a step, never early."""
     return (ms + TICK_MS - 1) // TICK_MS + 1

@@ -6,6 +6,7 @@
 use crate::exchange::layout::{self, Chunked, Exchange, Out, Peer};
 use crate::exchange::WorkerCore;
 use crate::{codec, select};
+use std::io::Write;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 #[repr(C)]
@@ -42,8 +43,7 @@ type RespondFn = unsafe extern "C" fn(
     usize,
     *mut Out,
 ) -> i32;
-type RejectFn =
-    unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, *const Peer, u64, i32, *mut Out);
+type RejectFn = unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, u64, i32, *mut Out);
 type ChunkedFn = unsafe extern "C" fn(
     *mut WorkerCore,
     *mut Chunked,
@@ -70,7 +70,7 @@ pub static API: Api = Api {
     incarnation,
 };
 
-/// Answer when the core itself failed: the data plane closes the connection on an empty reply.
+/// The answer of `begin` and `respond` when the core itself failed: the data plane closes the connection.
 const PANICKED: i32 = layout::BAD;
 
 /// # Safety
@@ -127,7 +127,6 @@ unsafe extern "C" fn respond(
 unsafe extern "C" fn reject(
     worker: *mut WorkerCore,
     ex: *mut Exchange,
-    _peer: *const Peer,
     now: u64,
     status: i32,
     out: *mut Out,
@@ -135,8 +134,8 @@ unsafe extern "C" fn reject(
     // SAFETY: see `input`.
     let (worker, ex, out) = unsafe { (&mut *worker, &mut *ex, &mut *out) };
     let status = u16::try_from(status).unwrap_or(400);
-    let _ = catch_unwind(AssertUnwindSafe(|| worker.reject(ex, now, status)));
-    give(out, worker.head());
+    let done = catch_unwind(AssertUnwindSafe(|| worker.reject(ex, now, status)));
+    give(out, if done.is_ok() { worker.head() } else { &[] });
 }
 
 unsafe extern "C" fn refuse(
@@ -149,8 +148,8 @@ unsafe extern "C" fn refuse(
 ) {
     // SAFETY: see `input`.
     let (worker, ex, out) = unsafe { (&mut *worker, &mut *ex, &mut *out) };
-    let _ = catch_unwind(AssertUnwindSafe(|| worker.refuse(ex, now, why, close != 0)));
-    give(out, worker.head());
+    let done = catch_unwind(AssertUnwindSafe(|| worker.refuse(ex, now, why, close != 0)));
+    give(out, if done.is_ok() { worker.head() } else { &[] });
 }
 
 unsafe extern "C" fn finish(worker: *mut WorkerCore, ex: *mut Exchange, outcome: i32, now: u64) {
@@ -208,15 +207,21 @@ unsafe extern "C" fn chunked(
 unsafe extern "C" fn peer(address: *const u8, len: usize, peer: *mut Peer) {
     // SAFETY: see `input`; `address` is what accept() wrote.
     let (address, peer) = unsafe { (input(address, len), &mut *peer) };
-    let text = match peer_ip(address) {
-        Some(ip) => ip.to_string(),
-        None => String::from("unknown"),
+    peer.ip_len = match peer_ip(address) {
+        Some(ip) => write_text(&mut peer.ip, format_args!("{ip}")),
+        None => write_text(&mut peer.ip, format_args!("unknown")),
     };
-    let n = text.len().min(peer.ip.len());
-    peer.ip[..n].copy_from_slice(&text.as_bytes()[..n]);
-    peer.ip_len = n as u8;
     peer.tls = 0;
     peer.key = select::client_hash(peer.ip());
+}
+
+/// Write as much as fits; returns its length. The longest address has 45 characters.
+fn write_text(into: &mut [u8; 46], text: std::fmt::Arguments<'_>) -> u8 {
+    let mut rest = &mut into[..];
+    let room = rest.len();
+    // An error means that the rest did not fit.
+    let _ = rest.write_fmt(text);
+    (room - rest.len()) as u8
 }
 
 /// The address in a `sockaddr_in` or `sockaddr_in6`; a mapped IPv4 address is that IPv4 address.

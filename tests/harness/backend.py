@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -38,7 +39,7 @@ def ok(body: bytes = b"hello", *headers: bytes, status: bytes = b"200 OK") -> by
 
 @dataclass
 class Backend:
-    """Answers each request with what ``script(request)`` returns; None closes the connection without an answer."""
+    """Answers each request with what ``script(request)`` returns; None closes the connection."""
 
     script: Script = field(default=lambda _request: ok())
     requests: list[Received] = field(default_factory=list)
@@ -64,19 +65,15 @@ class Backend:
         self.drop_connections()
 
     def stop_listening(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self.listener.close()
 
     def drop_connections(self) -> None:
         with self.lock:
             for sock in self.open:
-                try:
+                with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
 
     def wait(self, condition: Callable[[], bool], timeout: float = 10) -> None:
         """Wait until ``condition`` holds; it is checked whenever something happens here."""
@@ -139,7 +136,7 @@ class Backend:
             event = peer.next_event()
             if event is h11.NEED_DATA:
                 data = sock.recv(RECV)
-                if not data and head is None:
+                if not data:  # between two requests, or the gateway cuts one that it refuses
                     return None
                 peer.receive_data(data)
             elif isinstance(event, h11.Request):

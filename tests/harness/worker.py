@@ -1,4 +1,4 @@
-"""A data plane in a thread of the test: shared memory, catalog and one worker, without the control process."""
+"""A data plane in a thread of the test: shared memory, catalog and a worker, no control process."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ class Plane:
     def totals(self) -> dict[str, int]:
         """The ledger over all generations."""
         rows = self.node.ledger()
-        return {
-            key: sum(row[key] for row in rows) for key in ("accepted", "completed", "aborted", "lost", "inflight")
-        }
+        keys = ("accepted", "completed", "aborted", "lost", "inflight")
+        return {key: sum(row[key] for row in rows) for key in keys}
 
     def active(self, url: str) -> int:
         """Requests in progress on the backend at ``url``."""
         address = url.rpartition("/")[2]
-        return sum(int(row["active"]) for row in self.node.backend_stats() if address in (row["address"] or ""))
+        rows = self.node.backend_stats()
+        return sum(int(row["active"]) for row in rows if address in (row["address"] or ""))
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self._stop.set)

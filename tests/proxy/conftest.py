@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from harness.backend import Backend, Script, ok
 from harness.client import Client
+from harness.process import Process
 from harness.raw import Peer, RawBackend
 from harness.wait import eventually
 from harness.worker import CODECS, Plane
@@ -68,6 +69,19 @@ def make_raw() -> Iterator[Callable[[Callable[[Peer], None]], RawBackend]]:
     for backend in backends:
         backend.close()
         assert backend.failures == []
+
+
+@pytest.fixture
+def make_process(codec: str) -> Iterator[Callable[..., Process]]:
+    processes: list[Process] = []
+
+    def make(*options: Any) -> Process:
+        processes.append(Process(codec, *options))
+        return processes[-1]
+
+    yield make
+    for process in processes:
+        assert process.close() == 0
 
 
 @pytest.fixture

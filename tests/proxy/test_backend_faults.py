@@ -171,7 +171,7 @@ def test_a_pooled_connection_that_was_closed_is_not_used(plane, make_raw, connec
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_closed_at_the_very_moment_a_get_arrives(plane, make_raw, connect, how):
-    """The race that keep-alive brings: the request is repeated once, on a new connection (RFC 9112 section 9.3.1)."""
+    """The race that keep-alive brings: repeated once, on a new connection (RFC 9112 section 9.3.1)."""
 
     def script(peer):
         peer.read_head()
@@ -183,7 +183,7 @@ def test_closed_at_the_very_moment_a_get_arrives(plane, make_raw, connect, how):
     server = make_raw(script)
     plane.publish(route("/**", backend(server.url)))
     client = connect()
-    assert [client.get("/%d" % n).body for n in range(3)] == [b"from 0", b"from 1", b"from 2"]
+    assert [client.get(f"/{n}").body for n in range(3)] == [b"from 0", b"from 1", b"from 2"]
     assert [b"GET /1 " in peer.heads[-1] for peer in server.peers] == [True, False, False]
     assert failures(plane) == 0
 

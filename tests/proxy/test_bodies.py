@@ -149,7 +149,7 @@ def test_a_post_and_the_next_request_in_one_packet(plane, make_backend, connect)
 
 
 def test_an_answer_in_single_bytes(plane, make_raw, connect):
-    """The head that arrives in pieces belongs to one exchange only: the next one on the same connection starts anew."""
+    """A head in pieces belongs to one exchange only: the next on the same connection starts anew."""
 
     def script(peer):
         for number in range(4):

@@ -92,7 +92,7 @@ def test_leaving_in_the_queue_of_a_pool(plane, make_raw, connect):
 
 
 def test_leaving_the_queue_when_its_turn_has_come(plane, make_raw, connect):
-    """Its connection is being made (the old one broke): leaving takes it out of the pool, and the next is served."""
+    """Its connection is being made: leaving takes it out of the pool, and the next is served."""
 
     def script(peer):
         peer.read_head()
@@ -117,6 +117,45 @@ def test_leaving_the_queue_when_its_turn_has_come(plane, make_raw, connect):
     assert clients[2].read().status == 200
 
 
+class FullQueue:
+    """A backend that takes one connection, and whose queue has no room for another."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.waiting: list[socket.socket] = []
+
+    def accept(self) -> socket.socket:
+        sock, _ = self.listener.accept()
+        for _ in range(4):
+            self.waiting.append(socket.socket())
+            self.waiting[-1].setblocking(False)
+            self.waiting[-1].connect_ex(self.listener.getsockname())
+        return sock
+
+    def close(self) -> None:
+        for sock in [self.listener, *self.waiting]:
+            sock.close()
+
+
+def test_whose_turn_has_come_waits_for_its_connection(plane, connect):
+    """Out of the queue: what it waits for now is a connection, with the time of connecting."""
+    server = FullQueue()
+    times = {"connectMs": 300, "readMs": 30_000, "writeMs": 30_000}
+    pool = {"minSize": 1, "maxSize": 1, "waitMs": 60_000}
+    plane.publish(route("/**", backend(server.url, pool=pool, timeouts=times)))
+    clients = [connect() for _ in range(3)]
+    for index, client in enumerate(clients):
+        client.send(GET)
+        eventually(lambda index=index: plane.totals()["inflight"] == index + 1)
+    server.accept().close()
+    assert clients[0].read().status == 502
+    clients[1].reset()  # it leaves while its connection is being made
+    eventually(lambda: plane.totals()["aborted"] == 1)
+    assert clients[2].read().status == 504
+    server.close()
+
+
 def test_a_half_closed_client_gets_its_answers(plane, make_backend, connect):
     server = make_backend(lambda request: ok(request.target.encode()))
     plane.publish(route("/**", backend(server.url)))
@@ -125,6 +164,32 @@ def test_a_half_closed_client_gets_its_answers(plane, make_backend, connect):
     client.sock.shutdown(socket.SHUT_WR)
     assert [client.read().body for _ in range(3)] == [b"/0", b"/1", b"/2"]
     assert client.closed()
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 9000", b"Transfer-Encoding: chunked"])
+def test_a_half_closed_client_whose_body_waits_for_a_connection(plane, make_raw, connect, framing):
+    def script(peer):
+        peer.read_head()
+        assert go_on.wait(10)
+        peer.send(ok())
+        peer.read_head()
+        peer.send(ok(b"%d" % len(peer.read(len(body)))))
+
+    go_on = threading.Event()
+    body = b"2328\r\n%b\r\n0\r\n\r\n" % bytes(9000) if b"chunked" in framing else bytes(9000)
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url, pool={"minSize": 1, "maxSize": 1})))
+    first, second = connect(), connect()
+    first.send(GET)
+    eventually(lambda: plane.active(server.url) == 1)
+    second.send(b"POST / HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n" + body)
+    second.sock.shutdown(socket.SHUT_WR)
+    eventually(lambda: plane.active(server.url) == 2)
+    for _ in range(3):
+        plane.call(lambda: None)  # a turn of the loop: the end of the input is seen
+    go_on.set()
+    assert first.read().status == 200
+    assert second.read("POST").body == b"%d" % len(body)
 
 
 def test_an_upload_cut_by_half_closing_is_not_whole(plane, make_raw, connect):
@@ -163,19 +228,18 @@ def test_a_reset_while_an_answer_is_being_flushed(plane, make_raw, connect):
 def test_random_bytes_do_no_harm(plane, make_backend, connect):
     server = make_backend()
     plane.publish(route("/**", backend(server.url)))
-    draw = random.Random(20)  # noqa: S311
-    pieces = [b"GET ", b"POST / HTTP/1.1\r\n", b"Host: x\r\n", b"\r\n\r\n", b"\0", b"\r", b"\n", b"5\r\n", b"chunked"]
-    pieces += [b"Transfer-Encoding: ", b"Content-Length: 5\r\n", b"Upgrade: x\r\nConnection: upgrade\r\n", b": "]
+    draw = random.Random(20)
+    pieces = [b"GET ", b"POST / HTTP/1.1\r\n", b"Host: x\r\n", b"\r\n\r\n", b"\0", b"\r", b"\n", b"5\r\n"]
+    pieces += [b"Transfer-Encoding: ", b"chunked", b"Content-Length: 5\r\n", b": "]
+    pieces += [b"Upgrade: x\r\nConnection: upgrade\r\n"]
     for _ in range(2000):
         client = Client(plane.port)
         noise = b"".join(
             draw.choice(pieces) if draw.random() < 0.8 else draw.randbytes(draw.randrange(30))
             for _ in range(draw.randrange(12))
         )
-        try:
+        with contextlib.suppress(OSError):  # refused before all of it was sent
             client.send(noise)
-        except OSError:
-            pass  # refused before all of it was sent
         if draw.random() < 0.5:
             client.reset()
         else:

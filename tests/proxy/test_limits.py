@@ -10,6 +10,7 @@ from harness.worker import backend, route
 
 HEAD_LIMIT = 65_536
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def padded(size: int) -> bytes:
@@ -35,7 +36,7 @@ def test_a_body_that_grows_too_large_is_a_413(plane, make_raw, connect):
     server = make_raw(lambda peer: (peer.read_head(), peer.ended()))
     plane.publish(route("/**", backend(server.url), maxRequestBody=10))
     client = connect()
-    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n")
+    client.send(CHUNKED + b"5\r\nhello\r\n6\r\n world\r\n")
     answer = client.read("POST")
     assert (answer.status, answer.header("Connection")) == (413, "close")
     server.wait(lambda: server.ended == 1)  # its connection is cut: the request must not look whole
@@ -45,7 +46,7 @@ def test_a_body_of_just_the_limit_passes(plane, make_backend, connect):
     server = make_backend(lambda request: ok(request.body))
     plane.publish(route("/**", backend(server.url), maxRequestBody=10, maxResponseBody=10))
     client = connect()
-    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n")
+    client.send(CHUNKED + b"a\r\n0123456789\r\n0\r\n\r\n")
     assert client.read("POST").body == b"0123456789"
 
 
@@ -158,7 +159,7 @@ def test_trailers_without_an_end_are_refused(plane, make_raw, connect):
     server = make_raw(lambda peer: (peer.read_head(), peer.ended()))
     plane.publish(route("/**", backend(server.url)))
     client = connect()
-    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
+    client.send(CHUNKED + b"1\r\nx\r\n0\r\n")
     field = b"X-Field: " + b"v" * 1000 + b"\r\n"
     try:
         for _ in range(100):

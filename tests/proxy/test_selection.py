@@ -53,9 +53,7 @@ def test_least_connections_avoids_a_stuck_backend(plane, make_backend, make_raw,
 
     go_on = threading.Event()
     stuck, quick = make_raw(script), make_backend(lambda _: ok(b"quick"))
-    plane.publish(
-        route("/**", backend(stuck.url, "a"), backend(quick.url, "b"), strategy="LeastConnections")
-    )
+    plane.publish(route("/**", backend(stuck.url, "a"), backend(quick.url, "b"), strategy="LeastConnections"))
     waiting = []
     while plane.active(stuck.url) == 0:
         waiting.append(connect())

@@ -1,4 +1,4 @@
-"""Who is silent too long, and what becomes of it. Timers are coarse (100 ms): only their order and effect is tested."""
+"""Who is silent too long, and what becomes of it. Timers are coarse: only order and effect are tested."""
 
 from __future__ import annotations
 

@@ -164,7 +164,8 @@ def test_refused_it_goes_on_as_http(plane, make_backend, connect):
 
 
 def test_refused_with_426(plane, make_backend, connect):
-    server = make_backend(lambda _: ok(b"", b"Upgrade: other", b"Connection: upgrade", status=b"426 Upgrade Required"))
+    refusal = ok(b"", b"Upgrade: other", b"Connection: upgrade", status=b"426 Upgrade Required")
+    server = make_backend(lambda _: refusal)
     plane.publish(route("/**", backend(server.url)))
     client = connect()
     client.send(UPGRADE)

@@ -1,19 +1,29 @@
-"""The reference codec (``--http httptools``): llhttp reads every message first and writes it again in canonical form.
+"""The reference codec (``--http httptools``): llhttp reads every message first, and writes it anew.
 
-A codec is a filter before the worker's own parser: bytes as received in, the same message as llhttp understood it
-out, so that a message goes on only when both parsers accept it and they cannot understand it in two ways.
+A codec is a filter before the worker's own parser: bytes as received in, the same message as llhttp
+understood it out, so that a message goes on only when both parsers accept it and they cannot understand it in
+two ways. What that canonical form would hide from the worker's parser (line endings, folding, blanks, empty
+lines), llhttp being the more tolerant one, is checked here on the bytes as received.
+
+After a request for an upgrade, what follows may or may not be HTTP: from there the worker's parser is alone.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import httptools
 
 MAX_HEAD = 64 * 1024
 REFUSED = b"\0\r\n\r\n"  # what the worker's own parser refuses as well
+ENDLESS = 1 << 64  # left of a body that ends with its connection
+
+# As strict as the worker's own parser (RFC 9112 section 7.1).
+CHUNK = re.compile(rb"[0-9A-Fa-f]{1,16}(?:;[\t\x20-\x7e\x80-\xff]{0,256})?\r\n")
+_FIELDS = rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
 
 
 class _Parser(Protocol):
@@ -22,7 +32,9 @@ class _Parser(Protocol):
 
 
 class _Filter:
-    """What requests and responses have in common. One instance serves one connection, message after message."""
+    """What requests and responses have in common. One instance serves one connection."""
+
+    HEAD: ClassVar[re.Pattern[bytes]]
 
     def __init__(self, max_head: int = MAX_HEAD) -> None:
         self.max_head = max_head
@@ -34,7 +46,15 @@ class _Filter:
         self.unfinished = 0  # bytes taken since something came out: of a head, a chunk's size, trailers
         self.refused = False
         self.passing = False
-        self.on_message_begin()
+        self._next_message()
+
+    def _next_message(self) -> None:
+        self.head = bytearray()  # as received
+        self.in_head = True
+        self.left = 0  # bytes of a body whose length is known
+        self.chunked = False
+        self.size_line: bytearray | None = None  # as received, while it is read
+        self.fields: list[tuple[bytes, bytes]] = []
 
     def _new_parser(self) -> _Parser:
         raise NotImplementedError
@@ -42,17 +62,23 @@ class _Filter:
     def _first_line(self) -> bytes:
         raise NotImplementedError
 
-    # ---- called by llhttp ----
+    def _length(self) -> int:
+        """Length of the body whose head has just been read, chunked ones aside."""
+        lengths = [value for name, value in self.fields if name.lower() == b"content-length"]
+        return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
 
-    def on_message_begin(self) -> None:
-        self.fields: list[tuple[bytes, bytes]] = []
-        self.chunked = False
+    # ---- called by llhttp ----
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.fields.append((name, value))
 
     def on_headers_complete(self) -> None:
+        self.in_head = False
         self.chunked = any(name.lower() == b"transfer-encoding" for name, _ in self.fields)
+        if self.chunked:
+            self.size_line = bytearray()
+        else:
+            self.left = self._length()
         self.out += self._first_line() + b"\r\n"
         self._write_fields()
 
@@ -62,10 +88,17 @@ class _Filter:
         else:
             self.out += body
 
+    def on_chunk_header(self) -> None:
+        self.size_line = None
+
+    def on_chunk_complete(self) -> None:
+        self.size_line = bytearray()
+
     def on_message_complete(self) -> None:
         if self.chunked:
             self.out += b"0\r\n"
             self._write_fields()
+        self._next_message()
 
     def _write_fields(self) -> None:
         for name, value in self.fields:
@@ -76,44 +109,69 @@ class _Filter:
     # ---- called by the worker ----
 
     def feed(self, data: bytes) -> bytes:
-        """Return the canonical form of what ``data`` completes; for what llhttp refuses, `REFUSED`, then nothing.
+        """Return the canonical form of what ``data`` completes; for what is refused, `REFUSED`, then nothing.
 
         Raises:
             ValueError: a head or trailer section is too long; the argument is the status to answer.
         """
+        at = 0
+        while at < len(data) and not self.refused and not self.passing:
+            # Messages end where a line or a length does: each piece belongs to one message only.
+            end = at + self.left if self.left else data.find(b"\n", at) + 1 or len(data)
+            self._take(data[at:end])
+            at = end
         if self.passing:
-            return data
-        if self.refused:
-            return b""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # What follows is the new protocol's, or, if the upgrade is declined, messages. Which of the two is
-            # not known yet, so from here on the worker's own parser is alone.
-            self.out += data[int(upgrade.args[0]) :]
-            self.passing = True
-        except httptools.HttpParserError:
-            # Earlier messages in the same bytes were sound and go first.
-            self.refused = True
-            self.out += REFUSED
+            self.out += data[at:]
         out = bytes(self.out)
         self.out.clear()
         self.unfinished = 0 if out else self.unfinished + len(data)
-        if self.unfinished >= self.max_head:
+        if self.unfinished >= self.max_head and not self.refused:
             self.refused = True
             raise ValueError(431)
         return out
+
+    def _take(self, piece: bytes) -> None:
+        self.left -= min(len(piece), self.left)  # before the end of this message sets the next one's
+        head, size_line, sound = self.head, self.size_line, len(self.out)
+        if self.in_head:
+            head += piece
+        if size_line is not None:
+            size_line += piece
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self.passing = True
+        except httptools.HttpParserError:
+            self._refuse()
+        head_read = head and not (self.in_head and head is self.head)
+        size_read = size_line is not self.size_line and size_line is not None
+        if (head_read and not self.HEAD.fullmatch(head)) or (
+            size_read and not CHUNK.fullmatch(size_line or b"")
+        ):
+            del self.out[sound:]
+            self._refuse()
+        if not self.in_head:
+            self.head = bytearray()
+
+    def _refuse(self) -> None:
+        """Earlier messages in the same bytes were sound and go first."""
+        self.refused = True
+        self.passing = False
+        self.out += REFUSED
 
 
 class RequestCodec(_Filter):
     """Requests of one client connection."""
 
+    # RFC 9112 section 2.2: one empty line before a request is let pass.
+    HEAD = re.compile(rb"(?:\r\n)?[!-~]+ [\x21-\x7e\x80-\xff]+ HTTP/1\.[01]\r\n" + _FIELDS)
+
     def _new_parser(self) -> _Parser:
         parser: _Parser = httptools.HttpRequestParser(self)
         return parser
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
+    def _next_message(self) -> None:
+        super()._next_message()
         self.url = b""
 
     def on_url(self, url: bytes) -> None:
@@ -128,27 +186,31 @@ class RequestCodec(_Filter):
 class ResponseCodec(_Filter):
     """Responses on one backend connection, one exchange after another."""
 
+    HEAD = re.compile(rb"HTTP/1\.[01] [0-9]{3}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n" + _FIELDS)
+
     def _new_parser(self) -> _Parser:
         parser: _Parser = httptools.HttpResponseParser(self)
         return parser
 
+    def _next_message(self) -> None:
+        super()._next_message()
+        self.reason = b""
+
     def begin(self) -> None:
         """An exchange begins on this connection: what an earlier one left behind does not reach it."""
         self._start()
-        self.fresh = True
 
     def feed(self, data: bytes) -> bytes:
-        if self.fresh and data[:1] != b"H":  # llhttp skips empty lines: only requests may have one (RFC 9112 2.2)
-            raise ValueError(502)
-        self.fresh = False
+        # llhttp skips empty lines; only requests may have one.
+        if self.in_head and not self.head and data[:1] != b"H":
+            self._refuse()
         return super().feed(data)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.reason = b""
 
     def on_status(self, reason: bytes) -> None:
         self.reason += reason
+
+    def _length(self) -> int:
+        return super()._length() or ENDLESS
 
     def _first_line(self) -> bytes:
         assert isinstance(self.parser, httptools.HttpResponseParser)
@@ -156,6 +218,9 @@ class ResponseCodec(_Filter):
         return b"HTTP/%b %d %b" % (version, self.parser.get_status_code(), self.reason)
 
 
-def factories(max_head: int = MAX_HEAD) -> tuple[Callable[[], RequestCodec], Callable[[], ResponseCodec]]:
+Codec = tuple[Callable[[], RequestCodec], Callable[[], ResponseCodec]]
+
+
+def factories(max_head: int = MAX_HEAD) -> Codec:
     """What ``_wire.Server`` takes as its codec, for heads of up to ``max_head`` bytes."""
     return partial(RequestCodec, max_head), partial(ResponseCodec, max_head)

@@ -18,7 +18,7 @@ import signal
 import socket
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import uvloop
 
@@ -26,6 +26,9 @@ from hotswap_proxy import _core, _wire
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.worker.protocol import DRAIN, DRAINING, READY, STOP, SUCCESSOR_SOCKET
+
+if TYPE_CHECKING:
+    from hotswap_proxy.worker.codec import Codec
 
 log = logging.getLogger("hotswap_proxy.worker")
 
@@ -35,8 +38,8 @@ SUCCESSOR_POLL = 0.5  # seconds
 class Server(Protocol):
     """What this module needs of ``_wire.Server``."""
 
-    connections: int
-
+    @property
+    def connections(self) -> int: ...
     def listen(self, fd: int) -> None: ...
     def stop_accepting(self) -> None: ...
     def drain(self) -> Awaitable[None]: ...
@@ -83,6 +86,15 @@ def _server(core: _core.Worker, loop: asyncio.AbstractEventLoop, settings: Setti
         codec = RequestCodec, ResponseCodec
     server: Server = _wire.Server(core, loop, timeouts, codec)
     return server
+
+
+def _codec(settings: Settings) -> Codec | None:
+    """The reference codec in front of the native one, where it is asked for."""
+    if settings.http != "httptools":
+        return None
+    from hotswap_proxy.worker.codec import factories  # its library is loaded only where it is used
+
+    return factories(settings.max_header_bytes)
 
 
 def _name_process(name: str) -> None:

@@ -61,6 +61,7 @@ impl Plan {
                 return Err(problems);
             }
         };
+        share_pools(&mut compiler.backends);
         let backend_slots = compiler
             .backends
             .iter()
@@ -85,6 +86,25 @@ impl Plan {
                 problems.invalid("", error.to_string(), None);
                 Err(problems)
             }
+        }
+    }
+}
+
+/// A worker has one pool per address. Where several backends have the same one, each gets the largest
+/// of their bounds: none is held to less than it asks for.
+fn share_pools(backends: &mut [snapshot::Backend]) {
+    let mut pools: Map<u32, snapshot::Pool> = Map::default();
+    for backend in backends.iter() {
+        let shared = pools.entry(backend.slot).or_insert(backend.pool);
+        let own = backend.pool;
+        shared.min_size = shared.min_size.max(own.min_size);
+        shared.max_size = shared.max_size.max(own.max_size);
+        shared.max_idle_ms = shared.max_idle_ms.max(own.max_idle_ms);
+    }
+    for backend in backends {
+        if let Some(shared) = pools.get(&backend.slot) {
+            let wait_ms = backend.pool.wait_ms;
+            backend.pool = snapshot::Pool { wait_ms, ..*shared };
         }
     }
 }

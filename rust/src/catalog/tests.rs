@@ -379,3 +379,31 @@ fn running_out_of_slots_is_a_problem_not_a_panic() {
     let problems = plan.compile(&mut slots).err().unwrap();
     assert_eq!(problems.as_slice()[0].message, "no slots left");
 }
+
+#[test]
+fn backends_of_one_address_share_the_largest_pool() {
+    let mut small = backend("b1", "http://127.0.0.1:1");
+    small["pool"] = json!({"minSize": 4, "maxSize": 10, "maxIdleMs": 1000, "waitMs": 7});
+    let mut large = backend("b2", "http://127.0.0.1:1");
+    large["pool"] = json!({"minSize": 1, "maxSize": 50, "maxIdleMs": 9000, "waitMs": 8});
+    let (_, compiled) = accept(&json!({
+        "upsertBackends": [small, large, backend("b3", "http://127.0.0.1:2")],
+        "upsertRoutes": [route("r", "/x", json!({"backends":
+            [{"backendId": "b1"}, {"backendId": "b2"}, {"backendId": "b3"}]}))]}));
+    let snapshot = check(&compiled.bytes).unwrap();
+    let pools: Vec<_> = snapshot
+        .backends
+        .iter()
+        .map(|b| {
+            (
+                b.pool.min_size.to_native(),
+                b.pool.max_size.to_native(),
+                b.pool.max_idle_ms.to_native(),
+            )
+        })
+        .collect();
+    assert_eq!(pools[..2], [(4, 50, 9000), (4, 50, 9000)]);
+    assert_ne!(pools[2], pools[0]);
+    assert_eq!(snapshot.backends[0].pool.wait_ms, 7);
+    assert_eq!(snapshot.backends[1].pool.wait_ms, 8);
+}

@@ -41,14 +41,15 @@ impl ConnectionOptions {
     #[inline(never)]
     fn add_list(&mut self, value: &[u8]) -> Result<(), Invalid> {
         for option in elements(value) {
-            if option.is_empty() {
-                continue; // RFC 9110 section 5.6.1.2: recipients accept empty elements
-            }
-            if !is_token(option) {
-                return Err(Invalid);
-            }
+            // Empty elements count too: whoever is nominated is looked up in the whole list.
             self.count += 1;
             if usize::from(self.count) > MAX_OPTIONS {
+                return Err(Invalid);
+            }
+            if option.is_empty() {
+                continue; // RFC 9110 section 5.6.1.2: recipients accept a few
+            }
+            if !is_token(option) {
                 return Err(Invalid);
             }
             if option.eq_ignore_ascii_case(b"close") {

@@ -55,7 +55,7 @@ impl WorkerCore {
         ex.head_request = u8::from(ex.method == method::HEAD);
         ex.idempotent = u8::from(is_idempotent(ex.method));
         ex.expect_continue = u8::from(head.expect_continue);
-        ex.client_keep_alive = u8::from(head.keep_alive);
+        ex.client_keep_alive = u8::from(head.keep_alive && ex.draining == 0);
         ex.upgrade = u8::from(head.upgrade.is_some());
         ex.accepts_json = u8::from(head.accepts_json());
         match head.framing {
@@ -72,6 +72,9 @@ impl WorkerCore {
         let Some(snapshot) = self.open(ex, now) else {
             return self.decline(ex, now, why::NO_CONFIGURATION, b"");
         };
+        if head.max_forwards() == Some(0) {
+            return self.decline(ex, now, why::LAST_HOP, b""); // RFC 9110 section 7.6.2
+        }
         let route = match route::find(snapshot, head.host, head.path, ex.method) {
             Match::Route(index) => index,
             Match::Methods(mask) => {
@@ -139,7 +142,7 @@ impl WorkerCore {
 
     /// Answer a request that is not forwarded. Its body is not read, so with one the connection ends.
     fn decline(&mut self, ex: &mut Exchange, now: u64, answer: Answer, allow: &[u8]) -> i32 {
-        if ex.request_framing != layout::BODY_NONE {
+        if ex.request_framing == layout::BODY_CHUNKED || ex.request_length > 0 {
             ex.client_keep_alive = 0;
         }
         self.reply(ex, now, answer, allow);

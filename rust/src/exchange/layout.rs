@@ -1,7 +1,5 @@
 //! The structures shared with the Cython side: the twin of `cext/core_api.h`, field by field.
 
-use std::ffi::c_void;
-
 pub const ABI: u32 = 2;
 
 pub const MORE: i32 = 0;
@@ -53,7 +51,6 @@ pub struct Chunked {
 /// One request and its answer; zeroed by the data plane before `begin`.
 #[repr(C)]
 pub struct Exchange {
-    pub snapshot: *const c_void,
     pub generation: u64,
     pub request_length: u64,
     pub response_length: u64,
@@ -63,7 +60,6 @@ pub struct Exchange {
     pub started_ns: u64,
     pub answered_ns: u64,
     pub row: u32,
-    pub route: u32,
     pub series: u32,
     pub backend: u32,
     pub incarnation: u32,
@@ -97,6 +93,8 @@ pub struct Exchange {
     pub failed: u8,
     pub request_id_len: u8,
     pub request_id: [u8; REQUEST_ID_MAX],
+    pub draining: u8,
+    pub waited: u8,
     pub sent_ns: u64,
 }
 

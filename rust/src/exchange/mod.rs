@@ -93,7 +93,7 @@ impl WorkerCore {
             self.lane
                 .backend_duration(ex.answered_ns.saturating_sub(ex.sent_ns) / 1000);
         }
-        if ex.sent_ns != 0 {
+        if ex.sent_ns != 0 && ex.waited == 0 {
             self.lane.overhead(ex.sent_ns.saturating_sub(ex.started_ns));
         }
         if ex.phase & layout::ACCEPTED != 0 {

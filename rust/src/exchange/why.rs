@@ -72,7 +72,11 @@ const REASONS: [Answer; 11] = [
         "REQUEST_TIMEOUT",
         "The request did not arrive in time.",
     ),
-    gateway(503, "SERVICE_UNAVAILABLE", "The gateway is shutting down."),
+    gateway(
+        503,
+        "SERVICE_UNAVAILABLE",
+        "The gateway has no socket left for the backend.",
+    ),
 ];
 
 pub const RESPONSE_TOO_LARGE: i32 = 7;
@@ -100,5 +104,10 @@ pub const NO_CONFIGURATION: Answer = gateway(
     503,
     "SERVICE_UNAVAILABLE",
     "The gateway has no configuration yet.",
+);
+pub const LAST_HOP: Answer = gateway(
+    501,
+    "NOT_IMPLEMENTED",
+    "The request ends at this gateway (Max-Forwards: 0), which does not answer it.",
 );
 pub const TOO_LARGE: Answer = REASONS[6];
