@@ -251,3 +251,7 @@ def test_as_a_module_and_with_exit_codes_for_the_shell(command: tuple[str, ...])
     )
     assert done.returncode == (0 if command == ("version",) else 1)
     assert "Traceback" not in done.stderr
+
+
+def test_the_token_goes_to_no_proxy_of_the_environment(cli: Cli) -> None:
+    assert cli("routes", "list", HTTP_PROXY="http://127.0.0.1:9", ALL_PROXY="http://127.0.0.1:9")

@@ -30,7 +30,7 @@ from hotswap_proxy.store.times import now
 from hotswap_proxy.store.users import Role, User
 
 from .context import AdminContext
-from .limits import AttemptLimit
+from .limits import LoginLimits
 from .models import Query
 from .tokens import Tokens
 
@@ -41,7 +41,6 @@ MAX_FILE_BODY = 64 * 1024 * 1024  # a whole configuration; 10,000 routes are som
 
 ADMIN: frozenset[Role] = frozenset({"Admin"})
 ADMIN_OPERATOR: frozenset[Role] = frozenset({"Admin", "Operator"})
-READERS: frozenset[Role] = frozenset({"Admin", "Operator", "Viewer"})
 EVERYONE: frozenset[Role] = frozenset({"Admin", "Operator", "Developer", "Viewer"})
 PUBLIC: frozenset[Role] = frozenset()
 
@@ -52,8 +51,7 @@ class Services:
     def __init__(self, context: AdminContext) -> None:
         self.context = context
         self.tokens = Tokens.open(context.settings)
-        self.attempts_by_user = AttemptLimit(10)
-        self.attempts_by_client = AttemptLimit(60)
+        self.logins = LoginLimits()
 
 
 @dataclass(slots=True)

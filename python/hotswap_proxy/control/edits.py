@@ -32,6 +32,8 @@ READ_ONLY = frozenset(
 def expect(found: Stored | None, kind: str, id: str, if_match: str | None) -> Stored:
     if found is None:
         raise NotFound(f"no {kind} {id}")
+    if if_match == "":
+        raise ValidationFailed("If-Match is empty")
     # RFC 9110 section 13.1.1: * is any current representation; weak tags never match.
     wanted = {tag.strip() for tag in if_match.split(",")} if if_match else {"*"}
     if not wanted & {"*", f'"{found.etag}"'}:

@@ -55,6 +55,9 @@ class Resolver:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
         addresses = [str(entry[4][0]) for entry in found]
+        for address in addresses:
+            if self._rules.is_admin(address, int(port)):
+                raise ForbiddenAddress(f"{authority} is this node's admin API")
         # A public name that leads to the metadata service is how a URL check by name alone is got round.
         if not self._rules.allows(host):
             for address in addresses:
@@ -66,7 +69,7 @@ class Resolver:
 def url_rules(settings: Settings) -> UrlRules:
     """What a node with these settings lets backends be."""
     hosts = frozenset(host.lower() for host in settings.allowed_backend_hosts)
-    return UrlRules(settings.environment == "Production", hosts)
+    return UrlRules(settings.environment == "Production", hosts, settings.admin)
 
 
 async def resolve_all(resolver: Resolver, names: Mapping[str, str]) -> dict[str, list[str]]:
