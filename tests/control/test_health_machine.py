@@ -10,7 +10,7 @@ from hotswap_proxy.control.health import registry as registry_module
 from hotswap_proxy.control.health.http import MAX_ANSWER, judge
 from hotswap_proxy.control.health.machine import FLIPS, Health, State, Thresholds
 from hotswap_proxy.control.health.registry import Registry, Target
-from hotswap_proxy.control.health.spec import Wanted, read_spec, wanted
+from hotswap_proxy.control.health.spec import Wanted, described, read_spec, wanted_of
 from hotswap_proxy.model import Backend, HealthCheck
 from hotswap_proxy.settings import Settings
 
@@ -248,17 +248,21 @@ def test_a_reset_removes_what_is_not_named(clocked: Clocked) -> None:
     assert [target.address for target in clocked.registry] == ["http://10.0.0.2:80"]
 
 
+def carried_out(document: dict[str, Any], settings: Settings) -> tuple[Wanted, ...]:
+    return wanted_of(described(document), settings)
+
+
 def test_disabled_backends_and_withdrawn_commands_are_not_checked() -> None:
     document = Backend.model_validate({"name": "b", "url": A, "healthCheck": {}}).document() | {
         "backendId": "b"
     }
-    assert len(wanted(document, Settings())) == 1
-    assert wanted(document | {"isEnabled": False}, Settings()) == ()
+    assert len(carried_out(document, Settings())) == 1
+    assert carried_out(document | {"isEnabled": False}, Settings()) == ()
     route = {"isEnabled": True, "backends": [document, document | {"isEnabled": False}, {"backendId": "ref"}]}
-    assert len(wanted(route, Settings())) == 1
-    assert wanted(route | {"isEnabled": False}, Settings()) == ()
+    assert len(carried_out(route, Settings())) == 1
+    assert carried_out(route | {"isEnabled": False}, Settings()) == ()
     custom = document | {
         "healthCheck": document["healthCheck"] | {"type": "Custom", "command": ["/bin/true"]}
     }
-    assert wanted(custom, Settings()) == ()
-    assert len(wanted(custom, Settings(health_check_commands=("/bin/true",)))) == 1
+    assert carried_out(custom, Settings()) == ()
+    assert len(carried_out(custom, Settings(health_check_commands=("/bin/true",)))) == 1

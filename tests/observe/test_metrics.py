@@ -43,6 +43,8 @@ class Node:
         return [
             {"address": "http://10.0.0.1:80", "status": 1, **common},
             {"address": "http://10.0.0.2:80", "status": 0, **common},
+            {"address": "http://10.0.0.3:80", "status": 2, **common},
+            {"address": "http://10.0.0.4:80", "status": 3, **common},
             {"address": None, "status": 0, "active": 0, "requests": 6, "failed": 0},
         ]
 

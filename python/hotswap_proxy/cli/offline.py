@@ -8,8 +8,8 @@ from sqlalchemy import create_engine
 
 from hotswap_proxy import _core, configfile
 from hotswap_proxy.control import declarative
+from hotswap_proxy.control.resolver import url_rules
 from hotswap_proxy.errors import GatewayError, from_core
-from hotswap_proxy.model import UrlRules
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import tables
 
@@ -19,11 +19,7 @@ _SOME_ADDRESS = ["127.0.0.1:1"]
 
 def check(file: Path, settings: Settings) -> tuple[int, int]:
     """(routes, backends) of a file; GatewayError when a gateway with ``settings`` would refuse it."""
-    rules = UrlRules(
-        settings.environment == "Production",
-        frozenset(settings.allowed_backend_hosts),
-        frozenset(settings.health_check_commands),
-    )
+    rules = url_rules(settings)
     document = configfile.load(file, rules)
     engine = create_engine("sqlite://")
     tables.metadata.create_all(engine)

@@ -19,7 +19,7 @@ from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import AuditEntry, BackendWrite, RouteWrite, StoreChanges
 
 from .compile import Document, compile_backend, compile_route, named_targets
-from .health.spec import Checks, has_check, owner_of, wanted
+from .health.spec import Described, described, has_check, owner_of
 from .plan import Action, Kind, ObjectChange, Plan, diff
 
 # Enough of a diff for the audit log to tell what was done; the versions keep the rest.
@@ -48,7 +48,7 @@ class ChangeSet:
         self.plan = Plan()
         self.store = StoreChanges()
         self.names: dict[str, str] = {}  # host:port to resolve → the field that names it first
-        self.checks: Checks = {}
+        self.checks: Described = {}
         self._settings = settings
         # One buffer each: it goes back to the system as a whole, ten thousand pieces would leave holes.
         self._upserts = {"upsertRoutes": bytearray(), "upsertBackends": bytearray()}
@@ -162,7 +162,7 @@ class ChangeSet:
         """What is to be health-checked from now on; only where something is or was."""
         for document in (new, old):
             if document is not None and has_check(document):
-                self.checks[owner_of(kind, document)] = wanted(new, self._settings) if new else ()
+                self.checks[owner_of(kind, document)] = described(new) if new else []
                 return
 
     def _is_served(self, route: Document) -> bool:

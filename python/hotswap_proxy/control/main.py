@@ -16,6 +16,7 @@ from typing import NoReturn
 from hotswap_proxy import __version__, _core
 from hotswap_proxy.control import listeners
 from hotswap_proxy.control.adminserver import AdminServer
+from hotswap_proxy.control.applying import Applier
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.datadir import DataDir, DataDirError
 from hotswap_proxy.control.health.alerts import Alerts
@@ -140,7 +141,9 @@ class NodeProcess:
                 settings.alert_webhooks, {"nodeId": settings.node_id, "environment": settings.environment}
             )
             checker = Checker(node, alerts.send)
-            configuration = Configuration(store, _core.Catalog(node), settings, health=checker)
+            configuration = Configuration(
+                store, _core.Catalog(node), settings, applier=Applier(settings), health=checker
+            )
             await configuration.load()
             # Before there are workers: with luck the first answers are here when the first requests come.
             alerts.start()

@@ -14,7 +14,7 @@ from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import backends, routes
 
 from .compile import Document, compile_backend, compile_route, named_targets
-from .health.spec import Checks, has_check, owner_of, wanted
+from .health.spec import Described, described, has_check, owner_of
 from .plan import Kind
 
 
@@ -24,7 +24,7 @@ class Snapshot:
 
     objects: bytearray = field(default_factory=bytearray)
     names: set[str] = field(default_factory=set)
-    checks: Checks = field(default_factory=dict)
+    checks: Described = field(default_factory=dict)
 
     def payload(self, addresses: Mapping[str, list[str]]) -> bytes:
         return b"".join((b'{"reset":true,"addresses":', orjson.dumps(addresses), self.objects, b"}"))
@@ -40,11 +40,11 @@ class Snapshot:
         if separator == b",":
             self.objects += b"]"
 
-    def documents(self, texts: Iterator[str], kind: Kind, settings: Settings) -> Iterator[Document]:
+    def documents(self, texts: Iterator[str], kind: Kind) -> Iterator[Document]:
         for text in texts:
             document = orjson.loads(text)
             if has_check(document):
-                self.checks[owner_of(kind, document)] = wanted(document, settings)
+                self.checks[owner_of(kind, document)] = described(document)
             self.names.update(target.authority for _, target in named_targets(document))
             yield document
 
@@ -52,9 +52,9 @@ class Snapshot:
 def read_snapshot(connection: Connection, settings: Settings) -> Snapshot:
     """What a node with these settings serves."""
     snapshot = Snapshot()
-    registered = snapshot.documents(backends.documents(connection), "backend", settings)
+    registered = snapshot.documents(backends.documents(connection), "backend")
     snapshot.append("upsertBackends", map(compile_backend, registered))
     texts = routes.documents(connection, settings.environment)
-    served = snapshot.documents(texts, "route", settings)
+    served = snapshot.documents(texts, "route")
     snapshot.append("upsertRoutes", (compile_route(document, settings) for document in served))
     return snapshot

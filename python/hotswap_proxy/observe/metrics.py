@@ -42,6 +42,7 @@ class NodeFigures:
     backends_unhealthy: int = 0
     health_checks: Mapping[str, int] = field(default_factory=dict)  # result → probes
     health_flips: Mapping[str, int] = field(default_factory=dict)  # new status → flips
+    config_refused: bool = False
     processes: dict[str, int] = field(default_factory=dict)  # name ("control", "worker-0" …) → pid
 
 
@@ -51,6 +52,8 @@ def render(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     yield from _lanes(node.lane_stats())
     yield from _backends(node.backend_stats(), figures)
     yield from _configuration(node, figures)
+    refused = "1 if the last reload of the configuration file was refused."
+    yield from _gauge("gateway_config_file_refused", refused, int(figures.config_refused))
     yield from _ledger(node.ledger(), node.generation)
     yield from _processes(figures)
 
@@ -142,7 +145,7 @@ def _backends(rows: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
         yield from family(name, kind, text, samples)
     yield from _gauge("gateway_backends_count", "Backends configured.", figures.backends)
     for name, count, text in (
-        ("healthy", figures.backends_healthy, "Backends whose health checks pass."),
+        ("healthy", figures.backends_healthy, "Backends that take traffic: Healthy or Unknown."),
         ("unhealthy", figures.backends_unhealthy, "Backends that their health checks keep out."),
     ):
         yield from _gauge(f"gateway_backends_{name}", text, count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -47,6 +47,10 @@ class Wanted(NamedTuple):
     spec: CheckSpec
 
 
+# What is told of a backend with a check, in JSON's types: id, name, address, ``healthCheck``. A file is
+# compared in a process of its own, and this is what comes back from it.
+Described = dict[str, list[tuple[str, str, str, dict[str, Any]]]]
+
 # ``backend:<id>`` or ``route:<id>`` → what of it is to be checked now; nothing, if it is gone.
 Checks = dict[str, tuple[Wanted, ...]]
 
@@ -88,13 +92,37 @@ def _head(endpoint: str, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
     return start.encode(), end.encode()
 
 
-def wanted(document: Mapping[str, Any], settings: Settings) -> tuple[Wanted, ...]:
+def described(document: Mapping[str, Any]) -> list[tuple[str, str, str, dict[str, Any]]]:
     """What is to be checked of a stored backend or route. Nothing of what is disabled: who takes a server
     down for repair wants no alarm.
     """
-    if not document["isEnabled"] or not has_check(document):
-        return ()
-    return tuple(_wanted(document, settings))
+    if not document["isEnabled"]:
+        return []
+    return [
+        (each["backendId"], each["name"], parse_url(each["url"]).url, each["healthCheck"])
+        for each in document.get("backends", (document,))
+        if "healthCheck" in each and each["isEnabled"]
+    ]
+
+
+def wanted_of(
+    told: Iterable[tuple[str, str, str, Mapping[str, Any]]], settings: Settings
+) -> tuple[Wanted, ...]:
+    """The same as it is carried out on a node with these settings."""
+    return tuple(_wanted(told, settings))
+
+
+def _wanted(told: Iterable[tuple[str, str, str, Mapping[str, Any]]], settings: Settings) -> Iterator[Wanted]:
+    for backend_id, name, address, check in told:
+        spec = read_spec(check)
+        # Stored when the node still permitted it; now it does not.
+        if spec.type == "Custom" and spec.command[0] not in settings.health_check_commands:
+            log.warning(
+                "health check not run: its command is not permitted any more",
+                extra={"backend": name, "command": spec.command[0]},
+            )
+            continue
+        yield Wanted(backend_id, name, address, spec)
 
 
 def owner_of(kind: str, document: Mapping[str, Any]) -> str:
@@ -106,18 +134,3 @@ def has_check(document: Mapping[str, Any]) -> bool:
     return "healthCheck" in document or any(
         "healthCheck" in backend for backend in document.get("backends", ())
     )
-
-
-def _wanted(document: Mapping[str, Any], settings: Settings) -> Iterator[Wanted]:
-    for backend in document.get("backends", (document,)):
-        if "healthCheck" not in backend or not backend["isEnabled"]:
-            continue
-        spec = read_spec(backend["healthCheck"])
-        # Stored when the node still permitted it; now it does not.
-        if spec.type == "Custom" and spec.command[0] not in settings.health_check_commands:
-            log.warning(
-                "health check not run: its command is not permitted any more",
-                extra={"backend": backend["name"], "command": spec.command[0]},
-            )
-            continue
-        yield Wanted(backend["backendId"], backend["name"], parse_url(backend["url"]).url, spec)
