@@ -100,7 +100,7 @@ class Node:
         return eventually(find, f"{event!r} in the log") or {}
 
     def spawner(self) -> int:
-        (pid,) = children(self.process.pid)
+        pid, *_ = children(self.process.pid)  # a process that applies a file may be beside it
         return pid
 
     def workers(self) -> list[int]:

@@ -69,7 +69,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, node: Node) -> Path:
 def cli(node: Node, home: Path) -> Iterator[Cli]:
     cli = Cli(node.admin_url, home)
     yield cli
-    cli("apply", "--file", "-", text='{"version": "1"}')  # nothing is left for the next test
+    cli("apply", "--prune", "--file", "-", text='{"routes": []}')  # nothing is left for the next test
 
 
 def file(directory: Path, document: Any, name: str = "gateway.yaml") -> str:
@@ -184,10 +184,10 @@ def test_diff_apply_export(cli: Cli, tmp_path: Path) -> None:
     cli("export", "-f", str(exported))
     assert cli.json("diff", "-f", str(exported))["changes"] == []
     assert json.loads(cli("export", "-o", "json"))["routes"][0]["name"] == "users"
-    empty = file(tmp_path, {"version": "1"}, "empty.yaml")
-    assert "2 unchanged" not in cli("diff", "-f", empty, code=3)
-    assert cli.json("diff", "-f", empty, "--no-prune")["changes"] == []
-    assert "2 removed" in cli("apply", "-f", empty)
+    none = file(tmp_path, {"version": "1", "routes": []}, "none.yaml")
+    assert cli.json("diff", "-f", none)["changes"] == []
+    assert "2 unchanged" not in cli("diff", "-f", none, "--prune", code=3)
+    assert "2 removed" in cli("apply", "-f", none, "--prune")
 
 
 def test_apply_is_all_or_nothing(cli: Cli, tmp_path: Path) -> None:
