@@ -33,7 +33,9 @@ class Api:
         """The sum of a metric over its labels."""
         with urllib.request.urlopen(self.url.removesuffix("/api/v1") + "/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
-        values = [float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + "{", name + " "))]
+        values = [
+            float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + "{", name + " "))
+        ]
         assert values, f"no metric {name}"
         return sum(values)
 
