@@ -10,15 +10,15 @@ COPY pyproject.toml README.md LICENSE ./
 COPY rust ./rust
 COPY cext ./cext
 COPY python ./python
-RUN pip wheel --no-cache-dir --wheel-dir /wheels ".[postgres,redis]"
+RUN pip wheel --no-cache-dir --wheel-dir /wheels .
 
 FROM python:3.12-slim-bookworm
 LABEL org.opencontainers.image.title="hotswap-proxy" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN --mount=type=bind,from=builder,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-index --find-links=/wheels "hotswap-proxy[postgres,redis]" \
+    pip install --no-cache-dir --no-index --find-links=/wheels hotswap-proxy \
     && useradd --system --uid 10001 --home-dir /data --no-create-home hotswap \
-    && install -d -o hotswap -g hotswap -m 0750 /data
+    && install -d -o hotswap -g hotswap -m 0700 /data
 USER hotswap
 WORKDIR /data
 VOLUME /data
@@ -29,7 +29,8 @@ ENV PYTHONUNBUFFERED=1 \
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['HOTSWAP_ADMIN'].rpartition(':')[2] + '/api/v1/gateway/health', timeout=2)"]
-# The control process is made to be PID 1: it reaps its workers and drains on SIGTERM (up to 30 s).
+# The control process is made to be PID 1: it drains on SIGTERM (up to 30 s), and workers whose spawner died become
+# its children, which it reaps.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["hotswap-proxy"]
 CMD ["run"]

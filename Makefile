@@ -46,9 +46,9 @@ check: setup ## Lint, format check, types and stubs of Python; clippy and rustfm
 	cd rust && cargo clippy --features python -- -D warnings
 
 .PHONY: test
-test: setup ## Run every test: cargo test, then pytest (TESTS="tests/x -k y" for a part)
+test: setup ## Run every test: cargo test, then pytest (TESTS="tests/x -k y" for a part; COVERED=85 fails below 85 %)
 	cd rust && cargo test --release
-	$(PY) -m pytest $(TESTS)
+	$(PY) -m pytest $(if $(COVERED),--cov=hotswap_proxy --cov-report=term:skip-covered --cov-fail-under=$(COVERED)) $(TESTS)
 
 .PHONY: coverage
 coverage: setup ## Run pytest with line coverage of the Python package

@@ -41,6 +41,7 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.ready = True
+        self.looks = 0  # at the statistics of all backends
 
     def health(self) -> dict[str, Any]:
         return {"status": "Healthy" if self.ready else "Starting", "ready": self.ready}
@@ -54,7 +55,13 @@ class FakeNode:
     def route_statistics(self, route_id: str) -> dict[str, Any]:
         return {"totalRequests": 7, "failedRequests": 1, "averageLatencyMs": 2.5, "p99LatencyMs": 9.0}
 
-    def backend_statistics(self, address: str) -> dict[str, Any]:
+    def backend_rows(self) -> dict[str, Any]:
+        self.looks += 1
+        return {}
+
+    def backend_statistics(self, address: str, rows: Any = None) -> dict[str, Any]:
+        if rows is None:
+            self.backend_rows()
         assert address == "http://127.0.0.1:9001", "a backend is known by scheme://host:port"
         return {"activeConnections": 2, "totalRequests": 3, "failedRequests": 0, "healthStatus": "Unknown"}
 

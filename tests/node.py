@@ -30,11 +30,20 @@ PASSWORD = "a password for tests"
 class Node:
     """One ``hotswap-proxy run``. ``start`` returns when it is ready, or has ended."""
 
-    def __init__(self, directory: Path, *options: str, data_dir: str = "data", **environ: str) -> None:
-        self.directory = directory
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        data_dir: str = "data",
+        cwd: Path | None = None,
+        umask: int = -1,
+        **environ: str,
+    ) -> None:
+        self.directory, self.cwd, self.umask = directory, cwd, umask
         self.command = [
             *(
                 sys.executable,
+                "-P",
                 "-m",
                 "hotswap_proxy",
                 "run",
@@ -54,7 +63,13 @@ class Node:
     def start(self) -> Node:
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                self.command, stdout=subprocess.PIPE, stderr=log, text=True, env=self.environ
+                self.command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=self.environ,
+                cwd=self.cwd,
+                umask=self.umask,
             )
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -85,7 +100,7 @@ class Node:
         return eventually(find, f"{event!r} in the log") or {}
 
     def spawner(self) -> int:
-        (pid,) = children(self.process.pid)
+        pid, *_ = children(self.process.pid)  # a process that applies a file may be beside it
         return pid
 
     def workers(self) -> list[int]:

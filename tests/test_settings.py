@@ -91,6 +91,7 @@ def test_workers_get_every_setting_but_the_secrets() -> None:
         http="native",
         data_dir=Path("/x"),
         config=Path("c"),
+        database_url="postgresql://me:pg-secret@db/x",
     )
     text = settings.worker_json()
     assert b"hunter2" not in text
@@ -99,3 +100,4 @@ def test_workers_get_every_setting_but_the_secrets() -> None:
     assert (copy.workers, copy.http, copy.data_dir, copy.config) == (7, "native", Path("/x"), Path("c"))
     assert copy.admin_password is None
     assert "hunter2" not in repr(settings)
+    assert "pg-secret" not in repr(settings)

@@ -45,8 +45,8 @@ class _Frame(Model):
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
     """A valid file. Its objects are kept as JSON: ten thousand models would be 40 MB for the time of an
-    apply, and
-    holes in the heap ever after."""
+    apply.
+    """
 
     backends: list[Item] = field(default_factory=list)
     routes: list[Item] = field(default_factory=list)
@@ -54,10 +54,17 @@ class ConfigFile:
     @classmethod
     def parse(cls, document: Any, rules: UrlRules | None = None) -> ConfigFile:
         """Validate a parsed document, which is used up. ValidationFailed names every field that is wrong."""
+        if not document:
+            # A file that was cut short or not written yet must not mean "remove everything".
+            message = "the document is empty; a configuration without routes says so: routes: []"
+            raise ValidationFailed.of([Detail("", "not_empty", message)])
         try:
             frame = _Frame.model_validate(document)
         except ValidationError as error:
             raise from_pydantic(error) from None
+        if not frame.model_fields_set & {"routes", "backends"}:
+            message = "this field is required, if only as an empty list, unless there are backends"
+            raise ValidationFailed.of([Detail("routes", "required", message)])
         if isinstance(document, dict):
             document.clear()
         problems: list[Detail] = []
@@ -104,7 +111,7 @@ def load(path: Path, rules: UrlRules | None = None) -> ConfigFile:
         raise ValidationFailed(f"{path}: {error.strerror or error}") from error
     document = _read_json(path, data) if path.suffix == ".json" else _read_yaml(path, data)
     try:
-        return ConfigFile.parse({} if document is None else document, rules)
+        return ConfigFile.parse(document, rules)
     except ValidationFailed as error:
         raise ValidationFailed(f"{path}: {error.message}", error.details) from None
 

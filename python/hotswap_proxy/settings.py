@@ -25,6 +25,7 @@ PREFIX = "HOTSWAP_"
 # Never handed to a worker: the data plane has no use for them.
 _SECRETS = ("admin_username", "admin_password", "jwt_secret", "database_url")
 SECRET_VARIABLES = frozenset(PREFIX + name.upper() for name in _SECRETS)
+PRIVATE = 0o077  # the umask of whatever writes to the data directory: password hashes and the token secret
 _AT_LEAST = {
     "workers": 1,
     "token_lifetime": 1,
@@ -58,7 +59,7 @@ class Settings:
     http: HttpCodec = "auto"
     environment: EnvironmentName = "Development"
     node_id: str = field(default_factory=socket.gethostname)
-    database_url: str | None = None  # None: SQLite in the data directory
+    database_url: str | None = field(default=None, repr=False)  # None: SQLite in the data directory
     admin_username: str | None = None
     admin_password: str | None = field(default=None, repr=False)
     jwt_secret: str | None = field(default=None, repr=False)  # None: made once, kept in the data directory

@@ -13,7 +13,7 @@ import pytest
 
 from hotswap_proxy.admin.app import create_app
 from hotswap_proxy.admin.handlers import ENDPOINTS
-from hotswap_proxy.admin.routing import ADMIN, EVERYONE, PUBLIC, READERS
+from hotswap_proxy.admin.routing import ADMIN, EVERYONE, PUBLIC
 from tests.gateway import PASSWORD, ROUTE, Gateway, login, problem, running
 
 pytestmark = pytest.mark.anyio
@@ -89,7 +89,7 @@ async def test_each_role_reaches_its_endpoints_and_no_others(gateway: Gateway) -
 def test_the_table_says_what_the_specification_says() -> None:
     roles = {(endpoint.method, endpoint.path): endpoint.roles for endpoint in ENDPOINTS}
     gateway = "/api/v1/gateway"
-    assert roles["GET", f"{gateway}/routes"] == READERS
+    assert roles["GET", f"{gateway}/routes"] == EVERYONE
     assert roles["GET", f"{gateway}/routes/{{id}}"] == EVERYONE
     for method, path in [("POST", "routes"), ("PUT", "routes/{id}"), ("DELETE", "routes/{id}")]:
         assert roles[method, f"{gateway}/{path}"] == ADMIN
@@ -230,3 +230,52 @@ async def test_a_dry_run_of_a_user_is_checked_and_undone(gateway: Gateway) -> No
     assert (await gateway.client.get(f"{USERS}/{user_id}")).json()["role"] == "Viewer"
     log = (await gateway.client.get("/api/v1/audit-logs?entityType=user")).json()["auditLogs"]
     assert [entry["action"] for entry in log] == ["user.create", "user.login", "user.create"]
+
+
+async def failures(gateway: Gateway) -> list[dict[str, object]]:
+    answer = await gateway.client.get("/api/v1/audit-logs?entityType=user&limit=100")
+    return [entry for entry in answer.json()["auditLogs"] if "_" in entry["action"]]
+
+
+async def test_a_flood_of_logins_does_not_flood_the_audit_log(gateway: Gateway) -> None:
+    for _ in range(14):
+        await gateway.client.post(LOGIN, json={"username": "victim", "password": "guess"})
+    actions = [entry["action"] for entry in await failures(gateway)]
+    assert actions == ["user.login_limited"] + ["user.login_failed"] * 10
+    for number in range(40):
+        await gateway.client.post(LOGIN, json={"username": f"user-{number}", "password": "guess"})
+    assert len(await failures(gateway)) == 30
+
+
+async def test_a_failed_change_of_password_is_in_the_audit_log(gateway: Gateway) -> None:
+    body = {"currentPassword": "a guess", "newPassword": "a new password 123"}
+    answer = await gateway.client.put("/api/v1/authentication/password", json=body)
+    assert problem(answer)[2] == [("currentPassword", "password")]
+    (entry,) = await failures(gateway)
+    assert entry["action"] == "user.password_change_failed" and entry["username"] == "admin"
+    assert entry["userId"] and "guess" not in str(entry)
+
+
+async def test_only_some_logins_wait_for_their_turn(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotswap_proxy.store.passwords.MAX_WAITING", 3)
+    names = [f"user-{number}" for number in range(8)]
+    answers = await asyncio.gather(
+        *(gateway.client.post(LOGIN, json={"username": name, "password": "guess"}) for name in names)
+    )
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses[:3] == [401] * 3 and statuses[-1] == 503, statuses
+    busy = next(answer for answer in answers if answer.status_code == 503)
+    assert problem(busy)[1] == "SERVICE_UNAVAILABLE" and busy.headers["retry-after"] == "1"
+    assert await login(gateway.client, "admin")
+
+
+async def test_a_developer_reads_what_there_is(gateway: Gateway) -> None:
+    token = await gateway.as_role("Developer")
+    for path in ("routes", "backends", "config/export", "nodes", "metrics"):
+        answer = await gateway.client.get(f"/api/v1/gateway/{path}", headers=token)
+        assert answer.status_code == 200, path
+    document = {"version": "1"}
+    url = "/api/v1/gateway/config/validate"
+    assert (await gateway.client.post(url, json=document, headers=token)).status_code == 200

@@ -120,3 +120,28 @@ async def test_dry_runs_and_double_names(gateway: Gateway) -> None:
     assert dry.json()["changes"][0]["fields"] == [{"path": "weight", "old": 100, "new": 0}]
     assert (await gateway.client.delete(f"{url}?dryRun=true")).json()["removed"] == 1
     assert (await gateway.client.get(url)).json()["weight"] == 100
+
+
+async def test_the_admin_api_is_no_backend(gateway: Gateway) -> None:
+    admin = f"http://{gateway.context.settings.admin}"
+    answer = await gateway.client.post(BACKENDS, json={"name": "self", "url": admin})
+    assert problem(answer)[::2] == (400, [("url", "url_admin")])
+
+
+async def test_an_empty_if_match_is_a_mistake_and_no_permission(gateway: Gateway) -> None:
+    made = await gateway.add_backend()
+    url = f"{BACKENDS}/{made['backendId']}"
+    for method in ("PUT", "DELETE"):
+        body = {"weight": 5} if method == "PUT" else None
+        answer = await gateway.client.request(method, url, json=body, headers={"if-match": ""})
+        assert problem(answer)[:2] == (400, "VALIDATION_ERROR")
+    assert (await gateway.client.get(url)).json()["weight"] == 100
+
+
+async def test_a_list_looks_at_the_statistics_once(gateway: Gateway) -> None:
+    for number in range(3):
+        await gateway.add_backend(name=f"b{number}")
+    gateway.node.looks = 0
+    found = (await gateway.client.get(BACKENDS)).json()["backends"]
+    assert [backend["statistics"]["totalRequests"] for backend in found] == [3, 3, 3]
+    assert gateway.node.looks == 1

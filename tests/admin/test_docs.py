@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from hotswap_proxy.admin.handlers import ENDPOINTS
-from hotswap_proxy.configfile import load
 from hotswap_proxy.model import Backend, Route
 from tests.gateway import Gateway
 
@@ -41,7 +40,7 @@ async def test_the_examples_of_the_api_work(gateway: Gateway) -> None:
 async def test_the_example_file_works(gateway: Gateway, tmp_path: Path) -> None:
     path = tmp_path / "gateway.yaml"
     path.write_text(examples("configuration.md")["file"])
-    await gateway.configuration.apply(load(path), prune=True, author="test")
+    await gateway.configuration.apply(path, prune=True, author="test")
     assert gateway.match("/users/1", host="api.example.com") == "1.0"
     assert gateway.match("/tier/7", host="any.example") == "1.0"
 

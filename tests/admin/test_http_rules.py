@@ -131,5 +131,20 @@ async def test_the_audit_log_tells_who_did_what(gateway: Gateway) -> None:
     assert earlier.json()["total"] == 1
     shifted = await gateway.client.get(log, params={"from": "2000-01-01T00:00:00+05:00"})
     assert shifted.is_success
-    for bad in ("yesterday", "2025-01-01T00:00:00"):
+    for bad in (
+        "yesterday",
+        "2025-01-01T00:00:00",
+        "0001-01-01T00:00:00+05:00",
+        "9999-12-31T23:59:59-05:00",
+    ):
         assert problem(await gateway.client.get(log, params={"from": bad}))[2][0][0] == "from"
+
+
+async def test_an_encoded_slash_does_not_end_an_id(gateway: Gateway) -> None:
+    made = await gateway.add_route()
+    for separator in ("%2F", "%2f"):
+        answer = await gateway.client.get(f"{ROUTES}/{made['routeId']}{separator}versions")
+        assert problem(answer)[:2] == (404, "NOT_FOUND")
+        assert "nosniff" in answer.headers["x-content-type-options"]
+    encoded = made["routeId"].replace("-", "%2D")
+    assert (await gateway.client.get(f"{ROUTES}/{encoded}/versions")).status_code == 200

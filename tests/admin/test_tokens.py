@@ -21,7 +21,7 @@ CLAIMS: dict[str, Any] = {
     "aud": AUDIENCE,
     "sub": "usr-1",
     "epoch": 3,
-    "exp": int(time.time()) + 60,
+    "exp": int(time.time()) + 3600,  # of the whole run of the tests
 }
 
 

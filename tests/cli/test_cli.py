@@ -69,7 +69,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, node: Node) -> Path:
 def cli(node: Node, home: Path) -> Iterator[Cli]:
     cli = Cli(node.admin_url, home)
     yield cli
-    cli("apply", "--file", "-", text='{"version": "1"}')  # nothing is left for the next test
+    cli("apply", "--prune", "--file", "-", text='{"routes": []}')  # nothing is left for the next test
 
 
 def file(directory: Path, document: Any, name: str = "gateway.yaml") -> str:
@@ -184,10 +184,10 @@ def test_diff_apply_export(cli: Cli, tmp_path: Path) -> None:
     cli("export", "-f", str(exported))
     assert cli.json("diff", "-f", str(exported))["changes"] == []
     assert json.loads(cli("export", "-o", "json"))["routes"][0]["name"] == "users"
-    empty = file(tmp_path, {"version": "1"}, "empty.yaml")
-    assert "2 unchanged" not in cli("diff", "-f", empty, code=3)
-    assert cli.json("diff", "-f", empty, "--no-prune")["changes"] == []
-    assert "2 removed" in cli("apply", "-f", empty)
+    none = file(tmp_path, {"version": "1", "routes": []}, "none.yaml")
+    assert cli.json("diff", "-f", none)["changes"] == []
+    assert "2 unchanged" not in cli("diff", "-f", none, "--prune", code=3)
+    assert "2 removed" in cli("apply", "-f", none, "--prune")
 
 
 def test_apply_is_all_or_nothing(cli: Cli, tmp_path: Path) -> None:
@@ -251,3 +251,7 @@ def test_as_a_module_and_with_exit_codes_for_the_shell(command: tuple[str, ...])
     )
     assert done.returncode == (0 if command == ("version",) else 1)
     assert "Traceback" not in done.stderr
+
+
+def test_the_token_goes_to_no_proxy_of_the_environment(cli: Cli) -> None:
+    assert cli("routes", "list", HTTP_PROXY="http://127.0.0.1:9", ALL_PROXY="http://127.0.0.1:9")

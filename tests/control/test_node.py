@@ -6,6 +6,9 @@ import contextlib
 import os
 import signal
 import socket
+import stat
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +78,35 @@ def test_the_first_administrators_password_is_told_once(tmp_path: Path) -> None:
     with started(Node(tmp_path, **options)) as second:
         assert len(second.lines) == 1
     assert password not in first.log.read_text()
+
+
+def test_modules_in_the_current_directory_are_not_imported(tmp_path: Path) -> None:
+    """Whoever may write where a node is started must not become the node's user."""
+    here, marker = tmp_path / "here", tmp_path / "imported"
+    here.mkdir()
+    for name in ("hotswap_proxy", "alembic", "sqlalchemy", "uvicorn", "uvloop", "typer"):
+        (here / f"{name}.py").write_text(f"open({str(marker)!r}, 'a').write('{name} ')")
+    with started(Node(tmp_path, cwd=here)):
+        pass
+    command = [sys.executable, "-P", "-m", "hotswap_proxy", "migrate", "--data-dir", str(tmp_path / "other")]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("migrated\n")
+    assert not marker.exists(), marker.read_text()
+
+
+def test_what_is_in_the_data_directory_is_for_its_owner(tmp_path: Path, config: Path) -> None:
+    with started(Node(tmp_path, "--config", str(config), umask=0)) as node:
+        node.health()
+        data = tmp_path / "data"
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [data, *data.iterdir()]}
+        assert modes.pop("data") == 0o700
+        assert {"hotswap.db", "hotswap.db-wal", "hotswap.db-shm", "hotswap.db.lock", "jwt.key"} <= set(modes)
+        assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
+        assert "others may enter" not in node.log.read_text()
+        assert node.end() == 0
+    data.chmod(0o755)
+    with started(Node(tmp_path)) as node:
+        assert node.logged("others may enter the data directory")["mode"] == "0755"
 
 
 def test_sigterm_drains_and_ends_with_zero(node: Node) -> None:
@@ -300,7 +332,8 @@ def test_a_broken_file_changes_nothing(
         before["routesConfigured"],
     )
     assert after["status"] == "Degraded"
-    assert problem in after["configError"]
+    assert after["configError"] is True
+    assert problem not in str(after), "everybody may read this"
     assert b"HTTP/1.1 200" in get(node)
     write_config(config, backend_port, routes=2)
     node.process.send_signal(signal.SIGHUP)

@@ -57,6 +57,14 @@ async def test_a_name_that_leads_to_the_metadata_service_is_refused() -> None:
     assert (await resolve(["rebind.example:80"], known, allowed)).errors == {}
 
 
+async def test_a_name_that_leads_to_the_nodes_own_admin_api_is_refused() -> None:
+    rules = UrlRules(allowed_hosts=frozenset({"innocent.example"}), admin="127.0.0.1:5000")
+    names = ["innocent.example:5000", "innocent.example:5001"]
+    found = await resolve(names, {"innocent.example": ["127.0.0.1"]}, rules)
+    assert list(found.addresses) == ["innocent.example:5001"]
+    assert "admin API" in found.errors["innocent.example:5000"]
+
+
 async def test_a_slow_name_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolver, "LOOKUP_SECONDS", 0.05)
     found = await resolve(["slow:80", "fast:80"], {"slow": 5.0, "fast": ["10.0.0.1"]})

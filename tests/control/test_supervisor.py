@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
+import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -194,6 +196,86 @@ def test_repeated_deaths_never_run_out_of_lanes(tmp_path: Path) -> None:
             assert len(node.books.reset) == 4
 
     asyncio.run(scenario())
+
+
+@contextlib.contextmanager
+def no_free_descriptors() -> Iterator[None]:
+    """What opens a descriptor in this process fails with EMFILE."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_slot_gets_its_worker_when_descriptors_are_free_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path, workers=1) as node:
+            (victim,) = node.supervisor.workers
+            with no_free_descriptors():
+                os.kill(victim.pid, signal.SIGKILL)
+                # More often than there are lanes: none may be lost.
+                await until(lambda: caplog.text.count("cannot start a worker") > 2, "the failures are logged")
+            await until(replaced(node, 0, victim.pid), "a replacement is ready")
+            with connect(node.port) as client:
+                assert b"HTTP/1.1" in await asyncio.to_thread(ask, client)
+
+    asyncio.run(scenario())
+
+
+def test_a_slot_outlives_an_error_that_nobody_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path, workers=1) as node:
+            (victim,) = node.supervisor.workers
+            spawn, failures = node.spawner.spawn, [RuntimeError("a bug")]
+
+            async def spawn_later(*given: object) -> int:
+                if failures:
+                    raise failures.pop()
+                return await spawn(*given)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(node.spawner, "spawn", spawn_later)
+            os.kill(victim.pid, signal.SIGKILL)
+            await until(replaced(node, 0, victim.pid), "a replacement is ready")
+
+    asyncio.run(scenario())
+
+
+@contextlib.contextmanager
+def heir_of_orphans() -> Iterator[None]:
+    """Orphaned descendants become children of this process, as of PID 1 in a container."""
+    prctl, set_child_subreaper = ctypes.CDLL(None).prctl, 36
+    assert prctl(set_child_subreaper, 1, 0, 0, 0) == 0
+    try:
+        yield
+    finally:
+        prctl(set_child_subreaper, 0, 0, 0, 0)
+
+
+def test_an_orphaned_worker_that_we_inherit_is_reaped(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path, workers=1) as node:
+            (victim,) = node.supervisor.workers
+            assert node.spawner.pid is not None
+            os.kill(node.spawner.pid, signal.SIGKILL)
+            await until(lambda: node.spawner.pid is None, "the end of the spawner is noticed")
+            os.kill(victim.pid, signal.SIGKILL)
+            async with asyncio.timeout(15):
+                await victim.ended.wait()
+            assert victim.status == -signal.SIGKILL
+            with pytest.raises(ProcessLookupError):  # which a zombie does not raise
+                os.kill(victim.pid, 0)
+            await until(replaced(node, 0, victim.pid), "a replacement is ready")
+
+    with heir_of_orphans():
+        asyncio.run(scenario())
 
 
 def test_workers_ignore_the_terminals_interrupt(tmp_path: Path) -> None:

@@ -33,8 +33,16 @@ def test_yaml_and_json_are_the_same(tmp_path: Path) -> None:
     assert load(written(tmp_path, GOOD)) == load(written(tmp_path, json, "gateway.json"))
 
 
-def test_an_empty_file_is_an_empty_configuration(tmp_path: Path) -> None:
-    assert load(written(tmp_path, "")) == ConfigFile()
+@pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "null", "[]", "version: 1\n"])
+def test_an_empty_file_is_not_an_empty_configuration(tmp_path: Path, text: str) -> None:
+    """Nor one that was cut short: mirroring it would remove everything."""
+    with pytest.raises(ValidationFailed):
+        load(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("text", ["routes: []", "backends: []"])
+def test_an_empty_configuration_says_so(tmp_path: Path, text: str) -> None:
+    assert load(written(tmp_path, text)) == ConfigFile()
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,9 @@ def test_one_backend_has_one_spelling(url: str, identity: str) -> None:
         ("http://a:x", "url"),
         ("http://-a", "url_host"),
         ("http://a..b", "url_host"),
+        ("http://metadata.google.internal..", "url_host"),
+        ("http://metadata.google.internal...", "url_host"),
+        ("http://.", "url_host"),
         ("http://[1.2.3.4]", "url_host"),
         ("http://[::g]", "url"),
         ("http://1.2.3", "url_host"),
@@ -78,7 +81,17 @@ FORBIDDEN = [
     "224.0.0.1",
     "ff02::1",
     "0.0.0.0",
+    "0.0.0.1",
+    "0.1.2.3",
     "::",
+    "::2",
+    "fd00:ec2::1",
+    "fd00:ec2:1::254",
+    "fd20:ce::254",
+    "::169.254.169.254",
+    "::ffff:0:169.254.169.254",
+    "64:ff9b:1::a9fe:a9fe",
+    "64:ff9b:1:a9fe:a9:fe00::",
 ]
 
 
@@ -92,7 +105,9 @@ def test_link_local_and_metadata_addresses_are_refused_unless_allowed(address: s
     assert check_url(url, UrlRules(allowed_hosts=frozenset({host}))).host == host
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "192.168.1.1", "::1", "2001:db8::1", "fd00::1"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "10.0.0.1", "192.168.1.1", "::1", "2001:db8::1", "fd00::1", "::10.0.0.1"]
+)
 def test_other_addresses_are_fine(address: str) -> None:
     assert forbidden_address(address) is None
 
@@ -117,3 +132,27 @@ def test_production_wants_https_unless_the_host_is_allowed() -> None:
     assert caught.value.type == "url_https"
     allowed = UrlRules(production=True, allowed_hosts=frozenset({"users.internal"}))
     assert check_url("http://Users.internal", allowed).host == "users.internal"
+
+
+@pytest.mark.parametrize(
+    ("admin", "url"),
+    [
+        ("127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("127.0.0.1:5000", "http://[::ffff:127.0.0.1]:5000"),
+        (":80", "http://127.0.0.1"),
+        ("0.0.0.0:5000", "http://127.0.0.9:5000"),
+        ("[::]:5000", "http://127.0.0.1:5000"),
+        ("[::]:5000", "http://[::1]:5000"),
+        ("Gateway.internal:5000", "http://gateway.internal.:5000"),
+    ],
+)
+def test_the_nodes_own_admin_api_is_no_backend(admin: str, url: str) -> None:
+    allowed = frozenset({parse_url(url).host})
+    with pytest.raises(PydanticCustomError, match="admin API") as caught:
+        check_url(url, UrlRules(allowed_hosts=allowed, admin=admin))
+    assert caught.value.type == "url_admin"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:5001", "http://10.0.0.1:5000", "http://[::1]:5000"])
+def test_neighbours_of_the_admin_api_may_be(url: str) -> None:
+    assert check_url(url, UrlRules(admin="127.0.0.1:5000"))

@@ -43,6 +43,8 @@ class Node:
         return [
             {"address": "http://10.0.0.1:80", "status": 1, **common},
             {"address": "http://10.0.0.2:80", "status": 0, **common},
+            {"address": "http://10.0.0.3:80", "status": 2, **common},
+            {"address": "http://10.0.0.4:80", "status": 3, **common},
             {"address": None, "status": 0, "active": 0, "requests": 6, "failed": 0},
         ]
 
@@ -124,7 +126,7 @@ def test_gauges_sum_over_workers_and_backends_are_listed() -> None:
     assert value("gateway_connections_accepted_total") == 18
     assert value("gateway_requests_backend_total", backend="http://10.0.0.1:80") == 30
     assert value("gateway_backends_count") == 2
-    assert value("gateway_backends_healthy") == 1
+    assert value("gateway_backends_healthy") == 2
     assert value("gateway_routes_count") == 12
 
 

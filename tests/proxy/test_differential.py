@@ -203,7 +203,9 @@ def test_classics(sides, name):
     data = CLASSICS[name]
     whole = compare(sides, data)
     if len(data) < 400:
-        assert compare(sides, data, list(range(1, len(data)))) == whole  # byte by byte
+        bytewise = compare(sides, data, list(range(1, len(data))))
+        # Answers may get lost: who asks to close and goes on sending is reset.
+        assert [side.forwarded for side in bytewise] == [side.forwarded for side in whole]
 
 
 token = st.text("abcXYZ-_09!", min_size=1, max_size=8).map(str.encode)

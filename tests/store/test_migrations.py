@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +47,17 @@ def test_the_second_start_has_nothing_to_do_and_does_not_import_alembic(tmp_path
         f"assert ensure_schema(Path({str(path)!r})) is False; assert 'alembic' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_file_is_its_owners_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "made" / FILE_NAME
+    before = os.umask(0)
+    try:
+        assert migrate.ensure_schema(path) is True
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [stat.S_IMODE(file.stat().st_mode) & 0o077 for file in path.parent.iterdir()] == [0, 0]
 
 
 def test_starts_at_the_same_time_do_not_race(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hotswap_proxy.errors import GatewayError, MethodNotAllowed, NotFound
 
@@ -22,11 +23,26 @@ def create_app(context: AdminContext) -> Starlette:
     """The API of one node. Reads or makes the token secret, so it raises what ``Tokens.open`` raises."""
     app = Starlette(
         routes=starlette_routes(ENDPOINTS, Services(context)),
-        middleware=[Middleware(AnswerHeaders)],
+        middleware=[Middleware(AnswerHeaders), Middleware(_NoEncodedSlash)],
         exception_handlers={HTTPException: _not_routed},
     )
     app.router.redirect_slashes = False
     return app
+
+
+class _NoEncodedSlash:
+    """The router sees decoded paths, where ``%2F`` inside an id would end the id: no object is called so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if b"%2f" in scope.get("raw_path", b"").lower():
+            request = Request(scope)
+            answer = error_response(NotFound(f"there is no {scope['raw_path'].decode('latin-1')}"), request)
+            await answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,7 +26,12 @@ class NodeView(Protocol):
     def route_statistics(self, route_id: str) -> dict[str, Any]:
         """totalRequests, failedRequests, averageLatencyMs, p99LatencyMs."""
 
-    def backend_statistics(self, address: str) -> dict[str, Any]:
+    def backend_rows(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is counted of all backends, for many ``backend_statistics``."""
+
+    def backend_statistics(
+        self, address: str, rows: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> dict[str, Any]:
         """activeConnections, totalRequests, failedRequests, healthStatus of ``scheme://host:port``."""
 
     def nodes(self) -> list[dict[str, Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from hotswap_proxy.model import Environment, Model, Strategy
-from hotswap_proxy.model.base import Name
+from hotswap_proxy.model.base import Name, problem
 from hotswap_proxy.store.users import Role
 
 Password = Annotated[str, Field(max_length=1024)]
@@ -34,6 +35,16 @@ class UserUpdate(Model):
     role: Role | None = None
     is_enabled: bool | None = None
     password: Password | None = None
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise problem("moment", "in UTC this is not in the years 1 to 9999") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class Query(BaseModel):
@@ -64,8 +75,8 @@ class AuditQuery(Page):
     entity_type: str | None = None
     entity_id: str | None = None
     user_id: str | None = None
-    since: AwareDatetime | None = Field(None, alias="from")
-    until: AwareDatetime | None = Field(None, alias="to")
+    since: Moment | None = Field(None, alias="from")
+    until: Moment | None = Field(None, alias="to")
 
 
 class WriteQuery(Query):

@@ -22,6 +22,7 @@ from hotswap_proxy.errors import (
     ValidationFailed,
     from_pydantic,
 )
+from hotswap_proxy.jsonbody import json_object
 from hotswap_proxy.model import Model
 from hotswap_proxy.store import Author
 from hotswap_proxy.store import users as user_table
@@ -29,7 +30,7 @@ from hotswap_proxy.store.times import now
 from hotswap_proxy.store.users import Role, User
 
 from .context import AdminContext
-from .limits import AttemptLimit
+from .limits import LoginLimits
 from .models import Query
 from .tokens import Tokens
 
@@ -40,7 +41,6 @@ MAX_FILE_BODY = 64 * 1024 * 1024  # a whole configuration; 10,000 routes are som
 
 ADMIN: frozenset[Role] = frozenset({"Admin"})
 ADMIN_OPERATOR: frozenset[Role] = frozenset({"Admin", "Operator"})
-READERS: frozenset[Role] = frozenset({"Admin", "Operator", "Viewer"})
 EVERYONE: frozenset[Role] = frozenset({"Admin", "Operator", "Developer", "Viewer"})
 PUBLIC: frozenset[Role] = frozenset()
 
@@ -51,8 +51,7 @@ class Services:
     def __init__(self, context: AdminContext) -> None:
         self.context = context
         self.tokens = Tokens.open(context.settings)
-        self.attempts_by_user = AttemptLimit(10)
-        self.attempts_by_client = AttemptLimit(60)
+        self.logins = LoginLimits()
 
 
 @dataclass(slots=True)
@@ -64,7 +63,7 @@ class Call:
     author: Author
     user: User | None = None
     query: Any = None  # an instance of the endpoint's query model
-    body: Any = None  # an instance of the endpoint's body model, or the bare JSON object if it is ``raw``
+    body: Any = None  # an instance of the endpoint's body model, or what ``raw`` or ``unread`` says
     if_match: str | None = None
 
     @property
@@ -96,7 +95,10 @@ class Endpoint:
     summary: str
     query: type[Query] = Query
     body: type[Model] | None = None
-    raw: bool = False  # the body is validated later, by who knows the node's rules and the stored object
+    raw: bool = (
+        False  # the JSON object is validated later, by who knows the node's rules and the stored object
+    )
+    unread: bool = False  # not even parsed: bytes, for another process
     max_body: int = MAX_BODY
 
 
@@ -139,8 +141,10 @@ async def _receive(request: Request, endpoint: Endpoint, services: Services) -> 
     call.query = _read_query(request, endpoint)
     call.if_match = request.headers.get("if-match")
     if endpoint.body is not None:
-        document = await _read_json(request, endpoint.max_body)
-        call.body = document if endpoint.raw else _parse(endpoint.body, document)
+        call.body = await _read_body(request, endpoint.max_body)
+        if not endpoint.unread:
+            document = json_object(call.body)
+            call.body = document if endpoint.raw else _parse(endpoint.body, document)
     return call
 
 
@@ -172,7 +176,7 @@ def _parse(model: type[Model], document: Any) -> Model:
         raise from_pydantic(error) from None
 
 
-async def _read_json(request: Request, limit: int) -> dict[str, Any]:
+async def _read_body(request: Request, limit: int) -> bytearray:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType(f"send application/json, not {media_type or 'a body without a type'}")
@@ -185,15 +189,7 @@ async def _read_json(request: Request, limit: int) -> dict[str, Any]:
         body += chunk
         if len(body) > limit:
             raise too_large
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ValidationFailed(
-            f"the body is not JSON: {error.msg} (line {error.lineno} column {error.colno})"
-        ) from None
-    if not isinstance(document, dict):
-        raise ValidationFailed("the body must be a JSON object")
-    return document
+    return body
 
 
 def respond(answer: Answer) -> Response:

@@ -1,7 +1,7 @@
 """The admin API's bearer tokens: JSON Web Tokens (RFC 7519), signed with HS256 (RFC 7518 section 3.2).
 
-HS256 needs nothing but an HMAC, so PyJWT is a dependency without its ``crypto`` extra: importing that would cost
-the control process 8 MB for its whole life.
+HS256 needs nothing but an HMAC, so PyJWT is a dependency without its ``crypto`` extra: importing that would
+cost the control process 8 MB for its whole life.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _secret_file(path: Path) -> bytes:
     """
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             draft = path.with_name(f"{path.name}.{os.getpid()}")
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:

@@ -76,7 +76,7 @@ def validate(
 @command
 def diff(
     file: File,
-    prune: Prune = True,
+    prune: Prune = False,
     admin_url: AdminUrl = DEFAULT_URL,
     token: Token = None,
     output: Output = OutputFormat.TABLE,
@@ -91,13 +91,13 @@ def diff(
 @command
 def apply(
     file: File,
-    prune: Prune = True,
+    prune: Prune = False,
     dry_run: DryRun = False,
     admin_url: AdminUrl = DEFAULT_URL,
     token: Token = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Make a running gateway's configuration that of a file: all of it, or nothing when anything is wrong."""
+    """Bring a file into a running gateway: all of it, or nothing when anything is wrong."""
     _show_plan(_send("apply", file, {"prune": prune, "dryRun": dry_run}, admin_url, token), output)
 
 
@@ -141,7 +141,7 @@ def schema() -> None:
 def _send(what: str, file: Path, query: dict[str, Any], admin_url: str, token: str | None) -> dict[str, Any]:
     document = read(file)
     with AdminClient(admin_url, token) as client:
-        answer: dict[str, Any] = client.call("POST", f"{CONFIGURATION}/{what}", document or {}, query)
+        answer: dict[str, Any] = client.call("POST", f"{CONFIGURATION}/{what}", document, query)
     return answer
 
 

@@ -19,7 +19,9 @@ _SOME_ADDRESS = ["127.0.0.1:1"]
 
 def check(file: Path, settings: Settings) -> tuple[int, int]:
     """(routes, backends) of a file; GatewayError when a gateway with ``settings`` would refuse it."""
-    rules = UrlRules(settings.environment == "Production", frozenset(settings.allowed_backend_hosts))
+    rules = UrlRules(
+        settings.environment == "Production", frozenset(settings.allowed_backend_hosts), settings.admin
+    )
     document = configfile.load(file, rules)
     engine = create_engine("sqlite://")
     tables.metadata.create_all(engine)

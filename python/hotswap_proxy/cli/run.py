@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hotswap_proxy.cli.options import EXIT_INVALID, CommandError, command
-from hotswap_proxy.settings import PREFIX, Settings, SettingsError
+from hotswap_proxy.settings import PREFIX, PRIVATE, Settings, SettingsError
 
 LIMITS = "Limits and timeouts"
 
@@ -104,7 +104,8 @@ def run(
     sys.stdout.flush()
     sys.stderr.flush()
     # By exec, not by import: what the command line needed (typer: 7 MB) is not kept for the node's life.
-    command_line = [sys.executable, "-m", "hotswap_proxy.control"]
+    # -P: `-m` would look for our modules in the current directory first, whoever can write there.
+    command_line = [sys.executable, "-P", "-m", "hotswap_proxy.control"]
     os.execve(sys.executable, command_line, environ)  # noqa: S606  no shell
 
 
@@ -119,6 +120,7 @@ def migrate(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     from hotswap_proxy.store import FILE_NAME
     from hotswap_proxy.store.migrate import ensure_schema
 
+    os.umask(PRIVATE)
     path = settings.data_dir / FILE_NAME
     try:
         done = ensure_schema(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from hotswap_proxy.settings import Settings, SettingsError
+from hotswap_proxy.settings import PRIVATE, Settings, SettingsError
 
 
 def main() -> int:
@@ -20,6 +20,7 @@ def main() -> int:
         for problem in error.problems:
             print(f"hotswap-proxy: {problem}", file=sys.stderr)
         return 2
+    os.umask(PRIVATE)
     from hotswap_proxy.control.spawning import Spawner
 
     spawner = Spawner()

@@ -21,13 +21,18 @@ class ChannelClosedError(Exception):
     """The other side is gone."""
 
 
+def frame(message: dict[str, Any]) -> bytes:
+    """A message as it is sent."""
+    body = json.dumps(message).encode()
+    return _LENGTH.pack(len(body)) + body
+
+
 def send(sock: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
     """Send one message and, with it, duplicates of ``fds``; raises OSError when the other side is gone."""
-    body = json.dumps(message).encode()
-    frame = _LENGTH.pack(len(body)) + body
-    sent = socket.send_fds(sock, [frame], fds) if fds else sock.send(frame)
-    if sent < len(frame):
-        sock.sendall(frame[sent:])
+    data = frame(message)
+    sent = socket.send_fds(sock, [data], fds) if fds else sock.send(data)
+    if sent < len(data):
+        sock.sendall(data[sent:])
 
 
 def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:

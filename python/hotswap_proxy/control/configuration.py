@@ -8,59 +8,48 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import ValidationError
-from sqlalchemy import Connection
 
-from hotswap_proxy.configfile import ConfigFile
 from hotswap_proxy.errors import (
     Conflict,
     Detail,
-    NotFound,
-    PreconditionFailed,
+    GatewayError,
     ValidationFailed,
     from_core,
     from_pydantic,
 )
-from hotswap_proxy.model import Backend, Model, Route, UrlRules
+from hotswap_proxy.model import Backend, Model, Route
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Author, Store, backends, routes
 from hotswap_proxy.store.routes import Stored
 
 from . import declarative
+from .apply import Applied, Job, LocalWork, Problems, Work
+from .applying import Applier, OutcomeUnknown
 from .catalog import CatalogLike, StagedLike
 from .changeset import ChangeSet
 from .compile import Document
+from .edits import check_rename, expect, merge, taken
 from .memory import trim
 from .plan import Plan
-from .references import Registry, keys_of, link, named_by_rules, new_id
-from .resolver import Resolver
+from .references import Registry, keys_of, link, new_id
+from .resolver import Resolver, resolve_all, url_rules
 from .snapshot import Snapshot, read_snapshot
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
-
-# Answered with an object but not part of it; a client may send back what it got.
-READ_ONLY = frozenset(
-    {
-        "createdAt",
-        "createdBy",
-        "updatedAt",
-        "updatedBy",
-        "statistics",
-        "healthStatus",
-        "configChangeApplied",
-        "generation",
-    }
-)
-
+Explain = Callable[[Problems], GatewayError | Awaitable[GatewayError]]
 
 # From so many changed objects on, the memory that a change took is worth giving back to the system.
 LARGE = 500
@@ -82,18 +71,24 @@ class Configuration:
     """All changes of a node's routes and backends go through here."""
 
     def __init__(
-        self, store: Store, catalog: CatalogLike, settings: Settings, *, resolver: Resolver | None = None
+        self,
+        store: Store,
+        catalog: CatalogLike,
+        settings: Settings,
+        *,
+        resolver: Resolver | None = None,
+        applier: Applier | None = None,
     ) -> None:
+        """Without an ``applier`` files are applied in this process."""
         self.generation = 0
         self.last_update: datetime | None = None
-        self.rules = UrlRules(
-            settings.environment == "Production",
-            frozenset(host.lower() for host in settings.allowed_backend_hosts),
-        )
+        self.rules = url_rules(settings)
         self._store = store
         self._catalog = catalog
         self._settings = settings
         self._resolver = resolver or Resolver(self.rules)
+        self._applier = applier
+        self._outdated = False  # the store may have what is not live
         self._lock = asyncio.Lock()
         # Its own thread: the default executor would spread the compiler's garbage over several malloc arenas.
         self._compiler = ThreadPoolExecutor(1, thread_name_prefix="compile")
@@ -117,6 +112,7 @@ class Configuration:
         snapshot: Snapshot = await self._store.read(read_snapshot, self._settings)
         await self._resolve_tolerantly(snapshot.names)
         self._publish(await self._stage(snapshot.payload(self._addresses)))
+        self._outdated = False
         del snapshot
         trim()
         return self.generation
@@ -136,26 +132,46 @@ class Configuration:
             self._publish(await self._stage(orjson.dumps({"addresses": changed})))
         return bool(changed)
 
-    async def plan(self, document: ConfigFile, *, prune: bool) -> Plan:
-        """What ``apply`` would do, with all its checks."""
-        return await self.apply(document, prune=prune, author="plan", dry_run=True)
-
     async def apply(
-        self, document: ConfigFile, *, prune: bool, author: Author | str, dry_run: bool = False
-    ) -> Plan:
-        """Make the store agree with the file, in one transaction. ``prune`` removes what the file does not
+        self, document: bytes | bytearray | Path, *, prune: bool, author: Author | str, dry_run: bool = False
+    ) -> Applied:
+        """Make the store agree with a file or a body, in one transaction. ``prune`` removes what it does not
         name.
         """
-
-        async def run() -> Plan:
-            change = await self._store.read(declarative.compare, document, self._settings, prune=prune)
-            await self._carry_out(change, Author.of(author), dry_run)
-            return change.plan
-
-        plan = await self._serialised(run())
-        if len(plan.changes) >= LARGE:  # later, when the caller is done with the file and the plan too
+        done = await self._serialised(self._apply(Job(document, Author.of(author), prune, dry_run)))
+        if done.added + done.changed + done.removed >= LARGE:  # later, when the caller is done with it too
             asyncio.get_running_loop().call_later(TRIM_DELAY, trim)
-        return plan
+        return done
+
+    async def _apply(self, job: Job) -> Applied:
+        async with self._work(job) as work:
+            prepared = await work.prepare()
+            if prepared is None:
+                return await work.finish()
+            staged = await self._stage(prepared.payload, work.refusal)
+            try:
+                done = await work.finish()
+            except GatewayError as error:
+                staged.discard()
+                if isinstance(error, OutcomeUnknown):
+                    self._outdated = True
+                    await self._load()
+                raise
+            except BaseException:
+                staged.discard()
+                self._outdated = not job.dry_run  # who knows
+                raise
+        if job.dry_run:
+            staged.discard()
+        else:
+            self._addresses |= prepared.addresses
+            self._publish(staged)
+        return done
+
+    def _work(self, job: Job) -> AbstractAsyncContextManager[Work]:
+        if self._applier is not None:
+            return self._applier.work(job)
+        return nullcontext(LocalWork(job, self._store, self._settings, self._resolver))
 
     async def export(self) -> Document:
         """The configuration as a declarative file, without defaults, ids and versions."""
@@ -172,7 +188,7 @@ class Configuration:
             route = self._validate(Route, document)
             route_id = route.route_id or new_id("rt")
             if await self._store.read(routes.get, route_id):
-                raise _taken("routeId", route_id)
+                raise taken("routeId", route_id)
             return await self._put_route(route, route_id, None, author, dry_run)
 
         return await self._serialised(run())
@@ -189,8 +205,8 @@ class Configuration:
         """Change the given fields and keep the others. A new version, unless nothing changes."""
 
         async def run() -> Changed:
-            old = _expect(await self._store.read(routes.get, route_id), "route", route_id, if_match)
-            merged = _merge(old.document, document, "routeId")
+            old = expect(await self._store.read(routes.get, route_id), "route", route_id, if_match)
+            merged = merge(old.document, document, "routeId")
             if merged["strategy"] != old.document["strategy"] and "strategyConfig" not in document:
                 del merged["strategyConfig"]  # it belongs to the old strategy
             if merged.get("version") == old.document["version"]:
@@ -207,7 +223,7 @@ class Configuration:
         """Remove a route. Requests on it finish on the generation they started on."""
 
         async def run() -> Changed:
-            old = _expect(await self._store.read(routes.get, route_id), "route", route_id, if_match)
+            old = expect(await self._store.read(routes.get, route_id), "route", route_id, if_match)
             change = ChangeSet(self._settings)
             change.remove_route(old.document)
             return await self._carry_out(change, Author.of(author), dry_run)
@@ -218,14 +234,14 @@ class Configuration:
         self, route: Route, route_id: str, old: Document | None, author: Author | str, dry_run: bool
     ) -> Changed:
         if (other := await self._store.read(routes.id_of_name, route.name)) not in (None, route_id):
-            raise _taken("name", route.name, other)
+            raise taken("name", route.name, other)
         new = route.document()
         found = await self._store.read(backends.find, keys_of(new))
         if problems := link(new, route_id, Registry(found)):
             raise ValidationFailed.of(problems)
-        taken = (await self._store.read(routes.history, [route_id])).get(route_id, ())
+        used = (await self._store.read(routes.history, [route_id])).get(route_id, ())
         change = ChangeSet(self._settings)
-        change.put_route(new, old, taken)
+        change.put_route(new, old, used)
         done = await self._carry_out(change, Author.of(author), dry_run)
         stored = None if dry_run else await self._store.read(routes.get, route_id)
         return Changed(done.plan, done.generation, stored)
@@ -241,7 +257,7 @@ class Configuration:
             backend = self._validate(Backend, document)
             backend_id = backend.backend_id or new_id("be")
             if await self._store.read(backends.get, backend_id):
-                raise _taken("backendId", backend_id)
+                raise taken("backendId", backend_id)
             return await self._put_backend(backend, backend_id, None, author, dry_run)
 
         return await self._serialised(run())
@@ -258,8 +274,8 @@ class Configuration:
         """Change the given fields and keep the others; the routes that refer to it follow at once."""
 
         async def run() -> Changed:
-            old = _expect(await self._store.read(backends.get, backend_id), "backend", backend_id, if_match)
-            merged = _merge(old.document, document, "backendId")
+            old = expect(await self._store.read(backends.get, backend_id), "backend", backend_id, if_match)
+            merged = merge(old.document, document, "backendId")
             backend = self._validate(Backend, merged)
             return await self._put_backend(backend, backend_id, old.document, author, dry_run)
 
@@ -271,7 +287,7 @@ class Configuration:
         """Remove a backend that no route refers to. Conflict names the routes which do."""
 
         async def run() -> Changed:
-            old = _expect(await self._store.read(backends.get, backend_id), "backend", backend_id, if_match)
+            old = expect(await self._store.read(backends.get, backend_id), "backend", backend_id, if_match)
             if users := await self._store.read(routes.using, backend_id):
                 names = ", ".join(name for _, name in users[:10]) + (" …" if len(users) > 10 else "")
                 details = [
@@ -288,9 +304,9 @@ class Configuration:
         self, backend: Backend, backend_id: str, old: Document | None, author: Author | str, dry_run: bool
     ) -> Changed:
         if (other := await self._store.read(backends.id_of_name, backend.name)) not in (None, backend_id):
-            raise _taken("name", backend.name, other)
+            raise taken("name", backend.name, other)
         if old and old["name"] != backend.name:
-            await self._store.read(_check_rename, backend_id, old["name"])
+            await self._store.read(check_rename, backend_id, old["name"])
         change = ChangeSet(self._settings)
         change.put_backend(backend.document() | {"backendId": backend_id}, old)
         done = await self._carry_out(change, Author.of(author), dry_run)
@@ -304,6 +320,12 @@ class Configuration:
 
         async def run() -> T:
             async with self._lock:
+                try:
+                    if self._outdated:
+                        await self._load()
+                except BaseException:
+                    change.close()
+                    raise
                 return await change
 
         return await asyncio.shield(asyncio.ensure_future(run()))
@@ -317,8 +339,8 @@ class Configuration:
     async def _carry_out(self, change: ChangeSet, author: Author, dry_run: bool) -> Changed:
         if not change:
             return Changed(change.plan, self.generation)
-        addresses = await self._resolve_strictly(change.names)
-        staged = await self._stage(change.payload(addresses), change)
+        addresses = await resolve_all(self._resolver, change.names)
+        staged = await self._stage(change.payload(addresses), partial(from_core, locate=change.locate))
         if dry_run:
             staged.discard()
             return Changed(change.plan, self.generation)
@@ -331,7 +353,7 @@ class Configuration:
         self._publish(staged)
         return Changed(change.plan, self.generation)
 
-    async def _stage(self, payload: bytes, change: ChangeSet | None = None) -> StagedLike:
+    async def _stage(self, payload: bytes, explain: Explain = from_core) -> StagedLike:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._compiler, self._catalog.stage, payload)
@@ -339,20 +361,12 @@ class Configuration:
             problems = getattr(error, "problems", None)
             if problems is None:
                 raise
-            raise from_core(problems, *([change.locate] if change else [])) from error
+            told = explain(problems)
+            raise (told if isinstance(told, GatewayError) else await told) from error
 
     def _publish(self, staged: StagedLike) -> None:
         self.generation = staged.publish()
         self.last_update = datetime.now(UTC)
-
-    async def _resolve_strictly(self, names: Mapping[str, str]) -> dict[str, list[str]]:
-        """Addresses for a change; a name without one is its author's mistake."""
-        result = await self._resolver.resolve(names)
-        if result.errors:
-            raise ValidationFailed.of(
-                [Detail(names[name], "resolvable", why) for name, why in sorted(result.errors.items())]
-            )
-        return result.addresses
 
     async def _resolve_tolerantly(self, names: set[str]) -> None:
         """Renew the known addresses of exactly these names; keep the old ones where the DNS fails now."""
@@ -361,40 +375,3 @@ class Configuration:
         for name, why in sorted(result.errors.items()):
             log.warning("backend %s: %s%s", name, why, "; its last addresses stay" if name in known else "")
         self._addresses = {name: result.addresses.get(name) or known.get(name, []) for name in names}
-
-
-def _expect(found: Stored | None, kind: str, id: str, if_match: str | None) -> Stored:
-    if found is None:
-        raise NotFound(f"no {kind} {id}")
-    # RFC 9110 section 13.1.1: * is any current representation; weak tags never match.
-    wanted = {tag.strip() for tag in if_match.split(",")} if if_match else {"*"}
-    if not wanted & {"*", f'"{found.etag}"'}:
-        raise PreconditionFailed(f'{kind} {id} was changed meanwhile; its ETag is now "{found.etag}"')
-    return found
-
-
-def _merge(old: Document, given: Mapping[str, Any], key: str) -> Document:
-    """PUT changes the given fields; null takes an optional one away. Groups of settings are merged too."""
-    given = {name: value for name, value in given.items() if name not in READ_ONLY}
-    if given.get(key, old[key]) != old[key]:
-        raise ValidationFailed.of([Detail(key, "immutable", f"{key} is {old[key]} and cannot be changed")])
-    if "path" in given and "pathPattern" not in given:
-        given["pathPattern"] = given.pop("path")
-    for group in ("connectionPool", "timeouts"):
-        if isinstance(given.get(group), dict) and group in old:
-            given[group] = old[group] | given[group]
-    return old | given
-
-
-def _taken(field: str, value: str, other: str | None = None) -> Conflict:
-    message = f"{value} is taken" + (f" by {other}" if other else "")
-    return Conflict(f"{field}: {message}", [Detail(field, "unique", message)])
-
-
-def _check_rename(connection: Connection, backend_id: str, name: str) -> None:
-    """HeaderBased routes name their backends: such a name cannot change under them."""
-    for route_id, route_name in routes.using(connection, backend_id):
-        route = routes.get(connection, route_id)
-        if route and name in {named for _, named in named_by_rules(route.document)}:
-            message = f"route {route_name} ({route_id}) sends requests to it by the name {name}"
-            raise Conflict(message, [Detail("name", "in_use", message)])

@@ -11,6 +11,7 @@ import logging
 import os
 from pathlib import Path
 
+from hotswap_proxy.settings import PRIVATE
 from hotswap_proxy.worker.protocol import DRAIN, SUCCESSOR_SOCKET
 
 log = logging.getLogger("hotswap_proxy.control")
@@ -41,6 +42,11 @@ class DataDir:
         os.ftruncate(self._node_fd, 0)
         os.pwrite(self._node_fd, f"{os.getpid()}\n".encode(), 0)
         self.path = path
+        if path.stat().st_mode & PRIVATE:
+            log.warning(
+                "others may enter the data directory; it holds password hashes and the token secret",
+                extra={"path": str(path), "mode": f"{path.stat().st_mode & 0o777:04o}", "wanted": "0700"},
+            )
         # Workers of an earlier control process, which died without draining them.
         self.orphans = not _try_lock(self.presence_fd, fcntl.LOCK_EX)
         fcntl.flock(self.presence_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

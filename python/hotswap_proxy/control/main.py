@@ -16,6 +16,7 @@ from typing import NoReturn
 from hotswap_proxy import __version__, _core
 from hotswap_proxy.control import listeners
 from hotswap_proxy.control.adminserver import AdminServer
+from hotswap_proxy.control.applying import Applier
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.datadir import DataDir, DataDirError
 from hotswap_proxy.control.memory import MemoryKeeper
@@ -134,7 +135,7 @@ class NodeProcess:
         try:
             store = await Store.open(settings)
             stack.push_async_callback(store.close)
-            configuration = Configuration(store, _core.Catalog(node), settings)
+            configuration = Configuration(store, _core.Catalog(node), settings, applier=Applier(settings))
             await configuration.load()
             password = await store.users.ensure_first_admin(settings)
         except GatewayError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from hotswap_proxy.settings import Settings
 
 log = logging.getLogger("hotswap_proxy.control")
 
+HEALTH_SECONDS = 1.0  # /health is public and is asked often: what costs time is found once in this time
 STATUS_NAMES = {0: "Unknown", 1: "Healthy", 2: "Unhealthy", 3: "Draining"}
 
 
@@ -57,6 +58,8 @@ class NodeStatus:
         self._cpu = Rate()
         self.draining = False
         self._config_error: str | None = None
+        self._costly = (0, 0)
+        self._costly_until = 0.0
 
     def note_reload(self, reason: str | None) -> None:
         """What became of the last reload of the configuration file: None, or why it was refused."""
@@ -79,8 +82,7 @@ class NodeStatus:
     def health(self) -> dict[str, Any]:
         """Body of ``GET /gateway/health``. CPU and memory are shares of the machine, in percent."""
         configuration = self._configuration
-        backends = self._live_backends()
-        memory = sum(process.memory_bytes(pid) for pid in self._processes().values())
+        healthy, memory = self._costly_figures()
         last = configuration.last_update
         return {
             "status": self._status(),
@@ -92,15 +94,25 @@ class NodeStatus:
             "workers": len(self._supervisor.workers),
             "activeConnections": self._active_connections(),
             "routesConfigured": configuration.routes,
-            "backendsHealthy": sum(row["status"] == metrics.HEALTHY for row in backends),
+            "backendsHealthy": healthy,
             "backendsTotal": configuration.backends,
             "requestsPerSecond": round(self._requests.per_second, 2),
             "cpuUsage": round(100 * self._cpu.per_second / (os.cpu_count() or 1), 2),
             "memoryUsage": round(100 * memory / process.machine_memory_bytes(), 2),
             "memoryBytes": memory,
             "lastConfigUpdate": _rfc3339(last),
-            "configError": self._config_error,
+            # Everybody may ask: what is wrong in which file is in the log and in GET /gateway/nodes.
+            "configError": self._config_error is not None,
         }
+
+    def _costly_figures(self) -> tuple[int, int]:
+        """Backends that take traffic, and the memory of all processes."""
+        now = time.monotonic()
+        if now >= self._costly_until:
+            healthy = sum(row["status"] in metrics.TAKES_TRAFFIC for row in self._live_backends())
+            memory = sum(process.memory_bytes(pid) for pid in self._processes().values())
+            self._costly, self._costly_until = (healthy, memory), now + HEALTH_SECONDS
+        return self._costly
 
     def summary(self) -> dict[str, Any]:
         """Body of ``GET /gateway/metrics``."""
@@ -143,6 +155,7 @@ class NodeStatus:
             swaps=self._node.generation,
             replaced_workers=self._supervisor.replaced,
             processes=self._processes(),
+            config_refused=self._config_error is not None,
         )
         pieces: list[str] = []
         size = 0
@@ -165,11 +178,17 @@ class NodeStatus:
             "p99LatencyMs": latency["p99"],
         }
 
-    def backend_statistics(self, address: str) -> dict[str, Any]:
+    def backend_rows(self) -> dict[str, metrics.Row]:
+        """What is counted of all backends, by address: one look for many ``backend_statistics``."""
+        return {row["address"]: row for row in self._live_backends()}
+
+    def backend_statistics(
+        self, address: str, rows: Mapping[str, metrics.Row] | None = None
+    ) -> dict[str, Any]:
         """``statistics`` and health of the backend at ``scheme://host:port``."""
-        for row in self._live_backends():
-            if row["address"] == address:
-                return {key: value for key, value in self._backend(row).items() if key != "address"}
+        row = (self.backend_rows() if rows is None else rows).get(address)
+        if row is not None:
+            return {key: value for key, value in self._backend(row).items() if key != "address"}
         return {
             "activeConnections": 0,
             "totalRequests": 0,
@@ -185,6 +204,7 @@ class NodeStatus:
                 "environment": self._settings.environment,
                 "version": __version__,
                 "status": self._status(),
+                "configError": self._config_error,
                 "generation": self._configuration.generation,
                 "lastConfigUpdate": _rfc3339(self._configuration.last_update),
                 "startedAt": _rfc3339(self._started_at),

@@ -67,12 +67,9 @@ class ConfigFileReloader:
             self._asked.set()
 
     async def _apply(self, configuration: Configuration) -> dict[str, int]:
-        from hotswap_proxy import configfile
-
         self._watch.note()  # what is read now needs no second reload by the watch
-        document = await asyncio.to_thread(configfile.load, self._path, configuration.rules)
-        plan = await configuration.apply(document, prune=True, author=AUTHOR)
-        return {action: plan.count(action) for action in ("added", "changed", "removed")}
+        done = await configuration.apply(self._path, prune=True, author=AUTHOR)
+        return {"added": done.added, "changed": done.changed, "removed": done.removed}
 
     async def _reload(self, configuration: Configuration) -> str | None:
         name = str(self._path)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from hotswap_proxy.errors import Detail, ValidationFailed
 from hotswap_proxy.model.urls import UrlRules, forbidden_address
+from hotswap_proxy.settings import Settings
 
 CONCURRENCY = 32
 LOOKUP_SECONDS = 5.0
@@ -53,12 +55,33 @@ class Resolver:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
         addresses = [str(entry[4][0]) for entry in found]
+        for address in addresses:
+            if self._rules.is_admin(address, int(port)):
+                raise ForbiddenAddress(f"{authority} is this node's admin API")
         # A public name that leads to the metadata service is how a URL check by name alone is got round.
         if not self._rules.allows(host):
             for address in addresses:
                 if reason := forbidden_address(address):
                     raise ForbiddenAddress(f"{host} resolves to {address}: {reason}")
         return list(dict.fromkeys(f"[{a}]:{port}" if ":" in a else f"{a}:{port}" for a in addresses))
+
+
+def url_rules(settings: Settings) -> UrlRules:
+    """What a node with these settings lets backends be."""
+    hosts = frozenset(host.lower() for host in settings.allowed_backend_hosts)
+    return UrlRules(settings.environment == "Production", hosts, settings.admin)
+
+
+async def resolve_all(resolver: Resolver, names: Mapping[str, str]) -> dict[str, list[str]]:
+    """Addresses for a change (host:port → the field that names it). A name without one is its author's
+    mistake: ValidationFailed.
+    """
+    result = await resolver.resolve(names)
+    if result.errors:
+        raise ValidationFailed.of(
+            [Detail(names[name], "resolvable", why) for name, why in sorted(result.errors.items())]
+        )
+    return result.addresses
 
 
 class ForbiddenAddress(Exception):  # noqa: N818

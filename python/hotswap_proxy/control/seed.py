@@ -13,7 +13,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from hotswap_proxy import _core, configfile
+from hotswap_proxy import _core
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.reload import AUTHOR, sentences
 from hotswap_proxy.errors import GatewayError, StoreUnavailable
@@ -45,8 +45,7 @@ async def _apply(settings: Settings, path: Path) -> int:
         store = await Store.open(settings)
         configuration = Configuration(store, _core.Catalog(_core.Node(1)), settings)
         await configuration.load()
-        document = configfile.load(path, configuration.rules)
-        await configuration.apply(document, prune=True, author=AUTHOR)
+        await configuration.apply(path, prune=True, author=AUTHOR)
         await store.close()
     except GatewayError as error:
         for line in sentences(error):

@@ -44,11 +44,15 @@ class Spawner:
         ours, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(  # noqa: S603  our own module
-                [sys.executable, "-m", "hotswap_proxy.control.spawner", str(theirs.fileno())],
+                # -P: `-m` would look for our modules in the current directory first.
+                [sys.executable, "-P", "-m", "hotswap_proxy.control.spawner", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES},
             )
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
         ours.setblocking(False)
@@ -91,6 +95,11 @@ class Spawner:
         finally:
             if waiting.done():
                 self._exits.pop(pid, None)
+
+    def knows(self, pid: int) -> bool:
+        """Whether the spawner is still to report the end of this worker: it is not reaped yet."""
+        waiting = self._exits.get(pid)
+        return waiting is not None and not waiting.done()
 
     async def close(self) -> None:
         """End the spawner, which leaves any worker alone."""

@@ -155,33 +155,48 @@ class Supervisor:
                     # books.
                     handle = await asyncio.shield(asyncio.create_task(self._launch(slot)))
                     break
-                except SpawnError as error:
+                except Exception as error:  # whatever it is: without this task the slot stays empty for good
                     failures += 1
-                    log.error("cannot start a worker", extra={"slot": slot, "reason": str(error)})
+                    unexpected = not isinstance(error, SpawnError)
+                    log.error(
+                        "cannot start a worker",
+                        extra={"slot": slot, "reason": str(error)},
+                        exc_info=unexpected,
+                    )
                     await asyncio.sleep(restart_delay(failures + 1))
             self.replaced += 1
             log.info("worker replaced", extra={"slot": slot, "worker_pid": handle.pid, "lane": handle.lane})
 
     async def _launch(self, slot: int) -> WorkerHandle:
         lane = await self._take_lane(slot)
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        node = self._node
-        fds = (self._sockets[slot].fileno(), node.state_fd, node.arena_fd, theirs.fileno(), self._presence_fd)
         try:
-            pid = await self._spawner.spawn(lane, self._worker_settings, fds)
-        except BaseException:
-            ours.close()
+            pid, ours = await self._fork(slot, lane)
+        except BaseException as error:
             self._free_lanes.add(lane)
+            if isinstance(error, OSError):  # for one, no descriptors left for a socket pair or the spawner
+                raise SpawnError(str(error)) from error
             raise
-        finally:
-            theirs.close()  # or its end of file would never come
         handle = WorkerHandle(slot, lane, pid, ours)
         self._handles.add(handle)
         asyncio.get_running_loop().add_reader(ours, self._on_channel, handle)
         if self._stopping:
             handle.command(protocol.STOP)
         return handle
+
+    async def _fork(self, slot: int, lane: int) -> tuple[int, socket.socket]:
+        """Have a worker made: its process id and our end of the socket shared with it."""
+        node = self._node
+        ours, theirs = socket.socketpair()
+        try:
+            ours.setblocking(False)
+            listen = self._sockets[slot].fileno()
+            fds = (listen, node.state_fd, node.arena_fd, theirs.fileno(), self._presence_fd)
+            return await self._spawner.spawn(lane, self._worker_settings, fds), ours
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()  # or its end of file would never come
 
     async def _take_lane(self, slot: int) -> int:
         """A free lane; when crashes and drains have used all, the slot's oldest draining worker gives its own
@@ -220,11 +235,13 @@ class Supervisor:
     async def _bury(self, handle: WorkerHandle) -> None:
         """Take the books of a dead worker to their end and free its lane."""
         status = await self._spawner.exit_status(handle.pid, 1.0)
-        if status is None and self._spawner.pid is not None:
+        if status is None and self._spawner.knows(handle.pid):
             _kill(
                 handle.pid
             )  # it has closed its channel but lives: not reaped yet, so the number is still its own
             status = await self._spawner.exit_status(handle.pid, 1.0)
+        elif status is None:
+            status = await _reap_orphan(handle.pid)
         handle.channel.close()
         handle.status = status
         lost = self._node.reset_lane(handle.lane)
@@ -266,6 +283,24 @@ def restart_delay(failures: int) -> float:
 def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+async def _reap_orphan(pid: int) -> int | None:
+    """The exit status of a worker that has outlived its spawner; None when it is not our child.
+
+    As PID 1 of a container we inherit it, and nobody else would ever reap it.
+    """
+    for attempt in range(20):
+        try:
+            reaped, status = os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222  it does not block
+        except ChildProcessError:
+            return None
+        if reaped:
+            return os.waitstatus_to_exitcode(status)
+        if attempt == 10:
+            _kill(pid)  # its channel is closed, but it does not end; a child's number is its own until reaped
+        await asyncio.sleep(0.1)
+    return None
 
 
 async def _any(*events: asyncio.Event, within: float) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from hotswap_proxy.settings import parse_address
+
 from .base import problem
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -21,17 +23,24 @@ _URL = re.compile(
 )
 _HOST_NAME = re.compile(
     r"(?=.{1,253}$)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*"
-    r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?"
+    r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# Cloud metadata services outside the link-local ranges: AWS (IPv6), Alibaba, Azure's wire server, Oracle.
-_METADATA = frozenset(
-    ipaddress.ip_address(text)
-    for text in ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
+# Cloud metadata services outside the link-local ranges: AWS (all of its IPv6 services), Google (IPv6),
+# Alibaba, Azure's wire server, Oracle.
+_METADATA = tuple(
+    ipaddress.ip_network(text)
+    for text in ("fd00:ec2::/32", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
 )
 _METADATA_NAMES = frozenset({"metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"})
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_THIS_HOST = ipaddress.ip_network("0.0.0.0/8")  # RFC 1122 section 3.2.1.3; Linux connects 0.0.0.0 to itself
+# IPv6 forms of IPv4 addresses with the address in the last 32 bits: NAT64 (RFC 6052), compatible (RFC 4291
+# section 2.5.5.1), translated (RFC 2765).
+_EMBEDDING = tuple(ipaddress.ip_network(text) for text in ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96"))
+_LOCAL_NAT64 = ipaddress.ip_network(
+    "64:ff9b:1::/48"
+)  # RFC 8215; where the IPv4 address is, each network decides
 
 
 class Target(NamedTuple):
@@ -58,13 +67,30 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UrlRules:
-    """What the node's settings add: Production wants https, and some hosts may break the rules."""
+    """What the node's settings add: Production wants https, and some hosts may break the rules.
+
+    ``admin`` is the ``HOST:PORT`` of the node's own admin API, which is no backend, whatever is allowed.
+    """
 
     production: bool = False
     allowed_hosts: frozenset[str] = frozenset()
+    admin: str | None = None
 
     def allows(self, host: str) -> bool:
         return host in self.allowed_hosts
+
+    def is_admin(self, host: str, port: int) -> bool:
+        """Whether the admin API listens here: a route to it would publish it on the proxy's address."""
+        if self.admin is None:
+            return False
+        _, own, own_port = parse_address(self.admin)
+        if port != own_port:
+            return False
+        address, own_address = parse_ip(host), parse_ip("127.0.0.1" if own == "localhost" else own)
+        if address is None or own_address is None:
+            return host == own.lower()
+        address = embedded_ipv4(address)
+        return address == own_address or (own_address.is_unspecified and address.is_loopback)
 
 
 @lru_cache(maxsize=64)  # the rules below ask several times for the same host
@@ -108,9 +134,9 @@ def parse_url(url: str) -> Target:
 
 
 def embedded_ipv4(address: IPAddress) -> IPAddress:
-    """The IPv4 address that an IPv6 form of it (mapped, 6to4, NAT64) leads to; else the address itself."""
+    """The IPv4 address that an IPv6 form of it (mapped, 6to4, NAT64 …) leads to; else the address itself."""
     if isinstance(address, ipaddress.IPv6Address):
-        if address in _NAT64:
+        if not (address.is_loopback or address.is_unspecified) and any(address in net for net in _EMBEDDING):
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         return address.ipv4_mapped or address.sixtofour or address
     return address
@@ -124,9 +150,11 @@ def forbidden_address(text: str) -> str | None:
     address = embedded_ipv4(address)
     if address.is_link_local:
         return f"{text} is a link-local address (cloud metadata services live there)"
-    if address in _METADATA:
+    if any(address in network for network in _METADATA):
         return f"{text} is a cloud metadata address"
-    if address.is_multicast or address.is_unspecified:
+    if address in _LOCAL_NAT64:
+        return f"{text} leads to an IPv4 address that cannot be told from it"
+    if address.is_multicast or address.is_unspecified or address in _THIS_HOST:
         return f"{text} is not the address of one host"
     return None
 
@@ -137,6 +165,8 @@ def check_url(url: str, rules: UrlRules) -> Target:
     # Connections to backends are plain for now; TLS to backends removes these two lines.
     if target.scheme == "https":
         raise problem("not_supported", "https backends are not supported yet; use http")
+    if rules.is_admin(target.host, target.port):
+        raise problem("url_admin", f"{target.authority} is this node's admin API")
     if rules.allows(target.host):
         return target
     reason = forbidden_address(target.host)

@@ -14,7 +14,7 @@ from hotswap_proxy.observe import process
 from hotswap_proxy.observe.exposition import Labels, Sample, family, histogram_family
 
 Row = Mapping[str, Any]
-HEALTHY = 1
+TAKES_TRAFFIC = frozenset({0, 1})  # Unknown, which nothing has found fault with, and Healthy
 # Labels that are no route's id: requests that met no route, and those of routes and backends that are gone,
 # without which the node's totals would shrink.
 NO_ROUTE, REMOVED = "(none)", "(removed)"
@@ -39,6 +39,7 @@ class NodeFigures:
     backends: int = 0
     swaps: int = 0
     replaced_workers: int = 0
+    config_refused: bool = False
     processes: dict[str, int] = field(default_factory=dict)  # name ("control", "worker-0" …) → pid
 
 
@@ -48,6 +49,8 @@ def render(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     yield from _lanes(node.lane_stats())
     yield from _backends(node.backend_stats(), figures)
     yield from _configuration(node, figures)
+    refused = "1 if the last reload of the configuration file was refused."
+    yield from _gauge("gateway_config_file_refused", refused, int(figures.config_refused))
     yield from _ledger(node.ledger(), node.generation)
     yield from _processes(figures)
 
@@ -137,9 +140,9 @@ def _backends(rows: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
             if row["address"] is not None or row[key]
         )
         yield from family(name, kind, text, samples)
-    healthy = sum(row["status"] == HEALTHY for row in rows)
+    healthy = sum(row["address"] is not None and row["status"] in TAKES_TRAFFIC for row in rows)
     yield from _gauge("gateway_backends_count", "Backends configured.", figures.backends)
-    yield from _gauge("gateway_backends_healthy", "Backends whose health checks pass.", healthy)
+    yield from _gauge("gateway_backends_healthy", "Backends that take traffic: Healthy or Unknown.", healthy)
 
 
 def _configuration(node: Statistics, figures: NodeFigures) -> Iterator[str]:

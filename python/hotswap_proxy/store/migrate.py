@@ -11,12 +11,15 @@ import fcntl
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from hotswap_proxy.errors import StoreUnavailable
+from hotswap_proxy.settings import PRIVATE, SECRET_VARIABLES
 
 from .database import failure, make_engine
 
@@ -40,10 +43,12 @@ def ensure_schema(path: Path) -> bool:
     """
     engine = make_engine(path, begin="BEGIN")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(OSError):  # SQLite will say what is wrong; by itself it makes files as the umask allows
+            _make_private(path).close()
         if _is_current(engine, path):
             return False
-        with (path.parent / f"{path.name}.lock").open("w") as lock:
+        with _make_private(path.parent / f"{path.name}.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if _is_current(engine, path):  # another process did it while this one waited
                 return False
@@ -54,6 +59,11 @@ def ensure_schema(path: Path) -> bool:
         raise failure(error, path) from error
     finally:
         engine.dispose()
+
+
+def _make_private(path: Path) -> BinaryIO:
+    """Open a file, made for its owner only if it is not there. SQLite's own files beside it get its mode."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+")
 
 
 def _is_current(engine: Engine, path: Path) -> bool:
@@ -68,8 +78,9 @@ def _is_current(engine: Engine, path: Path) -> bool:
 
 
 def _migrate_in_child(path: Path) -> None:
-    command = [sys.executable, "-c", f"from {__name__} import main; main()", str(path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # -P: `-c` would look for our modules in the current directory first.
+    command = [sys.executable, "-P", "-c", f"from {__name__} import main; main()", str(path)]
+    environment = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         why = done.stderr.strip() or f"exit code {done.returncode}"
@@ -94,6 +105,7 @@ def migrate(path: Path) -> None:
 
 def main() -> None:
     """``migrate`` in a process of its own: the reason of a failure is all it prints."""
+    os.umask(PRIVATE)
     try:
         migrate(Path(sys.argv[1]))
     except (DBAPIError, OSError) as error:

@@ -11,13 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
+from hotswap_proxy.errors import Unavailable
+
 MIN_LENGTH = 12
 MAX_LENGTH = 256
+MAX_WAITING = 20  # hashes, of some 30 ms each; who comes then is sent away
 
 
 class Passwords:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="argon2")
+        self._waiting = 0
 
     @cached_property
     def _hasher(self) -> Any:
@@ -51,7 +55,13 @@ class Passwords:
         return hashed is not None
 
     async def _run(self, job: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+        if self._waiting >= MAX_WAITING:
+            raise Unavailable("too many passwords are being checked; try again", headers={"retry-after": "1"})
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+        finally:
+            self._waiting -= 1
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)

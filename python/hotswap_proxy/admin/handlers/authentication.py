@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from hotswap_proxy.errors import Detail, StoreUnavailable, Unauthorized, ValidationFailed
+from hotswap_proxy.errors import Detail, RateLimited, StoreUnavailable, Unauthorized, ValidationFailed
 from hotswap_proxy.store import AuditEntry
 from hotswap_proxy.store import audit as audit_table
 from hotswap_proxy.store.times import rfc3339
+from hotswap_proxy.store.users import User
 
 from ..models import Login, PasswordChange
 from ..routing import EVERYONE, PUBLIC, Answer, Call, Endpoint
@@ -17,16 +18,10 @@ log = logging.getLogger(__name__)
 
 async def login(call: Call) -> Answer:
     given: Login = call.body
-    key = f"{given.username} {call.author.client}"
-    call.services.attempts_by_client.count(str(call.author.client))
-    call.services.attempts_by_user.count(key)
-    user = await call.context.store.users.authenticate(given.username, given.password)
-    await _remember(
-        call, "user.login" if user else "user.login_failed", given.username, user and user.user_id
-    )
+    user = await _check(call, given.username, given.password, "user.login")
     if user is None:
         raise Unauthorized("the user name or the password is wrong")
-    call.services.attempts_by_user.forget(key)
+    await _remember(call, "user.login", given.username, user.user_id)
     token, expires = call.services.tokens.issue(user)
     return Answer(
         {
@@ -35,6 +30,24 @@ async def login(call: Call) -> Answer:
             "user": {"username": user.username, "role": user.role},
         }
     )
+
+
+async def _check(call: Call, username: str, password: str, action: str) -> User | None:
+    """The user with this password, within the limits; failures are in the audit log, but bounded."""
+    logins, client = call.services.logins, call.author.client
+    user_id = call.user.user_id if call.user else None
+    try:
+        logins.count(username, client)
+    except RateLimited:
+        if logins.worth_telling(username, limited=True):
+            await _remember(call, f"{action}_limited", username, user_id)
+        raise
+    user = await call.context.store.users.authenticate(username, password)
+    if user is not None:
+        logins.succeeded(username, client)
+    elif logins.worth_telling(username, limited=False):
+        await _remember(call, f"{action}_failed", username, user_id)
+    return user
 
 
 async def _remember(call: Call, action: str, username: str, user_id: str | None) -> None:
@@ -54,8 +67,7 @@ async def me(call: Call) -> Answer:
 async def change_password(call: Call) -> Answer:
     assert call.user is not None
     given: PasswordChange = call.body
-    call.services.attempts_by_user.count(f"{call.user.username} {call.author.client}")
-    if await call.context.store.users.authenticate(call.user.username, given.current_password) is None:
+    if await _check(call, call.user.username, given.current_password, "user.password_change") is None:
         wrong = Detail("currentPassword", "password", "this is not the current password")
         raise ValidationFailed.of([wrong])
     await call.context.store.users.update(call.user.user_id, {}, call.author, password=given.new_password)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hotswap_proxy.errors import NotFound
@@ -16,9 +17,9 @@ from ..routing import ADMIN, EVERYONE, Answer, Call, Endpoint
 PATH = "/api/v1/gateway/backends"
 
 
-def _live(call: Call, found: Stored) -> dict[str, Any]:
+def _live(call: Call, found: Stored, rows: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """What the node knows of the backend, which is known by its address."""
-    counted = dict(call.context.node.backend_statistics(parse_url(found.document["url"]).url))
+    counted = dict(call.context.node.backend_statistics(parse_url(found.document["url"]).url, rows))
     return {"healthStatus": counted.pop("healthStatus"), "statistics": counted}
 
 
@@ -32,7 +33,8 @@ async def _get(call: Call) -> Stored:
 async def list_backends(call: Call) -> Answer:
     query: BackendQuery = call.query
     found, total = await call.context.store.read(backends.page, query.is_enabled, query.limit, query.offset)
-    return answers.page("backends", [one.answer() | _live(call, one) for one in found], total, query)
+    rows = call.context.node.backend_rows()
+    return answers.page("backends", [one.answer() | _live(call, one, rows) for one in found], total, query)
 
 
 async def get_backend(call: Call) -> Answer:

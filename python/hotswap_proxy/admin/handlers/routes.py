@@ -9,7 +9,7 @@ from hotswap_proxy.store.routes import RouteFilter
 
 from .. import answers
 from ..models import Page, RouteQuery, WriteQuery
-from ..routing import ADMIN, EVERYONE, READERS, Answer, Call, Endpoint
+from ..routing import ADMIN, EVERYONE, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway/routes"
 
@@ -74,7 +74,7 @@ async def get_version(call: Call) -> Answer:
 
 ENDPOINTS = (
     Endpoint(
-        method="GET", path=PATH, handler=list_routes, roles=READERS, summary="List routes", query=RouteQuery
+        method="GET", path=PATH, handler=list_routes, roles=EVERYONE, summary="List routes", query=RouteQuery
     ),
     Endpoint(
         method="POST",

@@ -1,0 +1,68 @@
+"""What an edit of one object has to respect: what is there, what may change, what others rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from hotswap_proxy.errors import Conflict, Detail, NotFound, PreconditionFailed, ValidationFailed
+from hotswap_proxy.store import routes
+from hotswap_proxy.store.routes import Stored
+
+from .compile import Document
+from .references import named_by_rules
+
+# Answered with an object but not part of it; a client may send back what it got.
+READ_ONLY = frozenset(
+    {
+        "createdAt",
+        "createdBy",
+        "updatedAt",
+        "updatedBy",
+        "statistics",
+        "healthStatus",
+        "configChangeApplied",
+        "generation",
+    }
+)
+
+
+def expect(found: Stored | None, kind: str, id: str, if_match: str | None) -> Stored:
+    if found is None:
+        raise NotFound(f"no {kind} {id}")
+    if if_match == "":
+        raise ValidationFailed("If-Match is empty")
+    # RFC 9110 section 13.1.1: * is any current representation; weak tags never match.
+    wanted = {tag.strip() for tag in if_match.split(",")} if if_match else {"*"}
+    if not wanted & {"*", f'"{found.etag}"'}:
+        raise PreconditionFailed(f'{kind} {id} was changed meanwhile; its ETag is now "{found.etag}"')
+    return found
+
+
+def merge(old: Document, given: Mapping[str, Any], key: str) -> Document:
+    """PUT changes the given fields; null takes an optional one away. Groups of settings are merged too."""
+    given = {name: value for name, value in given.items() if name not in READ_ONLY}
+    if given.get(key, old[key]) != old[key]:
+        raise ValidationFailed.of([Detail(key, "immutable", f"{key} is {old[key]} and cannot be changed")])
+    if "path" in given and "pathPattern" not in given:
+        given["pathPattern"] = given.pop("path")
+    for group in ("connectionPool", "timeouts"):
+        if isinstance(given.get(group), dict) and group in old:
+            given[group] = old[group] | given[group]
+    return old | given
+
+
+def taken(field: str, value: str, other: str | None = None) -> Conflict:
+    message = f"{value} is taken" + (f" by {other}" if other else "")
+    return Conflict(f"{field}: {message}", [Detail(field, "unique", message)])
+
+
+def check_rename(connection: Connection, backend_id: str, name: str) -> None:
+    """HeaderBased routes name their backends: such a name cannot change under them."""
+    for route_id, route_name in routes.using(connection, backend_id):
+        route = routes.get(connection, route_id)
+        if route and name in {named for _, named in named_by_rules(route.document)}:
+            message = f"route {route_name} ({route_id}) sends requests to it by the name {name}"
+            raise Conflict(message, [Detail("name", "in_use", message)])
