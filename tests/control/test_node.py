@@ -80,14 +80,18 @@ def test_the_first_administrators_password_is_told_once(tmp_path: Path) -> None:
     assert password not in first.log.read_text()
 
 
-def test_modules_in_the_current_directory_are_not_imported(tmp_path: Path) -> None:
+def test_modules_in_the_current_directory_are_not_imported(
+    tmp_path: Path, config: Path, backend_port: int
+) -> None:
     """Whoever may write where a node is started must not become the node's user."""
     here, marker = tmp_path / "here", tmp_path / "imported"
     here.mkdir()
     for name in ("hotswap_proxy", "alembic", "sqlalchemy", "uvicorn", "uvloop", "typer"):
         (here / f"{name}.py").write_text(f"open({str(marker)!r}, 'a').write('{name} ')")
-    with started(Node(tmp_path, cwd=here)):
-        pass
+    with started(Node(tmp_path, "--config", str(config), cwd=here)) as node:
+        write_config(config, backend_port, routes=2)
+        node.process.send_signal(signal.SIGHUP)
+        eventually(lambda: node.health()["routesConfigured"] == 2, "the file is applied")
     command = [sys.executable, "-P", "-m", "hotswap_proxy", "migrate", "--data-dir", str(tmp_path / "other")]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("migrated\n")

@@ -24,7 +24,8 @@ from .apply import Applied, Job, Prepared, Problems
 
 log = logging.getLogger("hotswap_proxy.control")
 
-COMMAND = (sys.executable, "-m", "hotswap_proxy.control.applier")
+# -P: `-m` would look for our modules in the current directory first.
+COMMAND = (sys.executable, "-P", "-m", "hotswap_proxy.control.applier")
 # A file system that hangs must not keep other changes waiting for ever. Names alone may take 30 seconds.
 PREPARE_SECONDS = 120.0
 
