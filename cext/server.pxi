@@ -92,8 +92,8 @@ cdef class Server:
     async def drain(self):
         """Finish what is under way, close what is idle; returns when no client is left."""
         cdef Client client
+        self.draining = True  # first: whoever is accepted now hears that the connection will not go on
         self.stop_accepting()
-        self.draining = True
         for client in list(self.clients):
             if client.state == C_IDLE:
                 client.readable = True  # a request may have come that the loop has not seen yet

@@ -12,6 +12,7 @@ from typing import Final, TypedDict, final, type_check_only
 
 __all__ = [
     "BUILD_PROFILE",
+    "_C_API",
     "Catalog",
     "ConfigError",
     "Node",
@@ -25,6 +26,8 @@ __all__ = [
 ]
 
 __version__: Final[str]
+_C_API: Final[object]
+"""Capsule with the table of C functions that ``_wire`` calls (``cext/core_api.h``)."""
 BUILD_PROFILE: Final[str]
 """``"release"`` or ``"debug"``; benchmarks refuse the latter."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
+import threading
 import time
 from typing import Any
 
@@ -19,18 +19,23 @@ pytestmark = pytest.mark.anyio
 async def resolve(names: list[str], known: dict[str, Any], rules: UrlRules | None = None) -> Resolution:
     """Resolve with a made-up DNS: host → addresses, an exception, or seconds to wait."""
 
-    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+    ended = threading.Event()
+
+    def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
         found = known[host]
         if isinstance(found, float):
-            await asyncio.sleep(found)
+            ended.wait(found)
             found = ["10.0.0.1"]
         if isinstance(found, Exception):
             raise found
         return [(None, None, None, "", (address, port)) for address in found]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-        return await Resolver(rules or UrlRules()).resolve(names)
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        try:
+            return await Resolver(rules or UrlRules()).resolve(names)
+        finally:
+            ended.set()
 
 
 async def test_all_addresses_in_the_order_of_the_resolver() -> None:

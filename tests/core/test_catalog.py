@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
-
 from gateway import Gateway, backend, problems, route
+
 from hotswap_proxy._core import Catalog, Node
 
 

@@ -7,10 +7,10 @@ import re
 from typing import Any
 
 import pytest
+from gateway import Gateway, problems, route
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import Gateway, problems, route
 from hotswap_proxy._core import check_pattern
 
 SEGMENTS = ["a", "b", "v1", "*", "{id}"]

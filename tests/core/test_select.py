@@ -7,10 +7,10 @@ from itertools import pairwise
 from math import gcd, inf, log
 
 import pytest
+from gateway import Gateway, backend, route
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gateway import Gateway, backend, route
 from hotswap_proxy._core import Worker
 
 weights = st.lists(st.integers(0, 100) | st.sampled_from([1, 10, 50, 90, 100]), min_size=1, max_size=6)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from harness.backend import Backend, ok
+
 from tests.node import PASSWORD, Node
 
 
@@ -33,7 +34,9 @@ class Api:
         """The sum of a metric over its labels."""
         with urllib.request.urlopen(self.url.removesuffix("/api/v1") + "/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
-        values = [float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + "{", name + " "))]
+        values = [
+            float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + "{", name + " "))
+        ]
         assert values, f"no metric {name}"
         return sum(values)
 

@@ -1,4 +1,4 @@
-"""A strict load: keep-alive clients that count every answer that is not a whole 200 and every closed connection."""
+"""A strict load: keep-alive clients that count every answer that is no whole 200, and closed connections."""
 
 from __future__ import annotations
 

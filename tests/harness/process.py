@@ -80,6 +80,7 @@ def main() -> None:
         "cpu": lambda _: time.process_time(),
         "connections": lambda _: plane.server.connections,
         "totals": lambda _: plane.totals(),
+        "backends": lambda _: plane.node.backend_stats(),
         "clients": lambda _: alive(_wire.Client),
         "upstreams": lambda _: alive(_wire.Upstream),
     }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 from harness.backend import ok
+from harness.raw import Peer
 from harness.wait import eventually
 from harness.worker import backend, route
 
@@ -256,3 +260,89 @@ def test_a_final_answer_while_the_upload_goes_on(plane, make_raw, connect, then)
     assert (answer.status, answer.body, answer.header("Connection")) == (413, b"too much", "close")
     server.wait(lambda: server.ended == 1)
     eventually(lambda: plane.totals()["completed"] == 1)
+
+
+def gateway_end(peer: Peer) -> socket.socket:
+    """The other end of a backend's connection, which is open in this very process."""
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            sock = socket.socket(fileno=os.dup(int(entry.name)))
+            if sock.family == socket.AF_INET and sock.getsockname() == peer.sock.getpeername():
+                return sock
+            sock.close()
+    raise AssertionError("no such connection")
+
+
+def test_an_answer_before_the_upload_is_sent_ends_the_connection(plane, make_raw, connect):
+    """All of the body has left the client, but the backend has not taken it: its connection is not clean."""
+
+    def script(peer):
+        peer.read_head()
+        peer.send(ok(b"%d" % peer.number))
+        if peer.number == 0:
+            assert uploaded.wait(10)
+            peer.send(ok(b"denied", status=b"401 Unauthorized"))
+            assert answered.wait(10)
+            peer.ended()  # what it takes now is nobody's any more
+
+    uploaded, answered = threading.Event(), threading.Event()
+    server = make_raw(script)
+    server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plane.publish(route("/**", backend(server.url)))
+    client = connect()
+    assert client.get().body == b"0"
+    with gateway_end(server.peers[0]) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    upload = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n" + bytes(40_000)
+    plane.call(lambda: client.send(upload))  # the worker gets it in one piece
+    plane.call(lambda: None)
+    uploaded.set()
+    answer = client.read("POST")
+    assert (answer.status, answer.header("Connection")) == (401, None)
+    answered.set()
+    server.wait(lambda: server.ended == 1)
+    assert client.get().body == b"1"
+
+
+@pytest.mark.parametrize("size", [10, 6_000])  # the latter is more than what is kept to be sent again
+def test_a_put_on_a_connection_that_closes_in_the_same_batch(plane, make_raw, connect, size):
+    def script(peer):
+        while True:
+            head = peer.read_head()
+            peer.read(size if head.startswith(b"PUT") else 0)
+            peer.send(ok(b"%d" % peer.number))
+
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url)))
+    client = connect()
+    assert client.get().body == b"0"
+
+    def both():  # the worker finds the request before the end of the connection, and both at once
+        client.send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        server.peers[0].sock.shutdown(socket.SHUT_RDWR)
+
+    plane.call(both)
+    assert client.read("PUT").body == b"1"
+    assert failures(plane) == 0
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_unsolicited_bytes_in_the_same_batch_reach_nobody(plane, make_raw, connect, method):
+    def script(peer):
+        while True:
+            peer.read_head()
+            peer.send(ok(b"%d" % peer.number))
+
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url)))
+    assert connect().get().body == b"0"
+    victim = connect()
+    eventually(lambda: plane.server.connections == 2)
+
+    def both():
+        victim.send(method + b" / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        server.peers[0].send(ok(b"poison"))
+
+    plane.call(both)
+    assert victim.read(method.decode()).body == b"1"
+    server.wait(lambda: server.ended == 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from harness.worker import backend, route
 
 BLOCK = bytes(1 << 20)
 BLOCKS = 200
+FLOOD = 2000  # requests in one packet
 UNLIMITED = {"maxRequestBody": None, "maxResponseBody": None}
 STALL = 0.7  # seconds without room for a byte: the other side does not read
 IN_KERNELS = 60 << 20  # more than all socket buffers on the way together
@@ -136,3 +139,27 @@ def test_a_slow_reader_does_not_hold_up_the_others(plane, make_raw, connect):
     for _ in range(100):
         assert quick.get("/small").body == bytes(5)
     assert plane.active(server.url) == 1
+
+
+def test_a_flood_of_pipelined_requests_does_not_hold_up_the_others(plane, connect):
+    flood, other = connect(), connect()
+    flood.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)  # its answers have room
+    plane.publish()
+    eventually(lambda: plane.server.connections == 2)
+    head = b"HEAD /%d HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    async def served_before() -> int:
+        flood.send(b"".join(head % n for n in range(FLOOD)))
+        other.send(head % FLOOD)
+        while True:  # one turn of the loop each
+            await asyncio.sleep(0)
+            try:
+                assert other.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            return plane.totals()["completed"]
+
+    assert plane.call(served_before) < FLOOD
+    assert other.read("HEAD").status == 404
+    for _ in range(FLOOD):
+        assert flood.read("HEAD").status == 404

@@ -246,3 +246,40 @@ def test_random_bytes_do_no_harm(plane, make_backend, connect):
             client.sock.close()
     assert connect().get().status == 200
     eventually(lambda: plane.server.connections == 1)
+
+
+def test_leaving_in_the_middle_of_a_503_is_leaving(plane, make_raw, connect):
+    def script(peer):
+        peer.read_head()
+        peer.send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 1000000\r\n\r\nbusy")
+        peer.ended()
+
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url)))
+    client = connect()
+    client.send(GET)
+    assert client.sock.recv(65536).startswith(b"HTTP/1.1 503 ")
+    client.reset()
+    server.wait(lambda: server.ended == 1)
+    eventually(lambda: plane.totals()["aborted"] == 1)
+    assert plane.totals()["completed"] == 0
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_who_closes_a_stream_of_events_has_left(plane, make_raw, connect, how):
+    """Silence follows, so that nothing would be sent to find out by."""
+
+    def script(peer):
+        peer.read_head()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        peer.ended()
+
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url)))
+    client = connect()
+    client.send(GET)
+    while b"data: 1\n\n" not in client.buffer:
+        client.buffer += client.sock.recv(65536)
+    client.reset() if how == "reset" else client.sock.close()
+    server.wait(lambda: server.ended == 1)
+    eventually(lambda: plane.totals()["aborted"] == 1)

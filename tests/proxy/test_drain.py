@@ -113,3 +113,38 @@ def test_draining_twice(plane, make_raw, connect):
     assert client.read().status == 200
     client.sock.close()
     both[1].result(10)
+
+
+def test_connections_in_the_queue_are_answered(plane, make_backend):
+    """They are made and have sent requests before the worker stops accepting, but it has not seen them."""
+    plane.publish(route("/**", backend(make_backend().url)))
+    clients: list[Client] = []
+
+    async def connect_and_drain():
+        for _ in range(100):
+            clients.append(Client(plane.port))
+            clients[-1].send(GET)
+        await plane.server.drain()
+
+    done = asyncio.run_coroutine_threadsafe(connect_and_drain(), plane.loop)
+    eventually(lambda: len(clients) == 100)
+    for client in clients:
+        with client:
+            answer = client.read()
+            assert (answer.status, answer.header("Connection")) == (200, "close")
+    done.result(10)
+
+
+def test_the_gateways_own_answer_while_draining_says_close(plane, connect):
+    plane.publish()
+    client = connect()
+    client.send(GET[:20])
+    eventually(lambda: plane.server.connections == 1)
+    done = drain(plane)
+    plane.call(lambda: None)
+    client.send(GET[20:])
+    answer = client.read()
+    assert (answer.status, answer.header("Connection")) == (404, "close")
+    assert client.closed()
+    client.sock.close()
+    done.result(10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from harness.backend import Backend, ok
 from harness.client import Client
 from harness.worker import backend, route
@@ -146,3 +147,26 @@ def test_answers_without_a_body(plane, make_backend, connect):
     assert client.get("/chunked", method="HEAD").status == 200
     assert client.get("/").body == b"hello"
     assert server.connections == 1
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE"])
+def test_max_forwards(plane, make_backend, connect, method):
+    server = make_backend()
+    plane.publish(route("/**", backend(server.url)))
+    client = connect()
+    answer = client.get("/", "Max-Forwards: 0", "Cookie: secret=1", method=method)
+    assert answer.status == 501
+    assert b"secret" not in answer.body
+    assert server.requests == []
+    assert client.get("/", "Max-Forwards: 2", method=method).status == 200
+    assert server.requests[0].header("Max-Forwards") == "1"
+    assert client.get("/", "Max-Forwards: 0").status == 200  # says nothing about other methods
+
+
+def test_an_empty_body_that_nobody_reads_leaves_the_connection_usable(plane, make_backend, connect):
+    plane.publish(route("/known", backend(make_backend().url)))
+    client = connect()
+    for _ in range(2):
+        answer = client.get("/unknown", method="POST", body=b"")
+        assert (answer.status, answer.header("Connection")) == (404, None)
+    assert client.get("/known").status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
@@ -167,3 +168,49 @@ def test_trailers_without_an_end_are_refused(plane, make_raw, connect):
     except OSError:
         pass  # refused already
     assert client.read("POST").status == 400
+
+
+@pytest.mark.parametrize("element", ["", "x-a", " "])
+def test_a_long_connection_list_is_refused(plane, make_raw, connect, element):
+    """Empty elements count: each field of the message is looked up in the list."""
+    field = f"Connection: {','.join([element] * 33)}"
+    short = f"Connection: {','.join([element] * 32)}"
+
+    def script(peer):
+        while True:
+            head = peer.read_head()
+            peer.send(ok(b"", (field if b"/long" in head else short).encode()))
+
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url)))
+    assert connect().get("/", short).status == 200
+    assert connect().get("/", field).status == 400
+    assert connect().get("/long").status == 502
+    assert sum(len(peer.heads) for peer in server.peers) == 2
+
+
+def test_the_head_of_an_answer_may_be_larger_than_the_room_before_it(make_plane, make_raw, connect):
+    def script(peer):
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        peer.read_head()
+        peer.send(ok(bytes(8 << 20)))  # from now on the connection holds a lot
+        peer.read_head()
+        asked.set()
+        peer.ended()
+
+    asked = threading.Event()
+    plane = make_plane(core={"maxHeaderBytes": 1 << 20})
+    server = make_raw(script)
+    plane.publish(route("/**", backend(server.url)))
+    client = connect(plane)
+    assert len(client.get().body) == 8 << 20
+    client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert asked.wait(10)
+    fields = [(f"X-{n}", f"{n % 10}" * 1000) for n in range(100)]
+    answer = ok(b"hello", *(f"{name}: {value}".encode() for name, value in fields))
+    plane.call(lambda: server.peers[0].send(answer))  # all of it is there when the worker reads
+    response = client.read()
+    assert response.body == b"hello"
+    assert [
+        (name, value) for name, value in response.headers if name.startswith("X-") and len(value) == 1000
+    ] == fields

@@ -214,3 +214,53 @@ def test_many_backends(plane, make_backend, connect):
         for n in range(60):
             assert client.get(f"/{n}").body == b"%d" % n
     assert all(server.connections == 1 for server in servers)
+
+
+def test_backends_of_one_address_have_the_larger_pool(plane, make_raw, connect):
+    def script(peer):
+        while True:
+            peer.read_head()
+            assert go_on.wait(10)
+            peer.send(ok())
+
+    go_on = threading.Event()
+    server = make_raw(script)
+    plane.publish(
+        route("/small", pool(server.url, maxSize=1)), route("/large", pool(server.url, "b2", maxSize=4))
+    )
+    clients = [connect() for _ in range(4)]
+    for client, path in zip(clients, [b"/large", b"/large", b"/large", b"/small"], strict=True):
+        client.send(GET.replace(b"/", path, 1))
+    server.wait(lambda: len(server.peers) == 4)
+    go_on.set()
+    assert [client.read().status for client in clients] == [200] * 4
+    assert clients[0].get("/small").status == 200
+    eventually(lambda: idle(plane) == 4)
+    assert server.ended == 0
+
+
+def test_leaving_a_queue_newest_first_keeps_its_order(plane, make_raw, connect):
+    def script(peer):
+        while True:
+            order.append(peer.read_head().split()[1])
+            assert go_on.wait(10)
+            peer.send(ok(order[-1]))
+
+    order: list[bytes] = []
+    go_on = threading.Event()
+    server = make_raw(script)
+    plane.publish(route("/**", pool(server.url, maxSize=1, waitMs=60_000)))
+    clients = [connect() for _ in range(100)]
+    for n, client in enumerate(clients):
+        client.send(GET.replace(b" /", b" /%d" % n, 1))
+        eventually(lambda n=n: plane.totals()["inflight"] == n + 1)
+    stay = [0, *range(1, 50, 7), 98]
+    leave = [n for n in reversed(range(100)) if n not in stay]
+    for n in leave:
+        clients[n].reset()
+    eventually(lambda: plane.totals()["aborted"] == len(leave))
+    go_on.set()
+    paths = [b"/%d" % n for n in stay]
+    assert [clients[n].read().body for n in stay] == paths
+    assert order == paths
+    assert len(server.peers) == 1

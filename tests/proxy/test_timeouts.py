@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
+import time
 
 from harness.backend import ok
 from harness.wait import eventually
@@ -216,3 +218,63 @@ def test_a_slow_answer_within_the_times_is_whole(plane, make_raw, connect):
 
     plane.publish(route("/**", quick(make_raw(script).url, read=SHORT)))
     assert connect().get().body == b"hello"
+
+
+STANDSTILL = 1.3  # seconds, more than the time that a backend has
+
+
+def test_an_answer_that_has_come_during_a_standstill_is_in_time(plane, make_raw, connect):
+    """The loop finds the answer and the end of the time at once."""
+
+    def script(peer):
+        peer.read_head()
+        asked.set()
+        assert standing.wait(10)
+        peer.send(ok(b"in time"))
+        answered.set()
+        peer.ended()
+
+    asked, standing, answered = threading.Event(), threading.Event(), threading.Event()
+    plane.publish(route("/**", quick(make_raw(script).url, read=1000)))
+    client = connect()
+    client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert asked.wait(10)
+    ours, its = socket.socketpair()
+
+    def stand_still():
+        plane.loop.remove_reader(its)
+        standing.set()
+        assert answered.wait(10)
+        time.sleep(STANDSTILL)
+
+    with ours, its:
+        # Among the loop's readers: its timers have their turn after them, before it looks at sockets again.
+        plane.call(lambda: plane.loop.add_reader(its, stand_still))
+        ours.send(b"x")
+        assert client.read().body == b"in time"
+
+
+def test_time_begins_when_a_request_is_found(plane, make_raw, connect):
+    """It came during a standstill, which says nothing about the backend."""
+
+    def script(peer):
+        peer.read_head()
+        asked.set()
+        assert ticked.wait(10)
+        peer.send(ok(b"in time"))
+        peer.ended()
+
+    asked, ticked = threading.Event(), threading.Event()
+    plane.publish(route("/**", quick(make_raw(script).url, read=1000)))
+    client = connect()
+    eventually(lambda: plane.server.connections == 1)
+
+    def stand_still():
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(STANDSTILL)
+
+    plane.call(stand_still)
+    assert asked.wait(10)
+    plane.call(lambda: asyncio.sleep(0.2))  # the worker's timers have their turn
+    ticked.set()
+    assert client.read().body == b"in time"

@@ -43,7 +43,7 @@ from .edits import check_rename, expect, merge, taken
 from .memory import trim
 from .plan import Plan
 from .references import Registry, keys_of, link, new_id
-from .resolver import Resolver, resolve_all, url_rules
+from .resolver import Resolution, Resolver, resolve_all, url_rules
 from .snapshot import Snapshot, read_snapshot
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,8 @@ class Configuration:
 
     async def _load(self) -> int:
         snapshot: Snapshot = await self._store.read(read_snapshot, self._settings)
-        await self._resolve_tolerantly(snapshot.names)
+        found = await self._resolver.resolve(snapshot.names)
+        self._addresses = self._renewed(found, snapshot.names)
         self._publish(await self._stage(snapshot.payload(self._addresses)))
         self._outdated = False
         del snapshot
@@ -119,17 +120,19 @@ class Configuration:
 
     async def refresh_addresses(self) -> bool:
         """Ask the DNS again for the names in use; publish if an answer changed. True if it did."""
-        return await self._serialised(self._refresh_addresses())
-
-    async def _refresh_addresses(self) -> bool:
+        known = set(self._addresses)
         names = await self._store.read(routes.dns_names, self._settings.environment)
+        # Not in the queue of changes: a slow DNS must not hold them up.
+        found = await self._resolver.resolve(names)
+        return await self._serialised(self._take_addresses(found, names, known - names))
+
+    async def _take_addresses(self, found: Resolution, names: set[str], unused: set[str]) -> bool:
         before = self._addresses
-        await self._resolve_tolerantly(names)
-        changed = {
-            name: new for name, new in self._addresses.items() if set(new) != set(before.get(name, ()))
-        }
+        after = self._renewed(found, names | (before.keys() - unused))
+        changed = {name: new for name, new in after.items() if set(new) != set(before.get(name, ()))}
         if changed:
             self._publish(await self._stage(orjson.dumps({"addresses": changed})))
+        self._addresses = after
         return bool(changed)
 
     async def apply(
@@ -339,7 +342,10 @@ class Configuration:
     async def _carry_out(self, change: ChangeSet, author: Author, dry_run: bool) -> Changed:
         if not change:
             return Changed(change.plan, self.generation)
-        addresses = await resolve_all(self._resolver, change.names)
+        # Known names stay as they are until their next refresh: a DNS that fails now must not stand in the
+        # way of taking a backend out.
+        unknown = {name: field for name, field in change.names.items() if not self._addresses.get(name)}
+        addresses = await resolve_all(self._resolver, unknown)
         staged = await self._stage(change.payload(addresses), partial(from_core, locate=change.locate))
         if dry_run:
             staged.discard()
@@ -350,7 +356,11 @@ class Configuration:
             staged.discard()
             raise
         self._addresses |= addresses
-        self._publish(staged)
+        try:
+            self._publish(staged)
+        except RuntimeError:  # it is stored, so it has to be served
+            log.exception("a stored change could not be published; loading the store again")
+            await self._load()
         return Changed(change.plan, self.generation)
 
     async def _stage(self, payload: bytes, explain: Explain = from_core) -> StagedLike:
@@ -368,10 +378,9 @@ class Configuration:
         self.generation = staged.publish()
         self.last_update = datetime.now(UTC)
 
-    async def _resolve_tolerantly(self, names: set[str]) -> None:
-        """Renew the known addresses of exactly these names; keep the old ones where the DNS fails now."""
-        result = await self._resolver.resolve(names)
+    def _renewed(self, found: Resolution, names: set[str]) -> dict[str, list[str]]:
+        """The addresses of exactly these names; the old ones where the DNS fails now."""
         known = self._addresses
-        for name, why in sorted(result.errors.items()):
+        for name, why in sorted(found.errors.items()):
             log.warning("backend %s: %s%s", name, why, "; its last addresses stay" if name in known else "")
-        self._addresses = {name: result.addresses.get(name) or known.get(name, []) for name in names}
+        return {name: found.addresses.get(name) or known.get(name, []) for name in names}

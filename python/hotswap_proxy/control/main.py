@@ -22,7 +22,7 @@ from hotswap_proxy.control.datadir import DataDir, DataDirError
 from hotswap_proxy.control.memory import MemoryKeeper
 from hotswap_proxy.control.nodeview import NodeStatus
 from hotswap_proxy.control.reload import ConfigFileReloader, sentences
-from hotswap_proxy.control.seed import seed
+from hotswap_proxy.control.seed import REFUSED, seed
 from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, WorkerStartError
 from hotswap_proxy.errors import GatewayError
@@ -66,10 +66,10 @@ def run(settings: Settings, spawner: Spawner) -> int:
         claims = _claim(settings)
         reloader = None
         if settings.config is not None:
-            reloader = ConfigFileReloader(
-                settings.config
-            )  # before the file is read: it notes what is there now
-            if code := seed(settings, settings.config):
+            reloader = ConfigFileReloader(settings.config)  # first: it notes what the file is now
+            code = seed(settings, settings.config)
+            reloader.refused_at_start = code == REFUSED
+            if code and not reloader.refused_at_start:
                 return code
         return asyncio.run(NodeProcess(settings, spawner, claims, reloader).run())
     except StartError as error:
@@ -149,6 +149,8 @@ class NodeProcess:
         except WorkerStartError as error:
             raise StartError([str(error)]) from error
         status = NodeStatus(settings, node, configuration, supervisor, self._spawner)
+        if self._reloader is not None and self._reloader.refused_at_start:
+            status.note_reload("the file was refused at the start")
         await self._start_admin(stack, status, store, configuration)
         self._start_timers(stack, node, configuration, status)
         await claims.datadir.relieve_orphans()

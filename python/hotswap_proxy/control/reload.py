@@ -37,6 +37,7 @@ class ConfigFileReloader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.refused_at_start = False
         self._watch = FileWatch(path)
         self._asked = asyncio.Event()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from hotswap_proxy.errors import Detail, ValidationFailed
 from hotswap_proxy.model.urls import UrlRules, forbidden_address
@@ -27,6 +29,8 @@ class Resolution:
 class Resolver:
     def __init__(self, rules: UrlRules) -> None:
         self._rules = rules
+        # Its own threads: the event loop's are few, and dead names would keep other work waiting for them.
+        self._threads = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="dns")
 
     async def resolve(self, authorities: Iterable[str]) -> Resolution:
         """Look up every ``host:port``, some at a time, and end within ``TOTAL_SECONDS``. Never raises."""
@@ -52,8 +56,8 @@ class Resolver:
 
     async def _look_up(self, authority: str) -> list[str]:
         host, _, port = authority.rpartition(":")
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+        ask = partial(socket.getaddrinfo, host, int(port), type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         addresses = [str(entry[4][0]) for entry in found]
         for address in addresses:
             if self._rules.is_admin(address, int(port)):

@@ -21,10 +21,13 @@ from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 
 EXIT_FAILED, EXIT_CONFIGURATION = 1, 2
+REFUSED = 3  # the file is refused, but there is an older configuration to serve
 
 
 def seed(settings: Settings, path: Path) -> int:
-    """Make the store agree with the file; 0, or the node's exit code after saying why on standard error."""
+    """Make the store agree with the file; 0, `REFUSED`, or the node's exit code, after saying why on standard
+    error.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -41,15 +44,21 @@ def seed(settings: Settings, path: Path) -> int:
 
 
 async def _apply(settings: Settings, path: Path) -> int:
+    catalog = _core.Catalog(_core.Node(1))
     try:
         store = await Store.open(settings)
-        configuration = Configuration(store, _core.Catalog(_core.Node(1)), settings)
+        configuration = Configuration(store, catalog, settings)
         await configuration.load()
         await configuration.apply(path, prune=True, author=AUTHOR)
         await store.close()
     except GatewayError as error:
         for line in sentences(error):
             print(f"hotswap-proxy: {path}: {line}", file=sys.stderr)
-        # As in nginx: who starts a node by hand must see that the file is not what would run.
-        return EXIT_FAILED if isinstance(error, StoreUnavailable) else EXIT_CONFIGURATION
+        if isinstance(error, StoreUnavailable):
+            return EXIT_FAILED
+        if not catalog.routes:
+            return EXIT_CONFIGURATION
+        # A mistake in the file must not turn the next restart into an outage.
+        print(f"hotswap-proxy: {path} is refused; the last good configuration is served", file=sys.stderr)
+        return REFUSED
     return 0
