@@ -94,7 +94,7 @@ class FakeResolver:
             if host in self.known:
                 result.addresses[authority] = [f"{self.known[host]}:{port}"]
             else:
-                result.errors[authority] = "the name cannot be resolved (not made up)"
+                result.errors[authority] = "the name cannot be resolved"
         return result
 
 

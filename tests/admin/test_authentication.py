@@ -276,6 +276,6 @@ async def test_a_developer_reads_what_there_is(gateway: Gateway) -> None:
     for path in ("routes", "backends", "config/export", "nodes", "metrics"):
         answer = await gateway.client.get(f"/api/v1/gateway/{path}", headers=token)
         assert answer.status_code == 200, path
-    document = {"version": "1"}
+    document = {"version": "1", "routes": [ROUTE]}
     url = "/api/v1/gateway/config/validate"
     assert (await gateway.client.post(url, json=document, headers=token)).status_code == 200
