@@ -108,7 +108,9 @@ async def test_answers_are_those_of_an_apply_in_this_process(gateway: Gateway) -
             if "error" in answer:
                 for unlike in ("traceId", "timestamp"):
                     del answer["error"][unlike]
-            answers.append((told.status_code, re.sub(r" \((\[Errno[^)]*|not made up)\)", "", json.dumps(answer))))
+            answers.append(
+                (told.status_code, re.sub(r" \((\[Errno[^)]*|not made up)\)", "", json.dumps(answer)))
+            )
         assert answers[0] == answers[1]
         assert answers[0][0] in (200, 400, 409)
     assert gateway.match("/a") == "1.0" and gateway.match("/gone") == "1.0"
