@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -15,8 +16,9 @@ import pytest
 
 from hotswap_proxy.control import applying
 from hotswap_proxy.control.applying import Applier
+from hotswap_proxy.store import AuditEntry, Author, audit
 from tests.gateway import ROUTES, Gateway, problem, running
-from tests.processes import alive
+from tests.processes import alive, eventually
 
 pytestmark = pytest.mark.anyio
 APPLY = "/api/v1/gateway/config/apply"
@@ -36,7 +38,16 @@ PREPARING = "applier._contents = die"
 COMPARED = (
     "applier.Line.tell = lambda line, kind, *rest: die() if kind == 'prepared' else tell(line, kind, *rest)"
 )
-WRITTEN = "applier.Line.hear = lambda line: die() if 'hotswap_proxy.store' in sys.modules else hear(line)"
+WRITTEN = """
+heard = 0
+def listen(line):
+    global heard
+    heard += 1
+    if heard == 2:  # the first is the job, the second comes when the rows are written
+        die()
+    return hear(line)
+applier.Line.hear = listen
+"""
 TOLD_TO_COMMIT = """
 def listen(line):
     message = hear(line)
@@ -97,7 +108,9 @@ async def test_answers_are_those_of_an_apply_in_this_process(gateway: Gateway) -
             if "error" in answer:
                 for unlike in ("traceId", "timestamp"):
                     del answer["error"][unlike]
-            answers.append((told.status_code, re.sub(r" \(\[Errno[^)]*\)", "", json.dumps(answer))))
+            answers.append(
+                (told.status_code, re.sub(r" \((\[Errno[^)]*|not made up)\)", "", json.dumps(answer)))
+            )
         assert answers[0] == answers[1]
         assert answers[0][0] in (200, 400, 409)
     assert gateway.match("/a") == "1.0" and gateway.match("/gone") == "1.0"
@@ -177,6 +190,22 @@ async def test_a_node_that_could_not_read_the_store_again_does_so_before_the_nex
         assert gateway.match("/new") is None
     await gateway.configuration.refresh_addresses()
     assert gateway.match("/new") == "1.0"
+
+
+async def test_other_writes_wait_for_its_transaction(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    written = tmp_path / "written"
+    patch(
+        monkeypatch,
+        WRITTEN.replace("die()", f"open({str(written)!r}, 'w').close(); import time; time.sleep(4)"),
+    )
+    apply = asyncio.create_task(gateway.client.post(APPLY, json=file("a")))
+    await asyncio.to_thread(eventually, written.exists, "rows that are written and not committed")
+    await gateway.store.write(audit.append, Author("test"), [AuditEntry("user.update", "u1")])
+    assert (await apply).status_code == 200
+    entries = (await gateway.client.get("/api/v1/audit-logs")).json()["auditLogs"]
+    assert [entry["entityType"] for entry in entries[:3]] == ["user", "route", "backend"]
 
 
 async def test_no_process_no_change(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:

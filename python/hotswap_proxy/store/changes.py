@@ -91,6 +91,16 @@ def _free_names(connection: Connection, key: Any, ids: Sequence[str]) -> None:
         )
 
 
+def _renamed(connection: Connection, key: Any, rows: Sequence[RouteWrite | BackendWrite]) -> list[str]:
+    """The ids of those which get another name: few, and a name costs two writes to an index."""
+    names = {getattr(row, key.name): row.name for row in rows}
+    found: list[str] = []
+    for some in _in_batches(list(names)):
+        stored = connection.execute(select(key, key.table.c.name).where(key.in_(some)))
+        found += [id for id, name in stored if names[id] != name]
+    return found
+
+
 def _columns(row: RouteWrite | BackendWrite, author: Author, at: str) -> dict[str, Any]:
     names = [name for name in row.__slots__ if name not in ("is_new", "backend_ids")]
     values = {name: getattr(row, name) for name in names}
@@ -102,7 +112,7 @@ def _write_rows(
 ) -> None:
     changed = [row for row in rows if not row.is_new]
     if len(changed) > 1:  # two objects may swap their names
-        _free_names(connection, key, [getattr(row, key.name) for row in changed])
+        _free_names(connection, key, _renamed(connection, key, changed))
     for some in _in_batches(changed):
         parameters = [_columns(row, author, at) | {"key": getattr(row, key.name)} for row in some]
         values: dict[str, Any] = {

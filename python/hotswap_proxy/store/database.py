@@ -28,7 +28,8 @@ from hotswap_proxy.errors import Conflict, StoreUnavailable
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BUSY_TIMEOUT_MS = 2000
+# Longer than an applier holds the write lock with 10,000 routes on a busy machine (some 3 s).
+BUSY_TIMEOUT_MS = 10_000
 
 # synchronous=FULL: a change that was answered with 201 is still there after a power cut. Changes are rare,
 # so one fsync each costs nothing that matters; NORMAL would only promise not to corrupt the file.
