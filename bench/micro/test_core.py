@@ -121,7 +121,7 @@ def test_change_one_of_10000_routes(benchmark: Benchmark, catalog: _core.Catalog
 
 
 HEAD = (
-    b"GET /api/v1/team-1/service-1/items/4711?page=2 HTTP/1.1\r\n"
+    b"GET /api/v1/team-5/service-5/items/4711?page=2 HTTP/1.1\r\n"
     b"Host: api.example.com\r\nUser-Agent: bench/1.0\r\n"
     b"Accept: */*\r\nAccept-Encoding: gzip\r\nCookie: session=0123456789abcdef\r\n\r\n"
 )
