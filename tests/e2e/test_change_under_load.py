@@ -116,3 +116,15 @@ def test_a_change_survives_a_restart(start_node, backends):
     with Client(node.proxy_port) as client:
         assert client.get("/kept/1").body == b"b"
     assert Api(node).call("GET", f"/gateway/routes/{made['routeId']}")["version"] == "1.1"
+
+
+def test_a_broken_file_at_the_start_leaves_the_last_good_configuration(start_node, backends, tmp_path):
+    file = write_file(tmp_path / "gateway.json", backends[0].url, 1)
+    node = start_node("--config", str(file))
+    assert node.end() == 0
+    file.write_text('{"routes": [{"name": "r0"')
+    node.start()
+    with Client(node.proxy_port) as client:
+        assert client.get("/service-0/x").body == b"a"
+    assert node.health()["status"] == "Degraded"
+    assert "last good configuration" in node.log.read_text()
