@@ -10,7 +10,9 @@ cdef enum:
     C_TUNNEL = 6      # upgraded: bytes both ways
     C_LINGER = 7      # answered for good; the rest of the input is read and dropped
     C_CLOSED = 8
-    C_STATES = 9
+    C_COLLECT = 9     # admitted; its body is read whole before a backend is chosen
+    C_BACKOFF = 10    # an attempt failed; waits before the next
+    C_STATES = 11
 
     PIPELINE = 64 * 1024     # bytes of later requests that are kept while one is served
     LINGER_MS = 2_000
@@ -18,16 +20,19 @@ cdef enum:
 
 # From each state, the states that may follow. Anything else is a bug in this file and closes the connection.
 cdef uint16_t[C_STATES] LEGAL = [
-    1 << C_IDLE | 1 << C_HEAD | 1 << C_WAITING | 1 << C_FLUSHING | 1 << C_LINGER | 1 << C_CLOSED,      # IDLE
-    1 << C_IDLE | 1 << C_WAITING | 1 << C_FLUSHING | 1 << C_LINGER | 1 << C_CLOSED,                    # HEAD
-    1 << C_SENT | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                       # WAITING
-    1 << C_WAITING | 1 << C_STREAMING | 1 << C_FLUSHING | 1 << C_TUNNEL | 1 << C_IDLE | 1 << C_LINGER
+    1 << C_HEAD | 1 << C_COLLECT | 1 << C_WAITING | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER
+    | 1 << C_CLOSED,                                                                                   # IDLE
+    1 << C_COLLECT | 1 << C_WAITING | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,   # HEAD
+    1 << C_SENT | 1 << C_BACKOFF | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,      # WAITING
+    1 << C_WAITING | 1 << C_BACKOFF | 1 << C_STREAMING | 1 << C_FLUSHING | 1 << C_TUNNEL | 1 << C_IDLE | 1 << C_LINGER
     | 1 << C_CLOSED,                                                                                   # SENT
     1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                                     # STREAMING
     1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                                                       # FLUSHING
     1 << C_FLUSHING | 1 << C_LINGER | 1 << C_CLOSED,                                                   # TUNNEL
     1 << C_CLOSED,                                                                                     # LINGER
     0,                                                                                                 # CLOSED
+    1 << C_WAITING | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                    # COLLECT
+    1 << C_WAITING | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                    # BACKOFF
 ]
 
 

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HS_ABI 2
+#define HS_ABI 3
 
 typedef struct hs_worker hs_worker;
 
@@ -109,6 +109,7 @@ typedef struct {
     uint8_t failed;  /* counts as a failure of the backend */
     uint8_t request_id_len;
     char request_id[128];
+    void *extras; /* core's own: what the policies of the route keep */
     /* told by the data plane */
     uint8_t draining; /* before `begin`: the connection must not go on after this exchange */
     uint8_t waited;   /* the request waited for a connection: that time is not the gateway's own */

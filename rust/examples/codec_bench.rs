@@ -63,6 +63,7 @@ fn main() {
         keep_alive: true,
         request_id: forward.request_id,
         date: &date,
+        fields: b"",
     };
     let asked = ResponseContext::default();
 

@@ -93,7 +93,6 @@ def test_the_defaults_are_those_of_the_specification() -> None:
         ({"priority": 101}, [("priority", "less_than_equal")]),
         ({"environment": "Test"}, [("environment", "literal_error")]),
         ({"version": "a b"}, [("version", "string_pattern_mismatch")]),
-        ({"retryPolicy": {}}, [("retryPolicy", "unknown_field")]),
         ({"path_pattern": "/a"}, [("path_pattern", "unknown_field")]),
         ({"priority": -1, "foo": 1}, [("priority", "greater_than_equal"), ("foo", "unknown_field")]),
     ],
@@ -113,7 +112,6 @@ def test_mistakes_in_routes(change: dict[str, Any], expected: list[tuple[str, st
         ({"timeouts": {"readTimeout": 5}}, [("timeouts.readTimeout", "string_type")]),
         ({"connectionPool": {"minSize": 5, "maxSize": 4}}, [("connectionPool", "pool_size")]),
         ({"connectionPool": {"size": 4}}, [("connectionPool.size", "unknown_field")]),
-        ({"circuitBreaker": {}}, [("circuitBreaker", "unknown_field")]),
     ],
 )
 def test_mistakes_in_backends(change: dict[str, Any], expected: list[tuple[str, str]]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from hotswap_proxy.model import Target, duration_ms, parse_url
 from hotswap_proxy.settings import Settings
 
+from .policies import compile_policy
+
 Document = dict[str, Any]
 
 
@@ -41,6 +43,8 @@ def compile_route(document: Document, settings: Settings) -> Document:
     compiled["backends"] = [
         compile_backend(backend) if "url" in backend else backend for backend in document["backends"]
     ]
+    if policy := compile_policy(document):
+        compiled["policy"] = policy
     if "hosts" in document:
         compiled["hosts"] = document["hosts"]
     if document["strategy"] == "HeaderBased":

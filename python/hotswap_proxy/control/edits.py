@@ -15,6 +15,8 @@ from .compile import Document
 from .references import named_by_rules
 
 # Answered with an object but not part of it; a client may send back what it got.
+GROUPS = ("connectionPool", "timeouts", "circuitBreaker", "rateLimit", "retryPolicy")  # merged field by field
+
 READ_ONLY = frozenset(
     {
         "createdAt",
@@ -48,7 +50,7 @@ def merge(old: Document, given: Mapping[str, Any], key: str) -> Document:
         raise ValidationFailed.of([Detail(key, "immutable", f"{key} is {old[key]} and cannot be changed")])
     if "path" in given and "pathPattern" not in given:
         given["pathPattern"] = given.pop("path")
-    for group in ("connectionPool", "timeouts"):
+    for group in GROUPS:
         if isinstance(given.get(group), dict) and group in old:
             given[group] = old[group] | given[group]
     check = given.get("healthCheck")

@@ -79,12 +79,7 @@ def main(
 
 def _server(core: _core.Worker, loop: asyncio.AbstractEventLoop, settings: Settings) -> Server:
     timeouts = {"keepalive_timeout": settings.keepalive_timeout, "header_timeout": settings.header_timeout}
-    codec = None
-    if settings.http == "httptools":
-        from hotswap_proxy.worker.codec import RequestCodec, ResponseCodec
-
-        codec = RequestCodec, ResponseCodec
-    server: Server = _wire.Server(core, loop, timeouts, codec)
+    server: Server = _wire.Server(core, loop, timeouts, _codec(settings))
     return server
 
 

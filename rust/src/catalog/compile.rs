@@ -187,6 +187,7 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
             max_request_body: route.max_request_body,
             max_response_body: route.max_response_body,
             strategy,
+            policy: route.policy.clone(),
             candidates,
         })
     }

@@ -1,5 +1,6 @@
 //! The `changes` document as it is written: shapes and defaults, no rules.
 
+use crate::policy::Policy;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -84,6 +85,8 @@ pub struct Route {
     #[serde(default = "default_body")]
     pub max_response_body: Option<u64>,
     pub backends: Vec<Member>,
+    #[serde(default)]
+    pub policy: Option<Box<Policy>>,
 }
 
 #[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use super::input::{Pool, Timeouts};
 use super::url::Origin;
+use crate::policy::Policy;
 use crate::route::host::HostRule;
 use crate::route::Pattern;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub struct Route {
     pub max_request_body: u64,
     pub max_response_body: u64,
     pub strategy: Strategy,
+    pub policy: Option<Box<Policy>>,
     pub members: Box<[Member]>,
 }
 

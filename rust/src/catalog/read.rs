@@ -140,6 +140,9 @@ pub fn route(input: input::Route, at: String, problems: &mut Problems) -> Option
     };
     let strategy = strategy(input.strategy, input.header_rules, &mut reader);
     let members = members(input.backends, &mut reader);
+    if let Some(policy) = &input.policy {
+        policy.check(&mut |field, message| reader.wrong(field, message));
+    }
     let limit = |bytes: Option<u64>| bytes.filter(|&bytes| bytes > 0).unwrap_or(UNLIMITED);
     let (pattern, strategy) = (pattern?, strategy?);
     reader.good.then(|| Route {
@@ -155,6 +158,7 @@ pub fn route(input: input::Route, at: String, problems: &mut Problems) -> Option
         max_request_body: limit(input.max_request_body),
         max_response_body: limit(input.max_response_body),
         strategy,
+        policy: input.policy,
         members,
     })
 }

@@ -4,7 +4,7 @@ use super::date::{http_date, timestamp};
 use super::encode::{push_decimal, push_field};
 use super::verdict::phrase_for;
 
-/// One error answer. Names and values of `extra` must be valid fields (no CR, LF or NUL).
+/// One error answer. `fields` must be valid (RFC 9110 section 5).
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorAnswer<'a> {
     pub status: u16,
@@ -20,8 +20,8 @@ pub struct ErrorAnswer<'a> {
     pub client_minor: u8,
     /// The request was HEAD: the head describes the body, which is not sent.
     pub head_request: bool,
-    /// Further fields: Allow (405), Retry-After (429, 503), WWW-Authenticate (401).
-    pub extra: &'a [(&'a str, &'a [u8])],
+    /// Further field lines, each with its CRLF: Allow (405), Retry-After (429, 503), …
+    pub fields: &'a [&'a [u8]],
     /// Now, in Unix seconds.
     pub unix: u64,
 }
@@ -47,8 +47,8 @@ pub fn write_error(out: &mut Vec<u8>, answer: &ErrorAnswer<'_>) {
     push_decimal(out, body.len() as u64);
     // RFC 9110 section 15.1: 404, 405, 414 and 501 could be cached, and outlive a route change.
     out.extend_from_slice(b"\r\nCache-Control: no-store\r\n");
-    for (name, value) in answer.extra {
-        push_field(out, name, value);
+    for lines in answer.fields {
+        out.extend_from_slice(lines);
     }
     push_field(out, "X-Request-ID", answer.request_id);
     match (answer.close, answer.client_minor) {

@@ -15,6 +15,8 @@ pub struct ClientContext<'a> {
     pub request_id: &'a [u8],
     /// Date for a response that has none.
     pub date: &'a [u8; 29],
+    /// Further field lines, each with its CRLF, for a final answer.
+    pub fields: &'a [u8],
 }
 
 /// How the body must be sent to the client.
@@ -100,6 +102,7 @@ pub fn write_client_head(
     });
     out.extend_from_slice(ctx.request_id);
     out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(ctx.fields);
     write_connection(out, head, ctx, decided);
     out.extend_from_slice(b"\r\n");
     decided

@@ -7,15 +7,11 @@ use crate::codec;
 
 impl WorkerCore {
     /// Write the gateway's own answer; nothing more is to be decided, so the snapshot is let go.
-    pub(super) fn reply(&mut self, ex: &mut Exchange, now: u64, answer: Answer, allow: &[u8]) {
+    pub(super) fn reply(&mut self, ex: &mut Exchange, now: u64, answer: Answer, fields: &[u8]) {
         ex.status = answer.status;
         ex.failed = u8::from(answer.backend_failed);
-        let extra: &[(&str, &[u8])] = if allow.is_empty() {
-            &[]
-        } else {
-            &[("Allow", allow)]
-        };
         self.head.clear();
+        let kept = ex.extras().map_or(&b""[..], |extras| &extras.answer_fields);
         codec::write_error(
             &mut self.head,
             &codec::ErrorAnswer {
@@ -27,7 +23,7 @@ impl WorkerCore {
                 close: ex.client_keep_alive == 0,
                 client_minor: ex.minor_version,
                 head_request: ex.head_request != 0,
-                extra,
+                fields: &[fields, kept],
                 unix: self.wall.unix(now),
             },
         );

@@ -1,5 +1,6 @@
 //! What becomes of a request: read its head, find route and backend, write the head for the backend.
 
+use super::admit::Request;
 use super::layout::{self, Exchange, Peer};
 use super::why::{self, Answer};
 use super::WorkerCore;
@@ -78,7 +79,8 @@ impl WorkerCore {
         let route = match route::find(snapshot, head.host, head.path, ex.method) {
             Match::Route(index) => index,
             Match::Methods(mask) => {
-                let allow = method::names(mask).collect::<Vec<_>>().join(", ");
+                let methods = method::names(mask).collect::<Vec<_>>().join(", ");
+                let allow = format!("Allow: {methods}\r\n");
                 return self.decline(ex, now, why::METHOD_NOT_ALLOWED, allow.as_bytes());
             }
             Match::None => return self.decline(ex, now, why::NOT_FOUND, b""),
@@ -92,6 +94,17 @@ impl WorkerCore {
         ex.max_response_body = route.max_response_body.to_native();
         if ex.request_length > ex.max_request_body {
             return self.decline(ex, now, why::TOO_LARGE, b"");
+        }
+        if let Some(policy) = route.policy.as_deref() {
+            let request = Request {
+                head,
+                peer,
+                route,
+                now,
+            };
+            if let Err(refused) = self.admit(ex, &request, policy) {
+                return self.decline(ex, now, refused.answer, &refused.fields);
+            }
         }
         let Some(backend) = self.select(ex, snapshot, route, peer, head) else {
             return self.decline(ex, now, why::NO_BACKEND, b"");
@@ -141,11 +154,11 @@ impl WorkerCore {
     }
 
     /// Answer a request that is not forwarded. Its body is not read, so with one the connection ends.
-    fn decline(&mut self, ex: &mut Exchange, now: u64, answer: Answer, allow: &[u8]) -> i32 {
+    fn decline(&mut self, ex: &mut Exchange, now: u64, answer: Answer, fields: &[u8]) -> i32 {
         if ex.request_framing == layout::BODY_CHUNKED || ex.request_length > 0 {
             ex.client_keep_alive = 0;
         }
-        self.reply(ex, now, answer, allow);
+        self.reply(ex, now, answer, fields);
         layout::REPLY
     }
 }

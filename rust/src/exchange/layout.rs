@@ -1,6 +1,6 @@
 //! The structures shared with the Cython side: the twin of `cext/core_api.h`, field by field.
 
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 pub const MORE: i32 = 0;
 pub const FORWARD: i32 = 1;
@@ -93,6 +93,8 @@ pub struct Exchange {
     pub failed: u8,
     pub request_id_len: u8,
     pub request_id: [u8; REQUEST_ID_MAX],
+    /// What policies keep, see [`super::extras`].
+    pub extras: *mut super::extras::Extras,
     pub draining: u8,
     pub waited: u8,
     pub sent_ns: u64,

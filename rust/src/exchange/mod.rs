@@ -5,8 +5,10 @@
 //! [`WorkerCore::respond`] with what the backend sent, and [`WorkerCore::finish`] exactly once for
 //! each exchange that `begin` or `reject` opened.
 
+mod admit;
 mod answer;
 mod begin;
+mod extras;
 pub mod layout;
 mod request_id;
 mod respond;
@@ -119,6 +121,7 @@ impl WorkerCore {
             }
         }
         ex.phase = 0;
+        ex.drop_extras();
     }
 
     /// One step through a chunked body, see `hs_api.chunked`; what goes on is `body()`, or the very

@@ -38,6 +38,7 @@ impl WorkerCore {
             keep_alive: ex.client_keep_alive != 0 && request_done,
             request_id: ex.request_id(),
             date: self.date.at(self.wall.unix(now)),
+            fields: ex.extras().map_or(b"", |extras| &extras.answer_fields),
         };
         if head.is_interim() {
             // RFC 9110 section 15.2: a 1.0 client does not know interim answers.

@@ -51,6 +51,7 @@ fn with_route<T>(strategy: Strategy, weights: &[u32], body: impl FnOnce(&Archive
         name: "r".into(),
         version: "1.0".into(),
         series: 1,
+        policy: None,
         timeout_ms: 1,
         max_request_body: UNLIMITED,
         max_response_body: UNLIMITED,

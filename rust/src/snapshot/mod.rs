@@ -7,6 +7,7 @@
 mod access;
 mod pinned;
 
+use crate::policy::Policy;
 use rkyv::{Archive, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -38,6 +39,8 @@ pub struct Route {
     /// Bytes; [`UNLIMITED`] for no limit.
     pub max_response_body: u64,
     pub strategy: Strategy,
+    /// Null where a route only forwards.
+    pub policy: Option<Box<Policy>>,
     /// The backends that may take traffic by configuration: enabled, with a weight and an address.
     pub candidates: Vec<Candidate>,
 }

@@ -16,7 +16,7 @@ fn not_found() -> ErrorAnswer<'static> {
         close: false,
         client_minor: 1,
         head_request: false,
-        extra: &[],
+        fields: &[],
         unix: 784_111_777,
     }
 }
@@ -72,7 +72,7 @@ fn text_for_the_others() {
 fn extra_fields_and_the_connection() {
     let answer = ErrorAnswer {
         status: 405,
-        extra: &[("Allow", b"GET, HEAD"), ("Retry-After", b"1")],
+        fields: &[b"Allow: GET, HEAD\r\n", b"Retry-After: 1\r\n"],
         close: true,
         ..not_found()
     };

@@ -21,6 +21,7 @@ pub fn client() -> ClientContext<'static> {
         keep_alive: true,
         request_id: b"made-here",
         date: DATE,
+        fields: b"",
     }
 }
 

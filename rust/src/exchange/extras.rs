@@ -1,0 +1,35 @@
+//! What an exchange on a route with policies carries along; the others carry a null pointer.
+
+use super::layout::Exchange;
+
+/// Made by the first policy that has something to keep, dropped by `finish`.
+#[derive(Default)]
+pub struct Extras {
+    /// Complete field lines, each with its CRLF, for the final answer, whoever gives it.
+    pub answer_fields: Vec<u8>,
+}
+
+impl Exchange {
+    /// What was kept so far.
+    pub(super) fn extras(&self) -> Option<&Extras> {
+        // SAFETY: null, or made by `extras_mut` and not yet dropped; the exchange is borrowed as long.
+        unsafe { self.extras.as_ref() }
+    }
+
+    /// To keep something. Only in an exchange that was opened, so that `finish` drops it.
+    pub(super) fn extras_mut(&mut self) -> &mut Extras {
+        if self.extras.is_null() {
+            self.extras = Box::into_raw(Box::default());
+        }
+        // SAFETY: not null, made here, and the exchange is borrowed exclusively as long.
+        unsafe { &mut *self.extras }
+    }
+
+    pub(super) fn drop_extras(&mut self) {
+        if !self.extras.is_null() {
+            // SAFETY: made by `Box::into_raw` in `extras_mut`, and nobody keeps a reference across calls.
+            drop(unsafe { Box::from_raw(self.extras) });
+            self.extras = std::ptr::null_mut();
+        }
+    }
+}

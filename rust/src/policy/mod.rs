@@ -1,0 +1,50 @@
+//! What a route asks of its requests beyond forwarding them. One file for each policy: its shape (as the
+//! control process writes it, and as it lies in a snapshot), its rules, and its decision.
+//!
+//! A policy decides at once, from the request's head and the node's shared state; what has to wait is the
+//! data plane's. A route without policies pays one look at a pointer.
+
+pub mod breaker;
+pub mod limit;
+pub mod retry;
+
+use rkyv::{Archive, Serialize};
+use serde::Deserialize;
+
+pub use breaker::CircuitBreaker;
+pub use limit::RateLimit;
+pub use retry::RetryPolicy;
+
+/// All policies of a route, each under the name that it has in the API.
+#[derive(Deserialize, Archive, Serialize, Debug, Clone, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Policy {
+    pub circuit_breaker: Option<CircuitBreaker>,
+    pub rate_limit: Option<RateLimit>,
+    pub retry_policy: Option<RetryPolicy>,
+}
+
+/// Takes the problems of a policy: path of the field below the route, and the rule it breaks.
+pub type Wrong<'a> = dyn FnMut(&str, String) + 'a;
+
+impl Policy {
+    /// Check every rule that the shape alone does not ensure.
+    pub fn check(&self, wrong: &mut Wrong<'_>) {
+        if let Some(policy) = &self.circuit_breaker {
+            policy.check(wrong);
+        }
+        if let Some(policy) = &self.rate_limit {
+            policy.check(wrong);
+        }
+        if let Some(policy) = &self.retry_policy {
+            policy.check(wrong);
+        }
+    }
+}
+
+/// Says so when a number is out of its range.
+fn within(wrong: &mut Wrong<'_>, field: &str, value: u64, least: u64, most: u64) {
+    if !(least..=most).contains(&value) {
+        wrong(field, format!("must be from {least} to {most}"));
+    }
+}
