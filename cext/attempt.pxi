@@ -44,10 +44,10 @@ cdef void attempt_send(Client c, Upstream up) noexcept:
     c.progress()
 
 
-cdef void attempt_connect_failed(Client c) noexcept:
+cdef void attempt_connect_failed(Client c, int why=HS_WHY_CONNECT_FAILED) noexcept:
     c.queued_in = None
     if c.state == C_WAITING:
-        c.refuse(HS_WHY_CONNECT_FAILED if c.x.core.address_len else HS_WHY_NO_SOCKET)
+        c.refuse(why if c.x.core.address_len else HS_WHY_NO_SOCKET)
 
 
 cdef void attempt_lost(Client c) noexcept:

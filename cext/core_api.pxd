@@ -8,10 +8,15 @@ cdef extern from "core_api.h" nogil:
         HS_MORE, HS_FORWARD, HS_REPLY, HS_INTERIM, HS_SWITCH, HS_BAD
         HS_WHY_CONNECT_FAILED, HS_WHY_CONNECT_TIMEOUT, HS_WHY_POOL_FULL, HS_WHY_BACKEND_CLOSED
         HS_WHY_BACKEND_TIMEOUT, HS_WHY_BAD_RESPONSE, HS_WHY_REQUEST_TOO_LARGE, HS_WHY_RESPONSE_TOO_LARGE
-        HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_NO_SOCKET
+        HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_NO_SOCKET, HS_WHY_TLS_FAILED
+        HS_PLAIN_HTTP
+        HS_TLS_READY, HS_TLS_CLOSED, HS_TLS_FAILED, HS_TLS_PLAIN_HTTP, HS_TLS_UNEXPECTED
         HS_COMPLETED, HS_ABORTED
 
     ctypedef struct hs_worker:
+        pass
+
+    ctypedef struct hs_tls:
         pass
 
     ctypedef struct hs_out:
@@ -42,6 +47,8 @@ cdef extern from "core_api.h" nogil:
         uint8_t minor_version, head_request, idempotent, expect_continue, upgrade
         uint8_t request_framing, response_framing, client_framing
         uint8_t client_keep_alive, upstream_keep_alive, endless, failed
+        uint64_t tls
+        uint8_t secure
         uint8_t draining, waited
 
     ctypedef struct hs_api:
@@ -57,3 +64,10 @@ cdef extern from "core_api.h" nogil:
         void (*connection)(hs_worker *, int) noexcept
         void (*upstream_idle)(hs_worker *, int) noexcept
         uint32_t (*incarnation)(hs_worker *, uint32_t) noexcept
+        hs_tls *(*tls_server)(hs_worker *) noexcept
+        hs_tls *(*tls_client)(hs_worker *, uint64_t) noexcept
+        void (*tls_free)(hs_tls *) noexcept
+        void (*tls_room)(hs_worker *, hs_tls *, hs_out *) noexcept
+        int (*tls_read)(hs_worker *, hs_tls *, size_t, uint8_t *, size_t *, hs_out *) noexcept
+        int (*tls_write)(hs_worker *, hs_tls *, const uint8_t *, size_t, const uint8_t *, size_t, hs_out *) noexcept
+        void (*tls_close)(hs_worker *, hs_tls *, hs_out *) noexcept

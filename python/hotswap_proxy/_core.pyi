@@ -20,6 +20,7 @@ __all__ = [
     "Worker",
     "__version__",
     "check_pattern",
+    "check_tls",
     "histogram_bounds",
     "histogram_quantile",
     "histogram_sum",
@@ -241,6 +242,14 @@ class Worker:
         decides by, `tried` has bit ``i % 64`` set for each candidate `i` that this request has been to.
         KeyError for a route that is not live.
         """
+    def use_tls(self, bundle: bytes) -> None:
+        """Serve new TLS connections of clients with this bundle; those that are open keep theirs.
+
+        `bundle` is a JSON object: `certificates` ({chain, key}, PEM texts; the first is the default),
+        `clientCa` (PEM), `clientAuth` (off, optional or required), `minVersion` (1.2 or 1.3), `ticketKeys` (64
+        hexadecimal digits each, the first seals), `ticketSeconds`, `hstsSeconds`. ValueError names what is
+        wrong, and then nothing has changed.
+        """
     def enter(self, address: str) -> None:
         """Count a request as active on a backend address, as an exchange does. KeyError if it is not
         configured."""
@@ -254,6 +263,10 @@ class Worker:
     def bench_exchange(self, request: bytes, response: bytes, rounds: int) -> float:
         """Nanoseconds for a whole exchange without sockets (both heads read and written, all decisions, all
         counting), mean over `rounds`. Raises ValueError when the request is not plainly forwarded."""
+
+def check_tls(bundle: bytes) -> list[tuple[list[str], int, int]]:
+    """Read a bundle as `Worker.use_tls` does: of each certificate its names (subjectAltName) and the time from
+    and to which it is valid (seconds since 1970). ValueError, as there."""
 
 def check_pattern(pattern: str) -> None:
     """Raise ValueError naming the rule that a path pattern breaks."""

@@ -23,6 +23,7 @@ pub struct Api {
     connection: unsafe extern "C" fn(*mut WorkerCore, i32),
     upstream_idle: unsafe extern "C" fn(*mut WorkerCore, i32),
     incarnation: unsafe extern "C" fn(*mut WorkerCore, u32) -> u32,
+    tls: crate::tls::capi::Functions,
 }
 
 type BeginFn = unsafe extern "C" fn(
@@ -68,6 +69,7 @@ pub static API: Api = Api {
     connection,
     upstream_idle,
     incarnation,
+    tls: crate::tls::capi::FUNCTIONS,
 };
 
 /// The answer of `begin` and `respond` when the core itself failed: the data plane closes the connection.
@@ -76,7 +78,7 @@ const PANICKED: i32 = layout::BAD;
 /// # Safety
 /// All functions of the table: pointers come from the data plane, which passes the worker it was
 /// made with (one thread, no call during another), an exchange it owns, and `len` readable bytes.
-unsafe fn input<'a>(buf: *const u8, len: usize) -> &'a [u8] {
+pub(crate) unsafe fn input<'a>(buf: *const u8, len: usize) -> &'a [u8] {
     if len == 0 {
         return &[];
     }
@@ -84,7 +86,7 @@ unsafe fn input<'a>(buf: *const u8, len: usize) -> &'a [u8] {
     unsafe { std::slice::from_raw_parts(buf, len) }
 }
 
-fn give(out: &mut Out, bytes: &[u8]) {
+pub(crate) fn give(out: &mut Out, bytes: &[u8]) {
     out.ptr = bytes.as_ptr();
     out.len = bytes.len();
 }

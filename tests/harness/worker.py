@@ -48,9 +48,19 @@ def route(pattern: str, *backends: dict[str, Any], **changes: Any) -> dict[str, 
 
 
 class Plane:
-    """One worker serving on 127.0.0.1:``port``; ``publish`` swaps its configuration."""
+    """One worker serving on 127.0.0.1:``port``; ``publish`` swaps its configuration.
 
-    def __init__(self, codec: str, core: dict[str, int] | None = None, **settings: float) -> None:
+    With a ``bundle`` (see ``Worker.use_tls``) the port speaks TLS.
+    """
+
+    def __init__(
+        self,
+        codec: str,
+        core: dict[str, int] | None = None,
+        bundle: dict[str, Any] | None = None,
+        **settings: float,
+    ) -> None:
+        self._bundle = bundle
         self.node = _core.Node(2)
         self._core_settings = json.dumps(core or {}).encode()
         self.catalog = _core.Catalog(self.node)
@@ -71,7 +81,9 @@ class Plane:
         self._stop = asyncio.Event()
         self.worker = _core.Worker(self.node.state_fd, self.node.arena_fd, 0, self._core_settings)
         self.server = _wire.Server(self.worker, self.loop, self._settings, self._codec)
-        self.server.listen(self._fd)
+        if self._bundle is not None:
+            self.worker.use_tls(json.dumps(self._bundle).encode())
+        self.server.listen(self._fd, self._bundle is not None)
         self._ready.set()
         await self._stop.wait()
         self.server.close()

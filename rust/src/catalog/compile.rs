@@ -1,7 +1,7 @@
 //! From a valid configuration to the bytes of its snapshot.
 
 use super::link::{named, resolve, Plan};
-use super::model::{Backend, HeaderRules, Member, Route, Strategy};
+use super::model::{Backend, BackendTls, HeaderRules, Member, Route, Strategy};
 use super::problem::Problems;
 use super::Catalog;
 use crate::route::hash::Map;
@@ -52,6 +52,8 @@ impl Plan {
             slots,
             registered: Map::default(),
             backends: Vec::new(),
+            tls_sets: Vec::new(),
+            tls_places: Map::default(),
         };
         let mut problems = Problems::default();
         let routes = match compiler.all(&ranked) {
@@ -71,6 +73,7 @@ impl Plan {
         let snapshot = Snapshot {
             routes,
             backends: compiler.backends,
+            tls_sets: compiler.tls_sets,
             trie,
         };
         match snapshot::encode(&snapshot) {
@@ -115,6 +118,9 @@ struct Compiler<'a, S> {
     /// Index of each registered backend among the compiled ones.
     registered: Map<&'a str, u32>,
     backends: Vec<snapshot::Backend>,
+    tls_sets: Vec<snapshot::TlsSet>,
+    /// By digest.
+    tls_places: Map<u64, u32>,
 }
 
 impl<'a, S: SlotAllocator> Compiler<'a, S> {
@@ -133,12 +139,13 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
     fn backend(&mut self, backend: &Backend) -> Result<u32, String> {
         let slot = self.slots.backend(backend.origin.identity())?;
         let (pool, timeouts) = (&backend.pool, &backend.timeouts);
+        let tls = backend.tls.as_deref().map(|tls| self.tls(tls));
         self.backends.push(snapshot::Backend {
             id: (&*backend.id).into(),
             name: (&*backend.name).into(),
             identity: backend.origin.identity().into(),
             authority: backend.origin.authority().into(),
-            tls: backend.origin.tls,
+            tls,
             slot,
             addresses: self
                 .catalog
@@ -159,6 +166,19 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
             },
         });
         Ok((self.backends.len() - 1) as u32)
+    }
+
+    fn tls(&mut self, tls: &BackendTls) -> snapshot::BackendTls {
+        let sets = &mut self.tls_sets;
+        let set = *self.tls_places.entry(tls.set.digest).or_insert_with(|| {
+            sets.push((*tls.set).clone());
+            (sets.len() - 1) as u32
+        });
+        snapshot::BackendTls {
+            key: tls.key,
+            name: (&*tls.name).into(),
+            set,
+        }
     }
 
     fn route(&mut self, route: &Route) -> Result<snapshot::Route, String> {

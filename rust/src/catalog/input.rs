@@ -37,6 +37,19 @@ pub struct Backend {
     pub pool: Pool,
     #[serde(default)]
     pub timeouts: Timeouts,
+    #[serde(default)]
+    pub tls: Option<Box<Tls>>,
+}
+
+/// How https is spoken with a backend. Certificates and keys are PEM texts.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Tls {
+    pub verify: Option<bool>,
+    pub server_name: Option<String>,
+    pub ca: Option<String>,
+    pub client_cert: Option<String>,
+    pub client_key: Option<String>,
 }
 
 #[derive(Deserialize, Clone)]
@@ -121,6 +134,7 @@ pub struct Member {
     pub is_enabled: Option<bool>,
     pub pool: Option<Pool>,
     pub timeouts: Option<Timeouts>,
+    pub tls: Option<Box<Tls>>,
 }
 
 impl Default for Pool {

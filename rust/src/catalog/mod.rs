@@ -8,6 +8,7 @@ mod link;
 mod model;
 pub mod problem;
 mod read;
+mod tls;
 mod url;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::url::Origin;
 use crate::policy::Policy;
 use crate::route::host::HostRule;
 use crate::route::Pattern;
+use crate::snapshot::TlsSet;
 use std::sync::Arc;
 
 /// A backend, registered or a route's own.
@@ -18,6 +19,16 @@ pub struct Backend {
     pub enabled: bool,
     pub pool: Pool,
     pub timeouts: Timeouts,
+    /// None for http.
+    pub tls: Option<Box<BackendTls>>,
+}
+
+/// The settings are shared by all backends that have the same.
+#[derive(Clone)]
+pub struct BackendTls {
+    pub key: u64,
+    pub name: Box<str>,
+    pub set: Arc<TlsSet>,
 }
 
 pub struct Route {

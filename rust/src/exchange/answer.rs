@@ -5,6 +5,9 @@ use super::why::{self, Answer};
 use super::WorkerCore;
 use crate::codec;
 
+/// See `HS_PLAIN_HTTP`.
+const PLAIN_HTTP: u16 = 497;
+
 impl WorkerCore {
     /// Write the gateway's own answer; nothing more is to be decided, so the snapshot is let go.
     pub(super) fn reply(&mut self, ex: &mut Exchange, now: u64, answer: Answer, fields: &[u8]) {
@@ -15,6 +18,7 @@ impl WorkerCore {
             Some(extras) => (&extras.answer_fields[..], &extras.details[..]),
             None => (&b""[..], &[][..]),
         };
+        let hsts = if ex.secure == 0 { b"" } else { self.tls.hsts() };
         codec::write_error(
             &mut self.head,
             &codec::ErrorAnswer {
@@ -27,7 +31,7 @@ impl WorkerCore {
                 close: ex.client_keep_alive == 0,
                 client_minor: ex.minor_version,
                 head_request: ex.head_request != 0,
-                fields: &[fields, kept],
+                fields: &[fields, kept, hsts],
                 unix: self.wall.unix(now),
             },
         );
@@ -51,6 +55,10 @@ impl WorkerCore {
         self.open(ex, now);
         ex.accepts_json = 1;
         ex.minor_version = 1;
+        let (status, plain_http) = match status {
+            PLAIN_HTTP => (400, true),
+            status => (status, false),
+        };
         self.reply(
             ex,
             now,
@@ -58,6 +66,7 @@ impl WorkerCore {
                 status,
                 code: codec::verdict::code_for(status),
                 message: match status {
+                    _ if plain_http => "This port speaks TLS: the request was sent as plain HTTP.",
                     408 => "The request did not arrive in time.",
                     431 => "The request head is too large.",
                     _ => "The request is malformed.",

@@ -93,6 +93,9 @@ pub struct Exchange {
     pub failed: u8,
     pub request_id_len: u8,
     pub request_id: [u8; REQUEST_ID_MAX],
+    /// See [`crate::tls::Clients`]; 0 for a plain backend.
+    pub tls: u64,
+    pub secure: u8,
     /// What policies keep, see [`super::extras`].
     pub extras: *mut super::extras::Extras,
     pub draining: u8,

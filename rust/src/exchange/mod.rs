@@ -19,6 +19,7 @@ mod why;
 use crate::codec::{self, Limits, Scratch};
 use crate::snapshot::{self, ArchivedSnapshot};
 use crate::state::LaneState;
+use crate::tls::Tls;
 use layout::Exchange;
 use request_id::RequestIds;
 use wall::WallClock;
@@ -34,6 +35,7 @@ pub struct WorkerCore {
     ids: RequestIds,
     date: codec::DateCache,
     wall: WallClock,
+    pub tls: Tls,
 }
 
 impl WorkerCore {
@@ -48,6 +50,7 @@ impl WorkerCore {
             ids,
             date: codec::DateCache::default(),
             wall: WallClock::default(),
+            tls: Tls::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::layout::{self, Exchange};
 use super::WorkerCore;
 use crate::codec::{self, BodyFraming, ClientBody};
+use std::borrow::Cow;
 
 impl WorkerCore {
     /// Read a backend's answer head; see `HS_MORE`, `HS_FORWARD`, `HS_INTERIM`, `HS_SWITCH`, `HS_BAD`.
@@ -33,12 +34,24 @@ impl WorkerCore {
     ) -> i32 {
         ex.head_len = head.head_len as u32;
         self.head.clear();
+        // The backend's own word on this goes before ours; not twice (RFC 6797 section 8.1).
+        let hsts = match (ex.secure, self.tls.hsts()) {
+            (0, _) | (_, b"") => b"",
+            (_, line) if head.field(b"strict-transport-security").is_none() => line,
+            _ => b"",
+        };
+        let kept = ex.extras().map_or(&b""[..], |extras| &extras.answer_fields);
+        let fields = match (kept, hsts) {
+            (kept, b"") => Cow::Borrowed(kept),
+            (b"", hsts) => Cow::Borrowed(hsts),
+            (kept, hsts) => Cow::Owned([kept, hsts].concat()),
+        };
         let context = codec::ClientContext {
             client_minor: ex.minor_version,
             keep_alive: ex.client_keep_alive != 0 && request_done,
             request_id: ex.request_id(),
             date: self.date.at(self.wall.unix(now)),
-            fields: ex.extras().map_or(b"", |extras| &extras.answer_fields),
+            fields: &fields,
         };
         if head.is_interim() {
             // RFC 9110 section 15.2: a 1.0 client does not know interim answers.

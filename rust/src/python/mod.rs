@@ -20,6 +20,14 @@ fn check_pattern(pattern: &str) -> PyResult<()> {
         .map_err(|rule| PyValueError::new_err(rule.to_string()))
 }
 
+/// Check a TLS bundle. See `_core.pyi`.
+#[pyfunction]
+fn check_tls(bundle: &[u8]) -> PyResult<Vec<(Vec<String>, i64, i64)>> {
+    let bundle = crate::tls::read_bundle(bundle).map_err(PyValueError::new_err)?;
+    let shown = |c: crate::tls::Certificate| (c.names, c.not_before, c.not_after);
+    Ok(bundle.certificates.into_iter().map(shown).collect())
+}
+
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
@@ -36,6 +44,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<catalog::Staged>()?;
     m.add_class::<worker::Worker>()?;
     m.add_function(wrap_pyfunction!(check_pattern, m)?)?;
+    m.add_function(wrap_pyfunction!(check_tls, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_bounds, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_quantile, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_sum, m)?)?;
