@@ -24,7 +24,7 @@ def backend(url: str, backend_id: str = "b1", **changes: Any) -> dict[str, Any]:
     document["pool"] = {"minSize": 10, "maxSize": 100, "maxIdleMs": 300_000, "waitMs": 5_000}
     document["timeouts"] = {"connectMs": 5_000, "readMs": 30_000, "writeMs": 30_000}
     for key, value in changes.items():
-        document[key] = document[key] | value if isinstance(value, dict) else value
+        document[key] = document.get(key, {}) | value if isinstance(value, dict) else value
     return document
 
 
