@@ -2,6 +2,7 @@
 //! carry a null pointer.
 
 use super::layout::Exchange;
+use crate::codec::Detail;
 
 /// Made by the first that has something to keep, dropped by `finish`.
 #[derive(Default)]
@@ -10,6 +11,8 @@ pub struct Extras {
     pub answer_fields: Vec<u8>,
     /// The protocols that the request asked to switch to.
     pub upgrade: Vec<u8>,
+    /// What is wrong with the request, for the answer that refuses it.
+    pub details: Vec<Detail>,
 }
 
 impl Exchange {

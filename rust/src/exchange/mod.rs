@@ -13,6 +13,7 @@ mod last_hop;
 pub mod layout;
 mod request_id;
 mod respond;
+mod validate;
 mod wall;
 mod why;
 

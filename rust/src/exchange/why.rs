@@ -118,3 +118,13 @@ pub const LOOP: Answer = gateway(
     "The request has come through this gateway too often.",
 );
 pub const TOO_LARGE: Answer = REASONS[6];
+pub const UNSUPPORTED_TYPE: Answer = gateway(
+    415,
+    "UNSUPPORTED_MEDIA_TYPE",
+    "This route does not take a body of this type.",
+);
+pub const NOT_VALID: Answer = gateway(
+    400,
+    "VALIDATION_ERROR",
+    "The request is not what this route takes.",
+);
