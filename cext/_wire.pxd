@@ -167,18 +167,11 @@ cdef class Client(Stream):
     cdef size_t consume(self, const uint8_t *p, size_t n) noexcept
     cdef void head_begins(self) noexcept
     cdef void input_ended(self) noexcept
-    # towards the backend
-    cdef void find_upstream(self) noexcept
-    cdef void wait_for(self, uint32_t ms) noexcept
-    cdef void attach(self, Upstream up) noexcept
+    # while its backend has it
     cdef bint body_is_due(self) noexcept
     cdef void progress(self) noexcept
-    cdef void connect_failed(self) noexcept
     cdef void upstream_drained(self) noexcept
     cdef void upstream_write_failed(self) noexcept
-    cdef void upstream_lost(self) noexcept
-    cdef void drop_upstream(self) noexcept
-    cdef void replay(self) noexcept
     # the end of an exchange
     cdef void answered(self, hs_out *out) noexcept
     cdef void refuse(self, int why) noexcept

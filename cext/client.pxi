@@ -171,46 +171,7 @@ cdef class Client(Stream):
         elif self.x != NULL and self.x.request_open and self.state != C_FLUSHING and self.inb.data == NULL:
             self.close()  # the body was cut short; with input left it is not known yet, and looked at again
 
-    # ---- the backend's connection ----
-
-    cdef void find_upstream(self) noexcept:
-        cdef Exchange *x = self.x
-        cdef Pool pool = self.server.pool_for(&x.core)
-        cdef Upstream up = pool.take(x.core.idempotent and x.replayable and not x.request_open)
-        if not self.enter(C_WAITING):
-            return
-        if up is not None:
-            self.attach(up)
-            return
-        x.core.waited = True
-        if pool.open < pool.limit:
-            if not pool.connect(self):
-                self.connect_failed()
-            return
-        if <size_t>len(pool.waiting) >= self.server.max_waiting:
-            self.refuse(HS_WHY_POOL_FULL)
-            return
-        self.queued_in = pool
-        pool.waiting[self] = None
-        self.wait_for(x.core.pool_wait_ms)
-
-    cdef void wait_for(self, uint32_t ms) noexcept:
-        wheel_set(&self.reactor.wheel, &self.timer, min(self.x.due, self.reactor.now + ticks(ms)))
-
-    cdef void attach(self, Upstream up) noexcept:
-        """The exchange has its connection: the request goes out."""
-        cdef Exchange *x = self.x
-        self.queued_in = None
-        up.client = self
-        self.upstream = up
-        if not self.enter(C_SENT):
-            return
-        if up.codec is not None:
-            self.server.begin_codec(up.codec)
-        x.core.sent_ns = net_now_ns()
-        if not up.send(x.head, x.head_len):
-            self.upstream_write_failed()
-        self.progress()
+    # ---- while the backend has the request ----
 
     cdef bint body_is_due(self) noexcept:
         """The next move is the client's: it has neither sent all of its body nor waits for 100 (Continue)."""
@@ -232,11 +193,6 @@ cdef class Client(Stream):
             due = x.due
         wheel_set(&self.reactor.wheel, &self.timer, due)
 
-    cdef void connect_failed(self) noexcept:
-        self.queued_in = None
-        if self.state == C_WAITING:
-            self.refuse(HS_WHY_CONNECT_FAILED if self.x.core.address_len else HS_WHY_NO_SOCKET)
-
     cdef void upstream_drained(self) noexcept:
         """The backend takes bytes again."""
         if self.state == C_SENT or self.state == C_STREAMING:
@@ -250,45 +206,6 @@ cdef class Client(Stream):
         up.readable = True
         up.eof_seen = True
         self.reactor.defer(up)
-
-    cdef void drop_upstream(self) noexcept:
-        """Give up the connection and the place in the queue, whichever there is."""
-        cdef Upstream up = self.upstream
-        cdef Pool pool = self.queued_in
-        self.upstream = None
-        self.queued_in = None
-        if up is not None:
-            up.client = None
-            up.pool.release(up)
-        if pool is not None:
-            pool.waiting.pop(self, None)
-
-    cdef void upstream_lost(self) noexcept:
-        """The connection broke before the answer was whole."""
-        cdef Exchange *x = self.x
-        cdef Upstream up = self.upstream
-        if self.state == C_TUNNEL:
-            self.close()
-            return
-        x.core.failed = True
-        if self.state != C_SENT:
-            x.cut = True
-            self.close()
-        elif (up.reused and not up.answered and x.replayable and not x.replayed and x.core.idempotent):
-            self.replay()
-        else:
-            self.refuse(HS_WHY_BACKEND_CLOSED)
-
-    cdef void replay(self) noexcept:
-        """A pooled connection had been closed under the request (RFC 9112 section 9.3.1): once more on a new one."""
-        cdef Upstream up = self.upstream
-        self.x.core.failed = False
-        self.x.replayed = True
-        self.upstream = None
-        up.pool.close(up)  # no release: its place is the new one's
-        if self.enter(C_WAITING) and not up.pool.connect(self):
-            self.connect_failed()
-            up.pool.serve_waiting()
 
     # ---- answers ----
 
@@ -306,7 +223,7 @@ cdef class Client(Stream):
         """Answer instead of the backend; too late for that once its head went out: then cut the connection."""
         cdef hs_out out
         cdef Exchange *x = self.x
-        self.drop_upstream()
+        attempt_drop(self)
         if self.state == C_STREAMING or self.state == C_TUNNEL:
             x.cut = True
             self.close()
@@ -360,7 +277,7 @@ cdef class Client(Stream):
         if self.x != NULL and self.state == C_STREAMING and self.x.core.client_framing == HS_BODY_CLOSE:
             net_reset_on_close(self.fd)  # a cut answer must not look whole
         self.state = C_CLOSED
-        self.drop_upstream()
+        attempt_drop(self)
         if self.x != NULL:
             # An answer that was cut short here ended too: only a client that left has aborted.
             self.end_exchange(HS_COMPLETED if self.x.cut else HS_ABORTED)

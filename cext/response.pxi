@@ -20,10 +20,10 @@ cdef void response_received(Client c, ssize_t got) noexcept:
     if up.inb.data == NULL:
         used = response_consume(c, p, n, room)
         if c.upstream is up and used < n and not buffer_append(&up.inb, p + used, n - used):
-            c.upstream_lost()
+            attempt_lost(c)
         return
     if not buffer_append(&up.inb, p, n):
-        c.upstream_lost()
+        attempt_lost(c)
         return
     # Taken out: when the answer is whole, the connection goes on to another client and must not bring it along.
     head = up.inb
@@ -186,4 +186,4 @@ cdef void response_ended(Client c) noexcept:
         else:
             response_complete(c, False)
     else:
-        c.upstream_lost()
+        attempt_lost(c)

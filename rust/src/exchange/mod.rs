@@ -12,6 +12,7 @@ mod extras;
 pub mod layout;
 mod request_id;
 mod respond;
+mod validate;
 mod wall;
 mod why;
 
