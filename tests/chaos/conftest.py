@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,20 @@ def write_routes(tmp_path: Path) -> Callable[..., Path]:
 def rounds() -> Callable[[int], int]:
     """How often a fault is repeated: as given, or as often as ``CHAOS_ROUNDS`` says."""
     return lambda usual: int(os.environ.get("CHAOS_ROUNDS", usual))
+
+
+def kill_control(node: Node) -> tuple[int, ...]:
+    """Its orphans."""
+    workers = tuple(node.workers())
+    os.kill(node.process.pid, signal.SIGKILL)
+    node.process.wait()
+    return workers
+
+
+def metric(node: Node, name: str) -> float:
+    """The sum of a metric over its labels."""
+    with urllib.request.urlopen(f"{node.admin_url}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    found = [line.rpartition(" ")[2] for line in lines if line.startswith((name + "{", name + " "))]
+    assert found, f"no metric {name}"
+    return sum(map(float, found))

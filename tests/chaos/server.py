@@ -58,8 +58,12 @@ class Conversation(asyncio.Protocol):
         )
         if path.startswith(b"/wait/"):
             delay = int(path.split(b"/")[2]) / 1000
-            asyncio.get_running_loop().call_later(delay, self.transport.write, answer)
+            asyncio.get_running_loop().call_later(delay, self._write, answer)
         else:
+            self.transport.write(answer)
+
+    def _write(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
             self.transport.write(answer)
 
 

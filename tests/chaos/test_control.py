@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
+from chaos.conftest import kill_control
 from chaos.load import Load
 
-from tests.node import Node
 from tests.processes import alive, eventually
 
 CLIENTS = {"get": 6, "post": 3, "once": 6, "slow": 2}
-
-
-def kill_control(node: Node) -> tuple[int, ...]:
-    """Its orphans."""
-    workers = tuple(node.workers())
-    os.kill(node.process.pid, signal.SIGKILL)
-    node.process.wait()
-    return workers
 
 
 def test_no_request_is_lost_from_one_control_process_to_the_next(nodes, victims, write_routes, rounds):
