@@ -98,7 +98,10 @@ def test_a_damaged_store_stops_changes_not_traffic(nodes, victims, write_routes,
     api = Api(node)
     store = next((tmp_path / "data").glob("*.db"))
     kept = tmp_path / "kept.db"
-    with contextlib.closing(sqlite3.connect(store)) as live, contextlib.closing(sqlite3.connect(kept)) as copy:
+    with (
+        contextlib.closing(sqlite3.connect(store)) as live,
+        contextlib.closing(sqlite3.connect(kept)) as copy,
+    ):
         live.backup(copy)
     with Load(nodes.port, CLIENTS) as load:
         for file in (tmp_path / "data").glob(f"{store.name}*"):
@@ -152,14 +155,18 @@ def test_a_clock_that_is_set_changes_no_timeout(nodes, victims, write_routes, tm
 
             def shown(expected: float = expected) -> bool:
                 with Client(nodes.port) as client:
-                    date = client.get("/none", "Expect: nothing").header("Date")  # an answer of the gateway's own
+                    date = client.get("/none", "Expect: nothing").header(
+                        "Date"
+                    )  # an answer of the gateway's own
                 assert date is not None
                 moment = datetime.datetime.strptime(date, "%a, %d %b %Y %H:%M:%S GMT")
                 return abs(moment.replace(tzinfo=datetime.UTC).timestamp() - expected) < 60
 
             eventually(shown, "workers show the new time")
             before = metric(node, "gateway_backend_health_checks_total")
-            eventually(lambda: metric(node, "gateway_backend_health_checks_total") > before + 4, "checks go on")
+            eventually(
+                lambda: metric(node, "gateway_backend_health_checks_total") > before + 4, "checks go on"
+            )
             load.run_on()
         assert metric(node, "gateway_backends_unhealthy") == 0
         assert 0 <= node.health()["uptime"] < 600

@@ -14,6 +14,7 @@ CONCURRENCY = 16  # processes at a time; the others wait their turn
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_OUTPUT = 200
 
+
 class CommandProbes:
     """Runs them and calls ``done(target, success, reason)`` for each that ends."""
 
