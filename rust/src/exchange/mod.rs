@@ -9,6 +9,7 @@ mod admit;
 mod answer;
 mod begin;
 mod extras;
+mod last_hop;
 pub mod layout;
 mod request_id;
 mod respond;
