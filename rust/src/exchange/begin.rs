@@ -99,6 +99,7 @@ impl WorkerCore {
             let request = Request {
                 head,
                 peer,
+                snapshot,
                 route,
                 now,
             };
@@ -109,6 +110,8 @@ impl WorkerCore {
         let Some(backend) = self.select(ex, snapshot, route, peer, head) else {
             return self.decline(ex, now, why::NO_BACKEND, b"");
         };
+        let auth = route.policy.as_deref().and_then(|p| p.auth.as_ref());
+        let identity = ex.extras().and_then(|extras| extras.identity.as_deref());
         self.head.clear();
         codec::write_upstream_head(
             &mut self.head,
@@ -120,6 +123,8 @@ impl WorkerCore {
                 backend_host: backend.authority.as_bytes(),
                 forwarded: false,
                 forward_expect: true,
+                withheld: auth.map_or(b"", |auth| auth.withheld()),
+                added: identity.map_or(b"", |identity| &identity.field),
             },
         );
         layout::FORWARD

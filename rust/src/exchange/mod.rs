@@ -7,6 +7,7 @@
 
 mod admit;
 mod answer;
+mod authenticate;
 mod begin;
 mod extras;
 pub mod layout;
@@ -17,6 +18,7 @@ mod wall;
 mod why;
 
 use crate::codec::{self, Limits, Scratch};
+use crate::policy::auth;
 use crate::snapshot::{self, ArchivedSnapshot};
 use crate::state::LaneState;
 use layout::Exchange;
@@ -34,6 +36,7 @@ pub struct WorkerCore {
     ids: RequestIds,
     date: codec::DateCache,
     wall: WallClock,
+    auth: auth::cache::Cache,
 }
 
 impl WorkerCore {
@@ -48,6 +51,7 @@ impl WorkerCore {
             ids,
             date: codec::DateCache::default(),
             wall: WallClock::default(),
+            auth: auth::cache::Cache::default(),
         }
     }
 
