@@ -10,6 +10,7 @@ mod answer;
 mod authenticate;
 mod begin;
 mod extras;
+mod last_hop;
 pub mod layout;
 mod request_id;
 mod respond;

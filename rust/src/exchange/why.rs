@@ -110,6 +110,13 @@ pub const LAST_HOP: Answer = gateway(
     "NOT_IMPLEMENTED",
     "The request ends at this gateway (Max-Forwards: 0), which does not answer it.",
 );
+/// The answer to OPTIONS by the gateway itself.
+pub const OPTIONS: Answer = gateway(204, "", "");
+pub const LOOP: Answer = gateway(
+    508,
+    "LOOP_DETECTED",
+    "The request has come through this gateway too often.",
+);
 pub const TOO_LARGE: Answer = REASONS[6];
 pub const NO_CREDENTIALS: Answer = gateway(401, "UNAUTHORIZED", "This route needs credentials.");
 pub const BAD_CREDENTIALS: Answer = gateway(
