@@ -4,6 +4,7 @@
 //! A policy decides at once, from the request's head and the node's shared state; what has to wait is the
 //! data plane's. A route without policies pays one look at a pointer.
 
+pub mod auth;
 pub mod breaker;
 pub mod limit;
 pub mod retry;
@@ -12,6 +13,7 @@ pub mod validate;
 use rkyv::{Archive, Serialize};
 use serde::Deserialize;
 
+pub use auth::Auth;
 pub use breaker::CircuitBreaker;
 pub use limit::RateLimit;
 pub use retry::RetryPolicy;
@@ -21,6 +23,7 @@ pub use validate::Validation;
 #[derive(Deserialize, Archive, Serialize, Debug, Clone, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
+    pub auth: Option<Auth>,
     pub circuit_breaker: Option<CircuitBreaker>,
     pub rate_limit: Option<RateLimit>,
     pub retry_policy: Option<RetryPolicy>,
@@ -33,6 +36,9 @@ pub type Wrong<'a> = dyn FnMut(&str, String) + 'a;
 impl Policy {
     /// Check every rule that the shape alone does not ensure.
     pub fn check(&self, wrong: &mut Wrong<'_>) {
+        if let Some(policy) = &self.auth {
+            policy.check(wrong);
+        }
         if let Some(policy) = &self.circuit_breaker {
             policy.check(wrong);
         }
@@ -44,6 +50,15 @@ impl Policy {
         }
         if let Some(policy) = &self.validation {
             policy.check(wrong);
+        }
+    }
+}
+
+impl Policy {
+    /// Once, when a route was read and found right.
+    pub fn prepare(&mut self) {
+        if let Some(auth) = &mut self.auth {
+            auth.prepare();
         }
     }
 }
