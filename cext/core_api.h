@@ -33,6 +33,9 @@ enum {
     HS_INTERIM = 3, /* send `out` (1xx, may be empty) to the client; another head follows */
     HS_SWITCH = 4,  /* send `out` to the client; both directions are opaque from here on (101) */
     HS_BAD = 5,     /* the backend's head is malformed: refuse with HS_WHY_BAD_RESPONSE */
+    HS_COLLECT = 6, /* read the whole body, at most `collect` bytes, then ask `collected` */
+    HS_CALL = 7,    /* `out` describes the request: a middleware decides about it */
+    HS_CAPTURE = 8, /* `out` and the body that follows are a middleware's, not the client's */
 };
 
 /* Why the gateway answers instead of the backend (`refuse`). */
@@ -48,6 +51,8 @@ enum {
     HS_WHY_BAD_REQUEST_BODY = 8,
     HS_WHY_REQUEST_TIMEOUT = 9,
     HS_WHY_NO_SOCKET = 10,
+    HS_WHY_MIDDLEWARE_FAILED = 11,
+    HS_WHY_MIDDLEWARE_TIMEOUT = 12,
 };
 
 /* How an exchange ended, for the conservation ledger (`finish`). */
@@ -109,6 +114,8 @@ typedef struct {
     uint8_t failed;  /* counts as a failure of the backend */
     uint8_t request_id_len;
     char request_id[128];
+    uint64_t collect; /* most bytes of the request body that are collected */
+    uint8_t awaited;  /* a middleware waits for the backend's answer: `respond` and `refuse` answer it */
     void *extras; /* core's own: what the policies of the route keep */
     /* told by the data plane */
     uint8_t draining; /* before `begin`: the connection must not go on after this exchange */
@@ -137,6 +144,17 @@ typedef struct {
     void (*upstream_idle)(hs_worker *, int delta);
     /* Of a backend slot as it is now: another than an exchange brought means that its backend is gone. */
     uint32_t (*incarnation)(hs_worker *, uint32_t slot);
+    /* After HS_COLLECT: `head` as `begin` took it, and the whole body. HS_FORWARD (send `out` and the body),
+     * HS_REPLY or HS_CALL. */
+    int (*collected)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t now_ns, const uint8_t *head, size_t head_len,
+                     const uint8_t *body, size_t body_len, hs_out *out);
+    /* After HS_CALL: the middleware sends this request on. HS_FORWARD, HS_REPLY (`out` is its answer), or HS_BAD:
+     * no request; `out` says why. */
+    int (*proceed)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t now_ns, const uint8_t *head, size_t head_len,
+                   size_t body_len, hs_out *out);
+    /* After HS_CALL: the middleware's answer, whose head this is. HS_FORWARD: send `out`, then `response_length`
+     * bytes of body; HS_BAD: no answer. */
+    int (*conclude)(hs_worker *, hs_exchange *, uint64_t now_ns, const uint8_t *head, size_t len, hs_out *out);
 } hs_api;
 
 #endif

@@ -26,12 +26,26 @@ cdef void exchange_free(Exchange *x) noexcept nogil:
     global free_exchanges, free_count
     if x.head != x.stash:
         free(x.head)
+    if x.original != NULL:
+        free(x.original)
+    if x.body.data != NULL:
+        buffer_clear(&x.body)
     if free_count == SPARE_EXCHANGES:
         free(x)
         return
     free_count += 1
     x.next_free = free_exchanges
     free_exchanges = x
+
+
+cdef bint exchange_keep_original(Exchange *x, const uint8_t *head, size_t n) noexcept nogil:
+    """For whoever decides again later: the client's head, as the core reads it."""
+    x.original = <uint8_t *>malloc(n)
+    if x.original == NULL:
+        return False
+    memcpy(x.original, head, n)
+    x.original_len = n
+    return True
 
 
 cdef bint exchange_keep_head(Exchange *x, const uint8_t *head, size_t n) noexcept nogil:

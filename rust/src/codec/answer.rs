@@ -12,6 +12,8 @@ pub struct ErrorAnswer<'a> {
     pub code: &'a str,
     /// One sentence for people.
     pub message: &'a str,
+    /// JSON array of what is wrong in particular; only the JSON form of the body has it.
+    pub details: &'a [u8],
     pub request_id: &'a [u8],
     pub accepts_json: bool,
     /// The connection ends after this answer.
@@ -72,7 +74,9 @@ fn write_json(body: &mut Vec<u8>, answer: &ErrorAnswer<'_>) {
     push_string(body, answer.code);
     body.extend_from_slice(b",\"message\":");
     push_string(body, answer.message);
-    body.extend_from_slice(b",\"details\":[],\"traceId\":");
+    body.extend_from_slice(b",\"details\":");
+    body.extend_from_slice(answer.details);
+    body.extend_from_slice(b",\"traceId\":");
     push_string(body, &String::from_utf8_lossy(answer.request_id));
     body.extend_from_slice(b",\"timestamp\":\"");
     body.extend_from_slice(&timestamp(answer.unix));

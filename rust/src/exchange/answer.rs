@@ -4,20 +4,37 @@ use super::layout::Exchange;
 use super::why::{self, Answer};
 use super::WorkerCore;
 use crate::codec;
+use crate::route::method;
 
 impl WorkerCore {
     /// Write the gateway's own answer; nothing more is to be decided, so the snapshot is let go.
     pub(super) fn reply(&mut self, ex: &mut Exchange, now: u64, answer: Answer, fields: &[u8]) {
+        self.reply_in_detail(ex, now, answer, fields, b"[]");
+    }
+
+    /// `details`: a JSON array for the error body.
+    pub(super) fn reply_in_detail(
+        &mut self,
+        ex: &mut Exchange,
+        now: u64,
+        answer: Answer,
+        fields: &[u8],
+        details: &[u8],
+    ) {
         ex.status = answer.status;
         ex.failed = u8::from(answer.backend_failed);
         self.head.clear();
-        let kept = ex.extras().map_or(&b""[..], |extras| &extras.answer_fields);
+        let kept = match ex.extras() {
+            Some(extras) if ex.awaited == 0 => &extras.answer_fields[..],
+            _ => b"", // a middleware's answer is not the client's yet
+        };
         codec::write_error(
             &mut self.head,
             &codec::ErrorAnswer {
                 status: answer.status,
                 code: answer.code,
                 message: answer.message,
+                details,
                 request_id: ex.request_id(),
                 accepts_json: ex.accepts_json != 0,
                 close: ex.client_keep_alive == 0,
@@ -35,11 +52,18 @@ impl WorkerCore {
         if close {
             ex.client_keep_alive = 0;
         }
+        if ex.awaited == 0 {
+            // A middleware may have asked the backend with another method.
+            ex.head_request = u8::from(ex.method == method::HEAD);
+        }
         let mut answer = why::answer(why);
         if ex.response_length > ex.max_response_body {
             answer = why::answer(why::RESPONSE_TOO_LARGE);
         }
         self.reply(ex, now, answer, b"");
+        if ex.awaited != 0 {
+            ex.status = 0; // what the client gets is still to come
+        }
     }
 
     /// Answer bytes that never became a request.

@@ -76,7 +76,7 @@ impl WorkerCore {
         if head.max_forwards() == Some(0) {
             return self.decline(ex, now, why::LAST_HOP, b""); // RFC 9110 section 7.6.2
         }
-        let route = match route::find(snapshot, head.host, head.path, ex.method) {
+        let index = match route::find(snapshot, head.host, head.path, ex.method) {
             Match::Route(index) => index,
             Match::Methods(mask) => {
                 let methods = method::names(mask).collect::<Vec<_>>().join(", ");
@@ -85,7 +85,7 @@ impl WorkerCore {
             }
             Match::None => return self.decline(ex, now, why::NOT_FOUND, b""),
         };
-        let Some(route) = snapshot.routes.get(route as usize) else {
+        let Some(route) = snapshot.routes.get(index as usize) else {
             return self.decline(ex, now, why::NOT_FOUND, b"");
         };
         ex.series = route.series.to_native();
@@ -104,6 +104,11 @@ impl WorkerCore {
             };
             if let Err(refused) = self.admit(ex, &request, policy) {
                 return self.decline(ex, now, refused.answer, &refused.fields);
+            }
+            match self.hold(ex, head, policy, (index, route)) {
+                Ok(true) => return layout::COLLECT,
+                Ok(false) => {}
+                Err(answer) => return self.decline(ex, now, answer, b""),
             }
         }
         let Some(backend) = self.select(ex, snapshot, route, peer, head) else {
@@ -126,7 +131,7 @@ impl WorkerCore {
     }
 
     /// Choose a backend and enter it; its address and limits go into the exchange.
-    fn select<'s>(
+    pub(super) fn select<'s>(
         &self,
         ex: &mut Exchange,
         snapshot: &'s ArchivedSnapshot,
@@ -164,7 +169,7 @@ impl WorkerCore {
 }
 
 /// RFC 9110 section 9.2.2.
-fn is_idempotent(id: u8) -> bool {
+pub(super) fn is_idempotent(id: u8) -> bool {
     matches!(
         id,
         method::GET | method::HEAD | method::PUT | method::DELETE | method::OPTIONS | method::TRACE

@@ -7,6 +7,8 @@ use super::layout::Exchange;
 pub struct Extras {
     /// Complete field lines, each with its CRLF, for the final answer, whoever gives it.
     pub answer_fields: Vec<u8>,
+    /// Of a request whose body is collected.
+    pub held: Option<super::collect::Held>,
 }
 
 impl Exchange {

@@ -8,6 +8,9 @@ pub const REPLY: i32 = 2;
 pub const INTERIM: i32 = 3;
 pub const SWITCH: i32 = 4;
 pub const BAD: i32 = 5;
+pub const COLLECT: i32 = 6;
+pub const CALL: i32 = 7;
+pub const CAPTURE: i32 = 8;
 
 pub const BODY_NONE: u8 = 0;
 pub const BODY_LENGTH: u8 = 1;
@@ -93,6 +96,10 @@ pub struct Exchange {
     pub failed: u8,
     pub request_id_len: u8,
     pub request_id: [u8; REQUEST_ID_MAX],
+    /// Most bytes of the request body that are collected.
+    pub collect: u64,
+    /// A middleware waits for the backend's answer.
+    pub awaited: u8,
     /// What policies keep, see [`super::extras`].
     pub extras: *mut super::extras::Extras,
     pub draining: u8,

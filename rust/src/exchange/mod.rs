@@ -8,14 +8,17 @@
 mod admit;
 mod answer;
 mod begin;
+mod collect;
 mod extras;
 pub mod layout;
+mod middleware;
 mod request_id;
 mod respond;
 mod wall;
 mod why;
 
 use crate::codec::{self, Limits, Scratch};
+use crate::policy::schema::Validators;
 use crate::snapshot::{self, ArchivedSnapshot};
 use crate::state::LaneState;
 use layout::Exchange;
@@ -33,6 +36,7 @@ pub struct WorkerCore {
     ids: RequestIds,
     date: codec::DateCache,
     wall: WallClock,
+    validators: Validators,
 }
 
 impl WorkerCore {
@@ -47,6 +51,7 @@ impl WorkerCore {
             ids,
             date: codec::DateCache::default(),
             wall: WallClock::default(),
+            validators: Validators::default(),
         }
     }
 

@@ -17,6 +17,7 @@ impl WorkerCore {
         };
         let result = match codec::parse_response(buf, &context, &self.limits, &mut scratch) {
             Ok(None) => layout::MORE,
+            Ok(Some(head)) if ex.awaited != 0 => self.hand_over(ex, now, request_done, &head),
             Ok(Some(head)) => self.pass_on(ex, now, request_done, &head),
             Err(_) => layout::BAD,
         };
@@ -24,7 +25,7 @@ impl WorkerCore {
         result
     }
 
-    fn pass_on(
+    pub(super) fn pass_on(
         &mut self,
         ex: &mut Exchange,
         now: u64,
@@ -48,15 +49,7 @@ impl WorkerCore {
             return layout::INTERIM;
         }
         let written = codec::write_client_head(&mut self.head, head, &context);
-        match head.framing {
-            BodyFraming::None => ex.response_framing = layout::BODY_NONE,
-            BodyFraming::Length(length) => {
-                ex.response_framing = layout::BODY_LENGTH;
-                ex.response_length = length;
-            }
-            BodyFraming::Chunked => ex.response_framing = layout::BODY_CHUNKED,
-            BodyFraming::UntilClose => ex.response_framing = layout::BODY_CLOSE,
-        }
+        note_framing(ex, head.framing);
         if ex.response_length > ex.max_response_body {
             return layout::BAD;
         }
@@ -78,6 +71,20 @@ impl WorkerCore {
         } else {
             layout::FORWARD
         }
+    }
+}
+
+/// How the body that comes will end.
+#[inline]
+pub(super) fn note_framing(ex: &mut Exchange, framing: BodyFraming) {
+    match framing {
+        BodyFraming::None => ex.response_framing = layout::BODY_NONE,
+        BodyFraming::Length(length) => {
+            ex.response_framing = layout::BODY_LENGTH;
+            ex.response_length = length;
+        }
+        BodyFraming::Chunked => ex.response_framing = layout::BODY_CHUNKED,
+        BodyFraming::UntilClose => ex.response_framing = layout::BODY_CLOSE,
     }
 }
 

@@ -29,7 +29,7 @@ const fn backend(status: u16, code: &'static str, message: &'static str) -> Answ
 }
 
 /// By number, as `refuse` gets it (`HS_WHY_…` of core_api.h).
-const REASONS: [Answer; 11] = [
+const REASONS: [Answer; 13] = [
     backend(502, "BAD_GATEWAY", "The backend could not be reached."),
     backend(
         504,
@@ -76,6 +76,12 @@ const REASONS: [Answer; 11] = [
         503,
         "SERVICE_UNAVAILABLE",
         "The gateway has no socket left for the backend.",
+    ),
+    gateway(500, "INTERNAL_ERROR", "The gateway failed."),
+    gateway(
+        504,
+        "GATEWAY_TIMEOUT",
+        "The request was not processed in time.",
     ),
 ];
 

@@ -5,8 +5,11 @@
 //! data plane's. A route without policies pays one look at a pointer.
 
 pub mod breaker;
+pub mod json;
 pub mod limit;
 pub mod retry;
+pub mod schema;
+pub mod validate;
 
 use rkyv::{Archive, Serialize};
 use serde::Deserialize;
@@ -14,14 +17,18 @@ use serde::Deserialize;
 pub use breaker::CircuitBreaker;
 pub use limit::RateLimit;
 pub use retry::RetryPolicy;
+pub use validate::Validation;
 
 /// All policies of a route, each under the name that it has in the API.
 #[derive(Deserialize, Archive, Serialize, Debug, Clone, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// Names, the outermost first.
+    pub middleware: Vec<String>,
     pub rate_limit: Option<RateLimit>,
     pub retry_policy: Option<RetryPolicy>,
+    pub validation: Option<Validation>,
 }
 
 /// Takes the problems of a policy: path of the field below the route, and the rule it breaks.
@@ -39,6 +46,10 @@ impl Policy {
         if let Some(policy) = &self.retry_policy {
             policy.check(wrong);
         }
+        if let Some(policy) = &self.validation {
+            policy.check(wrong);
+        }
+        within(wrong, "middleware", self.middleware.len() as u64, 0, 16);
     }
 }
 

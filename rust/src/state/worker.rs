@@ -130,20 +130,26 @@ impl LaneState {
     pub fn pin(&self) -> Option<Pinned> {
         let cell = |generation| &self.row(protocol::row(generation, self.mask)).pinned;
         let generation = protocol::pin(self.current(), cell)?;
-        let row = protocol::row(generation, self.mask);
+        let pinned = self.pinned(protocol::row(generation, self.mask));
+        debug_assert_eq!(pinned.generation, generation);
+        Some(pinned)
+    }
+
+    /// The snapshot in a row that this lane has pinned, and not unpinned since.
+    #[inline]
+    pub fn pinned(&self, row: u32) -> Pinned {
         let place = self.region.row(row);
         // Relaxed: written before the generation was published (Acquire in `pin`), and not
         // rewritten while it is pinned.
         let offset = place.offset.load(Relaxed) as usize;
         let len = place.len.load(Relaxed) as usize;
-        debug_assert_eq!(place.generation.load(Relaxed), generation);
         debug_assert!(offset + len <= self.arena.len());
-        Some(Pinned {
-            generation,
+        Pinned {
+            generation: place.generation.load(Relaxed),
             row,
             ptr: self.arena.ptr().cast_const().wrapping_add(offset),
             len,
-        })
+        }
     }
 
     /// Lets go of a pin; the snapshot's bytes may be gone at once.
