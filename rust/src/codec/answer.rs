@@ -4,6 +4,16 @@ use super::date::{http_date, timestamp};
 use super::encode::{push_decimal, push_field};
 use super::verdict::phrase_for;
 
+/// What an error answer points at, in the form of the admin API's details.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// Where in the request: `headers.X-Tenant`, `query.page`, `body.items[0]`.
+    pub field: String,
+    pub rule: &'static str,
+    /// One sentence for people. What a client sent may stand in it.
+    pub message: String,
+}
+
 /// One error answer. `fields` must be valid (RFC 9110 section 5).
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorAnswer<'a> {
@@ -12,8 +22,7 @@ pub struct ErrorAnswer<'a> {
     pub code: &'a str,
     /// One sentence for people.
     pub message: &'a str,
-    /// JSON array of what is wrong in particular; only the JSON form of the body has it.
-    pub details: &'a [u8],
+    pub details: &'a [Detail],
     pub request_id: &'a [u8],
     pub accepts_json: bool,
     /// The connection ends after this answer.
@@ -74,9 +83,18 @@ fn write_json(body: &mut Vec<u8>, answer: &ErrorAnswer<'_>) {
     push_string(body, answer.code);
     body.extend_from_slice(b",\"message\":");
     push_string(body, answer.message);
-    body.extend_from_slice(b",\"details\":");
-    body.extend_from_slice(answer.details);
-    body.extend_from_slice(b",\"traceId\":");
+    body.extend_from_slice(b",\"details\":[");
+    for (index, detail) in answer.details.iter().enumerate() {
+        body.extend_from_slice(if index == 0 { b"" } else { b"," });
+        body.extend_from_slice(b"{\"field\":");
+        push_string(body, &detail.field);
+        body.extend_from_slice(b",\"rule\":");
+        push_string(body, detail.rule);
+        body.extend_from_slice(b",\"message\":");
+        push_string(body, &detail.message);
+        body.push(b'}');
+    }
+    body.extend_from_slice(b"],\"traceId\":");
     push_string(body, &String::from_utf8_lossy(answer.request_id));
     body.extend_from_slice(b",\"timestamp\":\"");
     body.extend_from_slice(&timestamp(answer.unix));
@@ -89,6 +107,12 @@ fn write_text(body: &mut Vec<u8>, answer: &ErrorAnswer<'_>) {
     body.extend_from_slice(answer.code.as_bytes());
     body.extend_from_slice(b": ");
     body.extend_from_slice(answer.message.as_bytes());
+    for detail in answer.details {
+        body.extend_from_slice(b"\n- ");
+        let plain = |c: char| if c.is_control() { '?' } else { c };
+        let line: String = detail.message.chars().map(plain).collect();
+        body.extend_from_slice(line.as_bytes());
+    }
     body.extend_from_slice(b"\nrequest id: ");
     body.extend_from_slice(answer.request_id);
     body.push(b'\n');

@@ -9,24 +9,12 @@ use crate::route::method;
 impl WorkerCore {
     /// Write the gateway's own answer; nothing more is to be decided, so the snapshot is let go.
     pub(super) fn reply(&mut self, ex: &mut Exchange, now: u64, answer: Answer, fields: &[u8]) {
-        self.reply_in_detail(ex, now, answer, fields, b"[]");
-    }
-
-    /// `details`: a JSON array for the error body.
-    pub(super) fn reply_in_detail(
-        &mut self,
-        ex: &mut Exchange,
-        now: u64,
-        answer: Answer,
-        fields: &[u8],
-        details: &[u8],
-    ) {
         ex.status = answer.status;
         ex.failed = u8::from(answer.backend_failed);
         self.head.clear();
-        let kept = match ex.extras() {
-            Some(extras) if ex.awaited == 0 => &extras.answer_fields[..],
-            _ => b"", // a middleware's answer is not the client's yet
+        let (kept, details) = match ex.extras() {
+            Some(extras) if ex.awaited == 0 => (&extras.answer_fields[..], &extras.details[..]),
+            _ => (&b""[..], &[][..]), // a middleware's answer is not the client's yet
         };
         codec::write_error(
             &mut self.head,

@@ -120,8 +120,8 @@ impl WorkerCore {
             if let Err(found) =
                 schema.map_or(Ok(()), |schema| self.validators.validate(schema, body))
             {
-                let details = serde_json::to_vec(&found).unwrap_or_default();
-                self.reply_in_detail(ex, now, INVALID_BODY, b"", &details);
+                ex.extras_mut().details = found;
+                self.reply(ex, now, INVALID_BODY, b"");
                 return layout::REPLY;
             }
         }

@@ -1,12 +1,15 @@
 //! What an exchange on a route with policies carries along; the others carry a null pointer.
 
 use super::layout::Exchange;
+use crate::codec::Detail;
 
 /// Made by the first policy that has something to keep, dropped by `finish`.
 #[derive(Default)]
 pub struct Extras {
     /// Complete field lines, each with its CRLF, for the final answer, whoever gives it.
     pub answer_fields: Vec<u8>,
+    /// What is wrong with the request, for the answer that refuses it.
+    pub details: Vec<Detail>,
     /// Of a request whose body is collected.
     pub held: Option<super::collect::Held>,
 }

@@ -14,6 +14,7 @@ pub mod layout;
 mod middleware;
 mod request_id;
 mod respond;
+mod validate;
 mod wall;
 mod why;
 

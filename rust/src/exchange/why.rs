@@ -117,3 +117,13 @@ pub const LAST_HOP: Answer = gateway(
     "The request ends at this gateway (Max-Forwards: 0), which does not answer it.",
 );
 pub const TOO_LARGE: Answer = REASONS[6];
+pub const UNSUPPORTED_TYPE: Answer = gateway(
+    415,
+    "UNSUPPORTED_MEDIA_TYPE",
+    "This route does not take a body of this type.",
+);
+pub const NOT_VALID: Answer = gateway(
+    400,
+    "VALIDATION_ERROR",
+    "The request is not what this route takes.",
+);

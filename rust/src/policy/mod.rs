@@ -28,7 +28,7 @@ pub struct Policy {
     pub middleware: Vec<String>,
     pub rate_limit: Option<RateLimit>,
     pub retry_policy: Option<RetryPolicy>,
-    pub validation: Option<Validation>,
+    pub validation: Option<Box<Validation>>,
 }
 
 /// Takes the problems of a policy: path of the field below the route, and the rule it breaks.
