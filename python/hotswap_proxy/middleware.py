@@ -32,7 +32,7 @@ class Headers:
 
     __slots__ = ("_fields",)
 
-    def __init__(self, fields: Headers | Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(self, fields: Fields = ()) -> None:
         self._fields: list[tuple[str, str]] = []
         pairs = fields.items() if isinstance(fields, Headers | Mapping) else fields
         for name, value in pairs:
@@ -145,27 +145,30 @@ class Request:
             object.__setattr__(self, "identity", MappingProxyType(dict(self.identity)))
 
 
-@dataclass(slots=True)
 class Response:
     """One answer, whole. The gateway writes ``Content-Length``, ``Date``, ``Via`` and the connection's own fields.
 
     An answer to HEAD, and one with status 204 or 304, has no body: what is given as one is only measured.
     """
 
-    status: int = 200
-    headers: Headers = field(default_factory=Headers)
-    body: bytes = b""
+    __slots__ = ("body", "headers", "status")
 
-    def __post_init__(self) -> None:
+    def __init__(self, status: int = 200, headers: Fields = (), body: bytes | str = b"") -> None:
+        self.status = status
+        self.headers = Headers(headers)
+        self.body = body.encode() if isinstance(body, str) else body
+        self.check()
+
+    def check(self) -> None:
+        """Raises ValueError or TypeError for what is no answer; the gateway asks once more before it sends it."""
         if not isinstance(self.headers, Headers):
-            self.headers = Headers(self.headers)
-        if isinstance(self.body, str):
-            self.body = self.body.encode()
+            raise TypeError("the headers of a response are Headers")
         if not isinstance(self.body, bytes):
-            raise TypeError("the body of a response is bytes or str")
-        if not isinstance(self.status, int) or not 200 <= self.status <= 599:
-            raise ValueError(f"{self.status!r} is not the status of a final answer (200 to 599)")
+            raise TypeError("the body of a response is bytes")
+        if type(self.status) is not int or not 200 <= self.status <= 999:
+            raise ValueError(f"{self.status!r} is not the status of a final answer")
 
 
+Fields = Headers | Mapping[str, str] | Iterable[tuple[str, str]]
 CallNext = Callable[[Request], Awaitable[Response]]
 Middleware = Callable[[Request, CallNext], Awaitable[Response]]

@@ -141,14 +141,12 @@ def _response(message: bytes, method: str) -> Response:
     status = int(first.split(" ", 2)[1])
     described = method == "HEAD" or status == 304  # Content-Length then tells what the body would be
     hidden = _OURS - {"content-length"} if described else _OURS
-    response = Response(min(status, 599), Headers(), body)
-    response.status = status
-    response.headers = Headers(field for field in fields if field[0].lower() not in hidden)
-    return response
+    return Response(status, [field for field in fields if field[0].lower() not in hidden], body)
 
 
 def _written(response: Response, method: str) -> tuple[bytes, bytes]:
     """Head and body of the answer to a request with this method."""
+    response.check()  # its fields may have been set since it was made
     length: str | None = str(len(response.body))
     if (method == "HEAD" or response.status == 304) and not response.body:
         length = response.headers.get("content-length")
