@@ -55,8 +55,11 @@ cdef size_t collect_body(Client c, const uint8_t *p, size_t n) noexcept:
 cdef void collect_complete(Client c) noexcept:
     cdef Exchange *x = c.x
     cdef hs_out out
-    cdef int result = api.collected(c.server.worker, &x.core, &c.peer, net_now_ns(), x.original, x.original_len,
-                                    buffer_ptr(&x.body), buffer_len(&x.body), &out)
+    cdef int result
+    if c.server.draining:  # since the head came
+        x.core.client_keep_alive = False
+    result = api.collected(c.server.worker, &x.core, &c.peer, net_now_ns(), x.original, x.original_len,
+                           buffer_ptr(&x.body), buffer_len(&x.body), &out)
     if result == HS_REPLY:
         c.answered(&out)
     elif result == HS_CALL:

@@ -52,6 +52,8 @@ cdef class Call:
         if c is None:
             return True
         c.reactor.look_at_clock()
+        if c.server.draining:  # since the head came
+            c.x.core.client_keep_alive = False
         attempt_drop(c)  # the middleware may have lost patience with the backend
         sound = api.conclude(c.server.worker, &c.x.core, net_now_ns(), <const uint8_t *><char *>head, len(head),
                              &out) == HS_FORWARD
