@@ -63,6 +63,8 @@ cdef class Client(Stream):
     cdef void on_readable(self) noexcept:
         cdef ssize_t n
         cdef int reads = 0
+        if self.passing:
+            self.take_held()
         if self.inb.data != NULL:
             self.take_waiting_input()
         while self.readable and self.fd >= 0 and not self.deferred and not self.input_held():
@@ -96,7 +98,7 @@ cdef class Client(Stream):
             return self.upstream.blocked()
         if self.state == C_IDLE or self.state == C_HEAD or self.state == C_COLLECT:
             return False  # the core bounds a head, and what is collected
-        return buffer_len(&self.inb) >= PIPELINE
+        return buffer_len(&self.inb) + self.held >= PIPELINE
 
     cdef void received(self, const uint8_t *p, size_t n) noexcept:
         cdef size_t used
@@ -108,6 +110,9 @@ cdef class Client(Stream):
                     self.reject(self.server.codec_status)
                     return
                 canonical = REFUSED  # refused again when its turn comes: answers keep their order
+            elif self.server.is_passing(self.codec):
+                self.passing = True
+                self.held += n
             p = canonical
             n = len(canonical)
             if n == 0:
@@ -122,6 +127,19 @@ cdef class Client(Stream):
             return
         used = self.consume(p, n)
         if used < n and self.fd >= 0 and not buffer_append(&self.inb, p + used, n - used):
+            self.close()
+
+    cdef void take_held(self) noexcept:
+        """What has followed a request for an upgrade is of the new protocol, or HTTP after all."""
+        cdef bint switched = self.state == C_TUNNEL
+        cdef bytes held
+        if self.inb.data != NULL or not (switched or self.state == C_IDLE):
+            return  # its turn has not come
+        held = self.server.end_passing(self.codec, switched)
+        self.passing = not switched and self.server.is_passing(self.codec)
+        if not self.passing:
+            self.held = 0
+        if held is None or not buffer_append(&self.inb, held, len(held)):
             self.close()
 
     cdef void take_waiting_input(self) noexcept:
@@ -257,14 +275,15 @@ cdef class Client(Stream):
 
     cdef void exchange_done(self) noexcept:
         cdef Exchange *x = self.x
-        cdef bint keep = x.core.client_keep_alive and not x.request_open and not self.server.draining
+        cdef bint keep = x.core.client_keep_alive and not x.request_open
         # Nothing more is to come when the request was taken whole and its sender wants to close.
-        cdef bint unread = x.core.sent_ns == 0 or x.request_open or self.inb.data != NULL or self.server.draining
+        cdef bint unread = (
+            x.core.sent_ns == 0 or x.request_open or self.inb.data != NULL or self.held > 0 or self.server.draining)
         self.end_exchange(HS_COMPLETED)
         if keep:
             if self.enter(C_IDLE):
-                self.due_in(self.server.keepalive_ms)
-                if self.inb.data != NULL or self.eof_seen:
+                self.due_in(DRAIN_IDLE_MS if self.server.draining else self.server.keepalive_ms)
+                if self.inb.data != NULL or self.eof_seen or self.passing:
                     self.reactor.defer(self)
         elif unread and not self.input_over and self.enter(C_LINGER):
             # Closing with input unread would reset the connection under the answer (RFC 9112 section 9.6).

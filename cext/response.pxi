@@ -1,5 +1,9 @@
 # The way back: what a backend sends becomes the client's answer.
 
+cdef enum:
+    INTERIMS = 100  # answers of status 1xx to one request; a backend that sends more is not about to answer
+
+
 cdef void response_received(Client c, ssize_t got) noexcept:
     """`got` bytes from the backend stand in the reactor's buffer, with HEADROOM writable bytes before them."""
     cdef Upstream up = c.upstream
@@ -48,6 +52,8 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
     cdef int result
     cdef Exchange *x = c.x
     while c.state == C_SENT:
+        if c.server.draining:
+            x.core.client_keep_alive = False  # said in the head: who has not read it yet sends nothing into a closing door
         result = api.respond(c.server.worker, &x.core, net_now_ns(), not x.request_open, p + used, n - used, &out)
         if result == HS_MORE:
             x.core.seen = n - used
@@ -60,6 +66,10 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
         x.core.seen = 0
         if result == HS_INTERIM:
             x.core.expect_continue = False
+            x.interims += 1
+            if x.interims > INTERIMS:
+                response_malformed(c)
+                return n
             if out.len and not c.send(out.ptr, out.len):
                 c.close()
                 return n
@@ -96,7 +106,7 @@ cdef void response_switch(Client c, hs_out *head, const uint8_t *p, size_t n) no
     c.due_in(c.server.stream_idle_ms)
     if not c.send2(head.ptr, head.len, p, n):
         c.close()
-    elif c.inb.data != NULL or c.eof_seen:
+    elif c.inb.data != NULL or c.eof_seen or c.passing:
         c.reactor.defer(c)
 
 

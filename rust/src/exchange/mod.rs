@@ -10,6 +10,7 @@ mod answer;
 mod begin;
 mod collect;
 mod extras;
+mod last_hop;
 pub mod layout;
 mod middleware;
 mod request_id;
