@@ -47,8 +47,9 @@ cdef struct Exchange:
     uint64_t due              # tick at which the whole exchange times out
     uint8_t *head             # what was sent to the backend: `stash`, or malloc'ed when larger
     size_t head_len
-    uint8_t *original         # the client's own head, malloc'ed; NULL where it is not kept
-    size_t original_len
+    size_t body_at            # where in `head` the small body begins
+    uint8_t *origin           # the client's own head, where it will be read again; or NULL
+    size_t origin_len
     Buffer body               # a request body that was collected: sent after `head`, as often as that is
     bint request_open         # the request body has not ended
     bint replayable           # `head` and `body` are all that was sent

@@ -9,7 +9,7 @@ cdef void collect_begin(Client c, const uint8_t *head, bint more) noexcept:
     x.request_left = x.core.request_length
     x.request_open = x.core.request_framing == HS_BODY_CHUNKED or x.request_left > 0
     x.due = c.reactor.now + ticks(x.core.timeout_ms)
-    if not exchange_keep_original(x, head, x.core.head_len):
+    if not exchange_keep_origin(x, head, x.core.head_len):
         c.close()
     elif not c.enter(C_COLLECT):
         return
@@ -58,7 +58,7 @@ cdef void collect_complete(Client c) noexcept:
     cdef int result
     if c.server.draining:  # since the head came
         x.core.client_keep_alive = False
-    result = api.collected(c.server.worker, &x.core, &c.peer, net_now_ns(), x.original, x.original_len,
+    result = api.collected(c.server.worker, &x.core, &c.peer, net_now_ns(), x.origin, x.origin_len,
                            buffer_ptr(&x.body), buffer_len(&x.body), &out)
     if result == HS_REPLY:
         c.answered(&out)

@@ -37,6 +37,7 @@ cdef class Call:
         if result == HS_REPLY:
             c.answered(&out)
         elif (exchange_keep_head(x, out.ptr, out.len)
+              and exchange_keep_origin(x, <const uint8_t *><char *>head, len(head))
               and buffer_append(&x.body, <const uint8_t *><char *>body, len(body))):
             attempt_begin(c)
         else:

@@ -48,6 +48,9 @@ impl WorkerCore {
         if ex.response_length > ex.max_response_body {
             answer = why::answer(why::RESPONSE_TOO_LARGE);
         }
+        if answer.backend_failed {
+            self.settle_failure(ex, now, why::is_unconnected(why));
+        }
         self.reply(ex, now, answer, b"");
         if ex.awaited != 0 {
             ex.status = 0; // what the client gets is still to come

@@ -7,18 +7,44 @@ use super::WorkerCore;
 use crate::codec::{self, BodyFraming, RequestHead};
 use crate::policy::{schema, ArchivedPolicy};
 use crate::route::method;
-use crate::snapshot::{self, ArchivedRoute, ArchivedSnapshot};
 
 /// Most bytes of a body, request's or response's, on a route with middleware.
 const MIDDLEWARE_BODY: u64 = 10 << 20;
 
-/// What was decided before the body came.
-#[derive(Clone, Copy)]
+/// What is known of a request whose body is collected.
+#[derive(Clone, Copy, Default)]
 pub struct Held {
-    /// Index of the route in the snapshot, which stays pinned.
-    pub route: u32,
     /// The body has to fit the route's schema.
-    pub validate: bool,
+    validate: bool,
+    /// Bytes of the body, once it goes to a backend.
+    length: Option<u64>,
+    /// The head is a middleware's.
+    pub own: bool,
+}
+
+impl Exchange {
+    pub(super) fn held(&mut self) -> Option<&mut Held> {
+        match self.extras() {
+            Some(_) => self.extras_mut().held.as_mut(),
+            None => None,
+        }
+    }
+
+    /// Read a head as that of the message which is sent now: the body has been collected.
+    pub(super) fn adapt(&self, head: &mut RequestHead<'_>) {
+        let Some(held) = self.extras().and_then(|extras| extras.held) else {
+            return;
+        };
+        head.expect_continue = false;
+        let length = held.length.unwrap_or_default();
+        if head.framing != BodyFraming::None || length > 0 {
+            head.framing = BodyFraming::Length(length); // chunks, and their trailers, end here
+        }
+        if held.own {
+            head.request_id = None; // it is the gateway's to say
+            head.upgrade = None;
+        }
+    }
 }
 
 const UNKNOWN_CODING: Answer = Answer {
@@ -43,7 +69,6 @@ impl WorkerCore {
         ex: &mut Exchange,
         head: &RequestHead<'_>,
         policy: &ArchivedPolicy,
-        route: (u32, &ArchivedRoute),
     ) -> Result<bool, Answer> {
         let schema = policy
             .validation
@@ -73,8 +98,10 @@ impl WorkerCore {
         if ex.request_length > ex.collect {
             return Err(why::TOO_LARGE);
         }
-        let route = route.0;
-        ex.extras_mut().held = Some(Held { route, validate });
+        ex.extras_mut().held = Some(Held {
+            validate,
+            ..Held::default()
+        });
         // Its time is the client's and the middleware's, not the gateway's own.
         ex.waited = 1;
         Ok(true)
@@ -106,7 +133,7 @@ impl WorkerCore {
         mut head: RequestHead<'_>,
         body: &[u8],
     ) -> i32 {
-        let Some((snapshot, route, held)) = self.held(ex) else {
+        let (Some((_, route)), Some(held)) = (self.place(ex), ex.held().copied()) else {
             return layout::BAD;
         };
         let Some(policy) = route.policy.as_deref() else {
@@ -126,32 +153,10 @@ impl WorkerCore {
             }
         }
         if policy.middleware.is_empty() {
-            self.send_on(
-                ex,
-                peer,
-                now,
-                &mut head,
-                body.len() as u64,
-                (snapshot, route),
-            )
+            self.send_on(ex, peer, now, &mut head, body.len() as u64)
         } else {
             self.describe(ex, peer, &head, route, policy)
         }
-    }
-
-    /// The route that was decided for, and the snapshot that it is in.
-    pub(super) fn held(
-        &self,
-        ex: &Exchange,
-    ) -> Option<(&'static ArchivedSnapshot, &'static ArchivedRoute, Held)> {
-        let held = ex.extras()?.held?;
-        if ex.phase & layout::PINNED == 0 {
-            return None;
-        }
-        // SAFETY: the exchange's pin on this row is held until `let_go`, which clears PINNED; the references
-        // are locals of the calls in this file and `middleware`, and not used after that.
-        let snapshot = unsafe { snapshot::of(&self.lane.pinned(ex.row)) };
-        Some((snapshot, snapshot.routes.get(held.route as usize)?, held))
     }
 
     /// Choose a backend for a request whose whole body is at hand, and write its head.
@@ -162,28 +167,21 @@ impl WorkerCore {
         now: u64,
         head: &mut RequestHead<'_>,
         body_len: u64,
-        (snapshot, route): (&ArchivedSnapshot, &ArchivedRoute),
     ) -> i32 {
-        let Some(backend) = self.select(ex, snapshot, route, peer, head) else {
+        let Some((snapshot, route)) = self.place(ex) else {
+            return layout::BAD;
+        };
+        if let Some(held) = ex.held() {
+            held.length = Some(body_len);
+        }
+        ex.adapt(head);
+        self.prepare_attempts(ex, route, head);
+        let Some(backend) = self.select(ex, snapshot, route, peer, Some(head), now, None) else {
             self.reply(ex, now, why::NO_BACKEND, b"");
             return layout::REPLY;
         };
-        if head.framing != BodyFraming::None || body_len > 0 {
-            head.framing = BodyFraming::Length(body_len); // chunks, and their trailers, end here
-        }
         self.head.clear();
-        codec::write_upstream_head(
-            &mut self.head,
-            head,
-            &codec::ForwardContext {
-                client_ip: peer.ip(),
-                secure: peer.tls != 0,
-                request_id: ex.request_id(),
-                backend_host: backend.authority.as_bytes(),
-                forwarded: false,
-                forward_expect: false,
-            },
-        );
+        self.write_upstream(ex, peer, head, backend);
         layout::FORWARD
     }
 }

@@ -3,7 +3,7 @@
 
 use super::layout::{self, Exchange, Peer};
 use super::{begin, WorkerCore};
-use crate::codec::{self, RequestHead, ResponseHead};
+use crate::codec::{self, BodyFraming, RequestHead, ResponseHead};
 use crate::policy::ArchivedPolicy;
 use crate::route::method;
 use crate::snapshot::ArchivedRoute;
@@ -71,15 +71,14 @@ impl WorkerCore {
     ) -> i32 {
         let mut scratch = self.scratch.take().unwrap_or_default();
         let result = match codec::parse_request(head, &self.limits, &mut scratch) {
-            Ok(Some(mut parsed)) if parsed.head_len == head.len() => match self.held(ex) {
-                Some((snapshot, route, _)) => {
+            Ok(Some(mut parsed)) if parsed.head_len == head.len() => match ex.held() {
+                Some(held) => {
+                    held.own = true;
                     let method = method::id(parsed.method);
                     ex.head_request = u8::from(method == method::HEAD);
                     ex.idempotent = u8::from(begin::is_idempotent(method));
-                    parsed.request_id = None; // the id is the gateway's
-                    parsed.upgrade = None;
                     ex.awaited = 1;
-                    self.send_on(ex, peer, now, &mut parsed, body_len, (snapshot, route))
+                    self.send_on(ex, peer, now, &mut parsed, body_len)
                 }
                 None => self.no_message("the request was sent on before"),
             },
@@ -114,9 +113,9 @@ impl WorkerCore {
         if ex.response_length > ex.max_response_body {
             return layout::BAD;
         }
-        ex.answered_ns = now;
-        ex.failed = u8::from(matches!(head.status, 502..=504));
-        ex.upstream_keep_alive = u8::from(head.keep_alive && request_done);
+        if self.weigh(ex, now, request_done, head) {
+            return layout::RETRY;
+        }
         self.let_go(ex);
         layout::CAPTURE
     }
@@ -129,15 +128,21 @@ impl WorkerCore {
         let mut scratch = self.scratch.take().unwrap_or_default();
         let context = codec::ResponseContext {
             head_request: ex.head_request != 0,
-            upgrade: false,
+            upgrade: None,
         };
         let result = match codec::parse_response(buf, &context, &self.limits, &mut scratch) {
-            Ok(Some(head)) if head.head_len == buf.len() && !head.is_interim() => {
-                // What is known of the backend stays as it is.
-                let (failed, answered_ns) = (ex.failed, ex.answered_ns);
-                let result = self.pass_on(ex, now, true, &head);
-                (ex.failed, ex.answered_ns, ex.endless) = (failed, answered_ns, 0);
-                result
+            Ok(Some(head))
+                if head.head_len == buf.len()
+                    && !head.is_interim()
+                    && !matches!(head.framing, BodyFraming::Length(length) if length > ex.max_response_body) =>
+            {
+                // It is no backend's: nothing of it is weighed.
+                ex.endless = 0;
+                self.head.clear();
+                let written = self.write_answer(ex, now, true, &head);
+                super::respond::note_framing(ex, head.framing);
+                self.passed(ex, &head, written);
+                layout::FORWARD
             }
             _ => layout::BAD,
         };
