@@ -29,7 +29,7 @@ const fn backend(status: u16, code: &'static str, message: &'static str) -> Answ
 }
 
 /// By number, as `refuse` gets it (`HS_WHY_…` of core_api.h).
-const REASONS: [Answer; 12] = [
+const REASONS: [Answer; 14] = [
     backend(502, "BAD_GATEWAY", "The backend could not be reached."),
     backend(
         504,
@@ -81,6 +81,12 @@ const REASONS: [Answer; 12] = [
         503,
         "SERVICE_UNAVAILABLE",
         "No backend of this route can take the request.",
+    ),
+    gateway(500, "INTERNAL_ERROR", "The gateway failed."),
+    gateway(
+        504,
+        "GATEWAY_TIMEOUT",
+        "The request was not processed in time.",
     ),
 ];
 

@@ -152,7 +152,6 @@ impl LaneState {
         // rewritten while it is pinned.
         let offset = place.offset.load(Relaxed) as usize;
         let len = place.len.load(Relaxed) as usize;
-        debug_assert_eq!(place.generation.load(Relaxed), generation);
         debug_assert!(offset + len <= self.arena.len());
         Pinned {
             generation,
