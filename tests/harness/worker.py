@@ -15,6 +15,7 @@ from hotswap_proxy import _core, _wire
 from hotswap_proxy.worker.codec import MAX_HEAD, factories
 
 CODECS = ("httptools", "native")
+FILES: dict[str, str] = {}  # that backends may name for TLS; all planes know all of them
 
 
 def backend(url: str, backend_id: str = "b1", **changes: Any) -> dict[str, Any]:
@@ -58,9 +59,11 @@ class Plane:
         codec: str,
         core: dict[str, int] | None = None,
         bundle: dict[str, Any] | None = None,
+        middleware: dict[str, Any] | None = None,
         **settings: float,
     ) -> None:
         self._bundle = bundle
+        self._middleware = middleware
         self.node = _core.Node(2)
         self._core_settings = json.dumps(core or {}).encode()
         self.catalog = _core.Catalog(self.node)
@@ -80,7 +83,12 @@ class Plane:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self.worker = _core.Worker(self.node.state_fd, self.node.arena_fd, 0, self._core_settings)
-        self.server = _wire.Server(self.worker, self.loop, self._settings, self._codec)
+        runner = None
+        if self._middleware is not None:
+            from hotswap_proxy.worker.middleware import Runner
+
+            runner = Runner(self.loop, self._middleware)
+        self.server = _wire.Server(self.worker, self.loop, self._settings, self._codec, runner)
         if self._bundle is not None:
             self.worker.use_tls(json.dumps(self._bundle).encode())
         self.server.listen(self._fd, self._bundle is not None)
@@ -89,7 +97,7 @@ class Plane:
         self.server.close()
 
     def publish(self, *routes: dict[str, Any], reset: bool = True, **changes: Any) -> int:
-        document = {"reset": reset, "upsertRoutes": list(routes)} | changes
+        document = {"reset": reset, "upsertRoutes": list(routes), "tlsFiles": FILES} | changes
         return self.catalog.stage(json.dumps(document).encode()).publish()
 
     def call(self, function: Any) -> Any:

@@ -1,5 +1,6 @@
 //! From a valid configuration to the bytes of its snapshot.
 
+use super::keys::Compiling;
 use super::link::{named, resolve, Plan};
 use super::model::{Backend, BackendTls, HeaderRules, Member, Route, Strategy};
 use super::problem::Problems;
@@ -8,6 +9,7 @@ use crate::route::hash::Map;
 use crate::select::order::smooth;
 use crate::select::rendezvous::identity_hash;
 use crate::snapshot::{self, Candidate, Rule, Snapshot};
+use crate::tls::named_digest;
 use rkyv::util::AlignedVec;
 
 /// Who gives out the slots of the state region.
@@ -54,6 +56,7 @@ impl Plan {
             backends: Vec::new(),
             tls_sets: Vec::new(),
             tls_places: Map::default(),
+            keys: Compiling::default(),
         };
         let mut problems = Problems::default();
         let routes = match compiler.all(&ranked) {
@@ -74,6 +77,7 @@ impl Plan {
             routes,
             backends: compiler.backends,
             tls_sets: compiler.tls_sets,
+            key_sets: compiler.keys.sets,
             trie,
         };
         match snapshot::encode(&snapshot) {
@@ -121,6 +125,7 @@ struct Compiler<'a, S> {
     tls_sets: Vec<snapshot::TlsSet>,
     /// By digest.
     tls_places: Map<u64, u32>,
+    keys: Compiling,
 }
 
 impl<'a, S: SlotAllocator> Compiler<'a, S> {
@@ -139,7 +144,11 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
     fn backend(&mut self, backend: &Backend) -> Result<u32, String> {
         let slot = self.slots.backend(backend.origin.identity())?;
         let (pool, timeouts) = (&backend.pool, &backend.timeouts);
-        let tls = backend.tls.as_deref().map(|tls| self.tls(tls));
+        let tls = backend
+            .tls
+            .as_deref()
+            .map(|tls| self.tls(tls))
+            .transpose()?;
         self.backends.push(snapshot::Backend {
             id: (&*backend.id).into(),
             name: (&*backend.name).into(),
@@ -168,17 +177,19 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
         Ok((self.backends.len() - 1) as u32)
     }
 
-    fn tls(&mut self, tls: &BackendTls) -> snapshot::BackendTls {
+    fn tls(&mut self, tls: &BackendTls) -> Result<snapshot::BackendTls, String> {
+        let found = self.catalog.tls_files.resolve(&tls.files);
+        let found = found.map_err(|(field, rule)| format!("tls.{field}: {rule}"))?;
         let sets = &mut self.tls_sets;
-        let set = *self.tls_places.entry(tls.set.digest).or_insert_with(|| {
-            sets.push((*tls.set).clone());
+        let set = *self.tls_places.entry(found.digest).or_insert_with(|| {
+            sets.push((*found).clone());
             (sets.len() - 1) as u32
         });
-        snapshot::BackendTls {
-            key: tls.key,
+        Ok(snapshot::BackendTls {
+            key: named_digest(found.digest, &tls.name),
             name: (&*tls.name).into(),
             set,
-        }
+        })
     }
 
     fn route(&mut self, route: &Route) -> Result<snapshot::Route, String> {
@@ -207,7 +218,10 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
             max_request_body: route.max_request_body,
             max_response_body: route.max_response_body,
             strategy,
-            policy: route.policy.clone(),
+            policy: route
+                .policy
+                .as_deref()
+                .map(|policy| Box::new(self.keys.policy(self.catalog, policy))),
             candidates,
         })
     }

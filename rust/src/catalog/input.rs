@@ -1,5 +1,6 @@
 //! The `changes` document as it is written: shapes and defaults, no rules.
 
+use crate::policy::auth::keys::Key;
 use crate::policy::Policy;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,6 +22,12 @@ pub struct Changes<'a> {
     pub remove_routes: Vec<String>,
     #[serde(default)]
     pub addresses: BTreeMap<String, Vec<String>>,
+    /// By the URL that they were fetched from.
+    #[serde(default)]
+    pub key_sets: BTreeMap<String, Vec<Key>>,
+    /// PEM texts by the name that backends use; given, they are all there are.
+    #[serde(default)]
+    pub tls_files: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -41,15 +48,15 @@ pub struct Backend {
     pub tls: Option<Box<Tls>>,
 }
 
-/// How https is spoken with a backend. Certificates and keys are PEM texts.
+/// How https is spoken with a backend. Certificates and keys are named, see `tls_files`.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Tls {
     pub verify: Option<bool>,
     pub server_name: Option<String>,
-    pub ca: Option<String>,
-    pub client_cert: Option<String>,
-    pub client_key: Option<String>,
+    pub ca_file: Option<String>,
+    pub client_cert_file: Option<String>,
+    pub client_key_file: Option<String>,
 }
 
 #[derive(Deserialize, Clone)]

@@ -5,7 +5,6 @@ use super::url::Origin;
 use crate::policy::Policy;
 use crate::route::host::HostRule;
 use crate::route::Pattern;
-use crate::snapshot::TlsSet;
 use std::sync::Arc;
 
 /// A backend, registered or a route's own.
@@ -23,12 +22,20 @@ pub struct Backend {
     pub tls: Option<Box<BackendTls>>,
 }
 
-/// The settings are shared by all backends that have the same.
 #[derive(Clone)]
 pub struct BackendTls {
-    pub key: u64,
+    /// Whom the backend's certificate must be for.
     pub name: Box<str>,
-    pub set: Arc<TlsSet>,
+    pub files: TlsFiles,
+}
+
+/// Names of the files that hold the CA, the gateway's own certificate and its key.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TlsFiles {
+    pub verify: bool,
+    pub ca: Option<Box<str>>,
+    pub cert: Option<Box<str>>,
+    pub key: Option<Box<str>>,
 }
 
 pub struct Route {

@@ -1,25 +1,81 @@
-//! TLS settings of backends: checked once, kept once.
+//! TLS settings of backends: the files they name are read once for all backends that name the same.
 
 use super::input;
-use super::model::BackendTls;
+use super::model::{Backend, BackendTls, Member, Route, TlsFiles};
+use super::problem::Problems;
 use super::url::Origin;
+use super::{Catalog, Places};
 use crate::snapshot::TlsSet;
-use crate::tls::{named_digest, ClientSettings};
+use crate::tls::ClientSettings;
 use rustls_pki_types::ServerName;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Every set of settings that a configuration of this process uses, by its digest.
-fn known() -> &'static Mutex<HashMap<u64, Weak<TlsSet>>> {
-    static KNOWN: OnceLock<Mutex<HashMap<u64, Weak<TlsSet>>>> = OnceLock::new();
-    KNOWN.get_or_init(Mutex::default)
+/// A field and the rule it breaks.
+pub type Wrong = (&'static str, String);
+
+/// PEM texts by name, and what was made of them so far.
+#[derive(Default)]
+pub struct Files {
+    texts: BTreeMap<String, String>,
+    resolved: Mutex<HashMap<TlsFiles, Result<Arc<TlsSet>, Wrong>>>,
+}
+
+impl Files {
+    pub fn new(texts: BTreeMap<String, String>) -> Self {
+        Self {
+            texts,
+            resolved: Mutex::default(),
+        }
+    }
+
+    /// The settings that these names stand for.
+    ///
+    /// # Errors
+    /// A file that is not there, or cannot be used for what it is named for.
+    pub fn resolve(&self, files: &TlsFiles) -> Result<Arc<TlsSet>, Wrong> {
+        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = resolved.get(files) {
+            return found.clone();
+        }
+        let found = self.read(files);
+        resolved.insert(files.clone(), found.clone());
+        found
+    }
+
+    fn read(&self, files: &TlsFiles) -> Result<Arc<TlsSet>, Wrong> {
+        let text = |field, name: &Option<Box<str>>| match name {
+            None => Ok(None),
+            Some(name) => match self.texts.get(&**name) {
+                Some(text) => Ok(Some(text.as_str())),
+                None => Err((
+                    field,
+                    format!("there is no file '{name}' in the directory of --tls-dir"),
+                )),
+            },
+        };
+        let settings = ClientSettings {
+            verify: files.verify,
+            ca: text("caFile", &files.ca)?,
+            certificate: text("clientCertFile", &files.cert)?,
+            key: text("clientKeyFile", &files.key)?,
+        };
+        settings.check()?;
+        Ok(Arc::new(TlsSet {
+            digest: settings.digest(),
+            verify: settings.verify,
+            ca: settings.ca.map(Into::into),
+            certificate: settings.certificate.map(Into::into),
+            key: settings.key.map(Into::into),
+        }))
+    }
 }
 
 /// Read the settings of an https backend.
 ///
 /// # Errors
 /// The field and the rule it breaks.
-pub fn read(input: input::Tls, origin: &Origin) -> Result<BackendTls, (&'static str, String)> {
+pub fn read(input: input::Tls, origin: &Origin) -> Result<BackendTls, Wrong> {
     let name = input.server_name.as_deref().unwrap_or(origin.host());
     if ServerName::try_from(name).is_err() {
         return Err((
@@ -27,30 +83,44 @@ pub fn read(input: input::Tls, origin: &Origin) -> Result<BackendTls, (&'static 
             format!("'{name}' is no name that a certificate could have"),
         ));
     }
-    let settings = ClientSettings {
-        verify: input.verify.unwrap_or(true),
-        ca: input.ca.as_deref(),
-        certificate: input.client_cert.as_deref(),
-        key: input.client_key.as_deref(),
+    Ok(BackendTls {
+        name: name.into(),
+        files: TlsFiles {
+            verify: input.verify.unwrap_or(true),
+            ca: input.ca_file.map(Into::into),
+            cert: input.client_cert_file.map(Into::into),
+            key: input.client_key_file.map(Into::into),
+        },
+    })
+}
+
+/// Check that the files of all backends are there and can be used.
+pub fn check(catalog: &Catalog, routes: &[Arc<Route>], places: &Places, problems: &mut Problems) {
+    let broken = |backend: &Backend| {
+        let tls = backend.tls.as_deref()?;
+        catalog.tls_files.resolve(&tls.files).err()
     };
-    let digest = settings.digest();
-    let key = named_digest(digest, name);
-    let name = name.into();
-    let mut known = known()
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(set) = known.get(&digest).and_then(Weak::upgrade) {
-        return Ok(BackendTls { key, name, set });
+    for backend in catalog.backends.values() {
+        if let Some((field, rule)) = broken(backend) {
+            let at = match places.backends.get(&backend.id) {
+                Some(index) => format!("upsertBackends[{index}].tls.{field}"),
+                None => format!("backends.{}.tls.{field}", backend.id),
+            };
+            problems.invalid(at, rule, None);
+        }
     }
-    settings.check()?;
-    let set = Arc::new(TlsSet {
-        digest,
-        verify: settings.verify,
-        ca: input.ca,
-        certificate: input.client_cert,
-        key: input.client_key,
-    });
-    known.retain(|_, other| other.strong_count() > 0);
-    known.insert(digest, Arc::downgrade(&set));
-    Ok(BackendTls { key, name, set })
+    for route in routes {
+        for (index, member) in route.members.iter().enumerate() {
+            let Member::Own(backend) = member else {
+                continue;
+            };
+            if let Some((field, rule)) = broken(backend) {
+                let at = places.field(&route.id, &format!("backends[{index}].tls.{field}"));
+                problems.invalid(at, rule, Some(&route.id));
+            }
+        }
+        if problems.is_full() {
+            return;
+        }
+    }
 }

@@ -53,11 +53,15 @@ pub fn write_error(out: &mut Vec<u8>, answer: &ErrorAnswer<'_>) {
     out.push(b' ');
     push_field_line(out, phrase_for(answer.status).as_bytes());
     push_field(out, "Date", &http_date(answer.unix));
-    push_field(out, "Content-Type", media_type);
-    out.extend_from_slice(b"Content-Length: ");
-    push_decimal(out, body.len() as u64);
+    let bodiless = answer.status == 204; // RFC 9110 section 8.6: without a length, too
+    if !bodiless {
+        push_field(out, "Content-Type", media_type);
+        out.extend_from_slice(b"Content-Length: ");
+        push_decimal(out, body.len() as u64);
+        out.extend_from_slice(b"\r\n");
+    }
     // RFC 9110 section 15.1: 404, 405, 414 and 501 could be cached, and outlive a route change.
-    out.extend_from_slice(b"\r\nCache-Control: no-store\r\n");
+    out.extend_from_slice(b"Cache-Control: no-store\r\n");
     for lines in answer.fields {
         out.extend_from_slice(lines);
     }
@@ -68,7 +72,7 @@ pub fn write_error(out: &mut Vec<u8>, answer: &ErrorAnswer<'_>) {
         (false, _) => {}
     }
     out.extend_from_slice(b"\r\n");
-    if !answer.head_request {
+    if !answer.head_request && !bodiless {
         out.extend_from_slice(&body);
     }
 }

@@ -1,6 +1,7 @@
 //! What becomes of a request: read its head, find route and backend, write the head for the backend.
 
 use super::admit::Request;
+use super::last_hop::allow;
 use super::layout::{self, Exchange, Peer};
 use super::why::{self, Answer};
 use super::WorkerCore;
@@ -8,6 +9,9 @@ use crate::codec::{self, BodyFraming};
 use crate::route::{self, method, Match};
 use crate::select;
 use crate::snapshot::{ArchivedBackend, ArchivedRoute, ArchivedSnapshot};
+
+/// A request that has come through gateways of this name so often goes round in circles.
+const MAX_OWN_HOPS: usize = 8;
 
 impl WorkerCore {
     /// Read a request head and decide what becomes of it; see `HS_MORE`, `HS_FORWARD`, `HS_REPLY`.
@@ -74,19 +78,27 @@ impl WorkerCore {
         let Some(snapshot) = self.open(ex, now) else {
             return self.decline(ex, now, why::NO_CONFIGURATION, b"");
         };
-        if head.max_forwards() == Some(0) {
-            return self.decline(ex, now, why::LAST_HOP, b""); // RFC 9110 section 7.6.2
+        if head.path == b"*" || head.max_forwards() == Some(0) {
+            return self.answer_as_last(ex, snapshot, head, now);
         }
-        let route = match route::find(snapshot, head.host, head.path, ex.method) {
-            Match::Route(index) => index,
+        if head.own_hops() >= MAX_OWN_HOPS {
+            return self.decline(ex, now, why::LOOP, b"");
+        }
+        if let Some(protocols) = head.upgrade {
+            ex.extras_mut().upgrade = protocols.to_vec();
+        }
+        let index = match route::find(snapshot, head.host, head.path, ex.method) {
+            Match::Route(index) => {
+                ex.route = index;
+                index
+            }
             Match::Methods(mask) => {
-                let methods = method::names(mask).collect::<Vec<_>>().join(", ");
-                let allow = format!("Allow: {methods}\r\n");
+                let allow = allow(mask);
                 return self.decline(ex, now, why::METHOD_NOT_ALLOWED, allow.as_bytes());
             }
             Match::None => return self.decline(ex, now, why::NOT_FOUND, b""),
         };
-        let Some(route) = snapshot.routes.get(route as usize) else {
+        let Some(route) = snapshot.routes.get(index as usize) else {
             return self.decline(ex, now, why::NOT_FOUND, b"");
         };
         ex.series = route.series.to_native();
@@ -100,17 +112,64 @@ impl WorkerCore {
             let request = Request {
                 head,
                 peer,
+                snapshot,
                 route,
                 now,
             };
             if let Err(refused) = self.admit(ex, &request, policy) {
                 return self.decline(ex, now, refused.answer, &refused.fields);
             }
+            match self.hold(ex, head, policy) {
+                Ok(true) => return layout::COLLECT,
+                Ok(false) => {}
+                Err(answer) => return self.decline(ex, now, answer, b""),
+            }
         }
-        let Some(backend) = self.select(ex, snapshot, route, peer, head) else {
+        self.prepare_attempts(ex, route, head);
+        let Some(backend) = self.select(ex, snapshot, route, peer, Some(head), now, None) else {
             return self.decline(ex, now, why::NO_BACKEND, b"");
         };
         self.head.clear();
+        self.write_upstream(ex, peer, head, route, backend);
+        layout::FORWARD
+    }
+
+    /// Note what further attempts will need to know.
+    #[inline]
+    pub(super) fn prepare_attempts(
+        &self,
+        ex: &mut Exchange,
+        route: &ArchivedRoute,
+        head: &codec::RequestHead<'_>,
+    ) {
+        ex.alternatives = u8::from(route.candidates.len() > 1);
+        let mut differs = head.host.is_empty() || select::header_wanted(route).is_some();
+        if let Some(policy) = route.policy.as_deref() {
+            differs = true;
+            if let Some(breaker) = policy.circuit_breaker.as_ref() {
+                ex.breaker = breaker.rule();
+            }
+            if policy.retry_policy.is_some() {
+                ex.retries = 1;
+                self.lane.retry_earned();
+            }
+        }
+        // The head for another backend is another one only where something in it depends on the backend.
+        ex.keep_head = u8::from(differs && (ex.alternatives | ex.retries) != 0);
+    }
+
+    /// Write the head for the backend that was chosen.
+    #[inline]
+    pub(super) fn write_upstream(
+        &mut self,
+        ex: &Exchange,
+        peer: &Peer,
+        head: &codec::RequestHead<'_>,
+        route: &ArchivedRoute,
+        backend: &ArchivedBackend,
+    ) {
+        let auth = route.policy.as_deref().and_then(|p| p.auth.as_ref());
+        let identity = ex.extras().and_then(|extras| extras.identity.as_deref());
         codec::write_upstream_head(
             &mut self.head,
             head,
@@ -121,22 +180,45 @@ impl WorkerCore {
                 backend_host: backend.authority.as_bytes(),
                 forwarded: false,
                 forward_expect: true,
+                withheld: auth.map_or(b"", |auth| auth.withheld()),
+                added: identity.map_or(b"", |identity| &identity.field),
             },
         );
-        layout::FORWARD
     }
 
     /// Choose a backend and enter it; its address and limits go into the exchange.
-    fn select<'s>(
-        &mut self,
+    ///
+    /// `tried` as for [`select::pick`]; `head` only matters to a route that decides by a header.
+    #[allow(clippy::too_many_arguments)]
+    #[inline]
+    pub(super) fn select<'s>(
+        &self,
         ex: &mut Exchange,
         snapshot: &'s ArchivedSnapshot,
         route: &ArchivedRoute,
         peer: &Peer,
-        head: &codec::RequestHead<'_>,
+        head: Option<&codec::RequestHead<'_>>,
+        now: u64,
+        mut tried: Option<u64>,
     ) -> Option<&'s ArchivedBackend> {
-        let header = select::header_wanted(route).and_then(|name| head.field(name.as_bytes()));
-        let candidate = select::pick(route, &self.lane, peer.key, header, ex.tried)?;
+        let header = select::header_wanted(route).and_then(|name| head?.field(name.as_bytes()));
+        let view = select::View {
+            lane: &self.lane,
+            now,
+        };
+        // Ends: each turn but the last adds to `tried`, and a candidate in it is not picked.
+        let candidate = loop {
+            let candidate = select::pick(route, &view, peer.key, header, tried)?;
+            let slot = route.candidates.get(candidate)?.slot.to_native();
+            match self.lane.backend_trial(slot, now, ex.timeout_ms) {
+                Ok(trial) => {
+                    ex.trial = trial.map_or(0, |epoch| epoch + 1);
+                    break candidate;
+                }
+                Err(()) => tried = Some(tried.unwrap_or(0) | select::tried_bit(candidate)),
+            }
+        };
+        ex.settled = 0;
         let backend = snapshot.backend(route, candidate)?;
         ex.tried |= select::tried_bit(candidate);
         ex.address_len = write_address(backend, &mut ex.address)?;
@@ -157,22 +239,28 @@ impl WorkerCore {
 
     /// See to it that connections to a backend can be made; 0 for a plain one.
     #[inline]
-    fn learn_tls(&mut self, snapshot: &ArchivedSnapshot, backend: &ArchivedBackend) -> u64 {
+    fn learn_tls(&self, snapshot: &ArchivedSnapshot, backend: &ArchivedBackend) -> u64 {
         let Some(tls) = backend.tls.as_ref() else {
             return 0;
         };
         let key = tls.key.to_native();
-        if !self.tls.clients.knows(key) {
+        let mut clients = self.tls.clients.borrow_mut();
+        if !clients.knows(key) {
             if let Some(set) = snapshot.tls_sets.get(tls.set.to_native() as usize) {
-                let settings = set.settings();
-                (self.tls.clients).learn(key, &tls.name, set.digest.to_native(), &settings);
+                clients.learn(key, &tls.name, set.digest.to_native(), &set.settings());
             }
         }
         key
     }
 
     /// Answer a request that is not forwarded. Its body is not read, so with one the connection ends.
-    fn decline(&mut self, ex: &mut Exchange, now: u64, answer: Answer, fields: &[u8]) -> i32 {
+    pub(super) fn decline(
+        &mut self,
+        ex: &mut Exchange,
+        now: u64,
+        answer: Answer,
+        fields: &[u8],
+    ) -> i32 {
         if ex.request_framing == layout::BODY_CHUNKED || ex.request_length > 0 {
             ex.client_keep_alive = 0;
         }
@@ -182,7 +270,7 @@ impl WorkerCore {
 }
 
 /// RFC 9110 section 9.2.2.
-fn is_idempotent(id: u8) -> bool {
+pub(super) fn is_idempotent(id: u8) -> bool {
     matches!(
         id,
         method::GET | method::HEAD | method::PUT | method::DELETE | method::OPTIONS | method::TRACE

@@ -7,6 +7,7 @@
 mod access;
 mod pinned;
 
+use crate::policy::auth::keys::KeySet;
 use crate::policy::Policy;
 use crate::tls::ClientSettings;
 use rkyv::{Archive, Serialize};
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub backends: Vec<Backend>,
     /// TLS settings of the backends, each set once.
     pub tls_sets: Vec<TlsSet>,
+    /// What tokens are verified with, see [`crate::policy::auth`].
+    pub key_sets: Vec<KeySet>,
     pub trie: Trie,
 }
 

@@ -68,7 +68,7 @@ unsafe extern "C" fn client(worker: *mut WorkerCore, key: u64) -> *mut Connectio
     // SAFETY: see `crate::capi::input`.
     let worker = unsafe { &*worker };
     handed_over(catch_unwind(AssertUnwindSafe(|| {
-        worker.tls.clients.connect(key)
+        worker.tls.clients.borrow().connect(key)
     })))
 }
 

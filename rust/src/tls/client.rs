@@ -49,7 +49,7 @@ impl ClientSettings<'_> {
             .map_err(|error| ("verify", error.to_string()))?;
         let builder = if self.verify {
             let roots = match self.ca {
-                Some(pem) => Arc::new(roots(pem).map_err(|rule| ("ca", rule))?),
+                Some(pem) => Arc::new(roots(pem).map_err(|rule| ("caFile", rule))?),
                 None => system_roots(),
             };
             let verifier = if roots.is_empty() {
@@ -57,7 +57,7 @@ impl ClientSettings<'_> {
             } else {
                 WebPkiServerVerifier::builder_with_provider(roots, provider().clone())
                     .build()
-                    .map_err(|error| ("ca", error.to_string()))?
+                    .map_err(|error| ("caFile", error.to_string()))?
             };
             builder
                 .dangerous()
@@ -69,11 +69,11 @@ impl ClientSettings<'_> {
         };
         let mut config = match (self.certificate, self.key) {
             (Some(chain), Some(key)) => {
-                let chain = certificates(chain).map_err(|rule| ("clientCert", rule))?;
-                let key = private_key(key).map_err(|rule| ("clientKey", rule))?;
+                let chain = certificates(chain).map_err(|rule| ("clientCertFile", rule))?;
+                let key = private_key(key).map_err(|rule| ("clientKeyFile", rule))?;
                 builder.with_client_auth_cert(chain, key).map_err(|_| {
                     (
-                        "clientKey",
+                        "clientKeyFile",
                         "the key does not belong to the certificate".to_owned(),
                     )
                 })?
@@ -81,7 +81,7 @@ impl ClientSettings<'_> {
             (None, None) => builder.with_no_client_auth(),
             _ => {
                 return Err((
-                    "clientCert",
+                    "clientCertFile",
                     "a client certificate and its key go together".into(),
                 ))
             }

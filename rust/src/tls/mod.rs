@@ -14,6 +14,7 @@ mod x509;
 use rustls::crypto::CryptoProvider;
 use rustls::server::UnbufferedServerConnection;
 use rustls::ServerConfig;
+use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
 
 pub use bundle::{read_bundle, Bundle};
@@ -36,7 +37,8 @@ pub struct Tls {
     server: Option<Arc<ServerConfig>>,
     /// `Strict-Transport-Security` as a field line; empty for none.
     hsts: Vec<u8>,
-    pub clients: Clients,
+    /// Behind a cell, for a backend is chosen while others look at the worker. One thread, no re-entry.
+    pub clients: RefCell<Clients>,
     pub buffers: Buffers,
 }
 

@@ -27,7 +27,7 @@ fn written(answer: &ErrorAnswer<'_>) -> (String, String) {
     write_error(&mut out, answer);
     let asked = ResponseContext {
         head_request: answer.head_request,
-        upgrade: false,
+        upgrade: None,
     };
     with_response(&out, &asked, |head| {
         assert_eq!(head.status, answer.status);
