@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 
 HttpCodec = Literal["auto", "native", "httptools"]
 EnvironmentName = Literal["Development", "QA", "Staging", "Production"]
+ClientAuth = Literal["off", "optional", "required"]
+TlsVersion = Literal["1.2", "1.3"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "HOTSWAP_"
@@ -36,6 +38,7 @@ _AT_LEAST = {
     "max_request_body": 0,
     "max_response_body": 0,
     "max_header_bytes": 1024,
+    "hsts_max_age": 0,
 }
 _MAX_WORKERS = 512
 
@@ -77,6 +80,19 @@ class Settings:
     health_check_commands: tuple[str, ...] = ()  # programs, absolute paths, that Custom checks may run
     alert_webhooks: tuple[str, ...] = field(default=(), repr=False)  # the path of such a URL is its password
     log_level: LogLevel = "info"
+    proxy_tls: str | None = None  # None: with certificates, `proxy` speaks TLS
+    tls_cert: tuple[str, ...] = ()  # files; each with the key of the same place, the first is the default
+    tls_key: tuple[str, ...] = ()
+    tls_client_ca: Path | None = None
+    tls_client_auth: ClientAuth = "off"
+    tls_min_version: TlsVersion = "1.2"
+    tls_dir: Path | None = None  # None: `tls` in the data directory
+    hsts_max_age: int = 0  # 0: no Strict-Transport-Security
+
+    @property
+    def tls_files(self) -> Path:
+        """The directory of files that backends may name."""
+        return self.tls_dir or self.data_dir / "tls"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -110,8 +126,9 @@ class Settings:
         """The inverse of :meth:`worker_json`."""
         values = json.loads(data)
         values["data_dir"] = Path(values["data_dir"])
-        values["config"] = Path(values["config"]) if values["config"] else None
-        for name in ("allowed_backend_hosts", "health_check_commands"):
+        for name in ("config", "tls_client_ca", "tls_dir"):
+            values[name] = Path(values[name]) if values[name] else None
+        for name in ("allowed_backend_hosts", "health_check_commands", "tls_cert", "tls_key"):
             values[name] = tuple(values[name])
         return cls(**values)
 
@@ -132,7 +149,7 @@ def _convert(name: str, hint: Any, text: str) -> Any:
         return _number(name, hint, text)
     if typing.get_origin(hint) is tuple:
         return tuple(_listed(name, part.strip()) for part in text.split(",") if part.strip())
-    if name in ("proxy", "admin"):
+    if name in ("proxy", "proxy_tls", "admin"):
         parse_address(text)
     return text
 

@@ -154,7 +154,7 @@ def test_settings_that_cannot_be_used_are_refused(plane, tls, field, rule):
     from hotswap_proxy import _core
 
     with pytest.raises(_core.ConfigError) as refused:
-        plane.publish(route("/**", trusting("https://127.0.0.1:1", **tls)))
+        plane.publish(route("/**", trusting("https://127.0.0.1:1", **tls)), reset=False)
     (problem,) = refused.value.problems
     assert field in problem["path"]
     assert rule in problem["message"]
@@ -455,3 +455,10 @@ def test_a_changed_file_is_used_by_new_connections_only(plane, make_backend, cli
     plane.publish(reset=False, tlsFiles=files)
     assert client.get().status == 200
     assert server.requests[1].connection == server.requests[0].connection
+
+
+def test_a_file_that_is_gone_at_the_start_costs_its_backend_only(plane, make_backend, client):
+    own = backend(make_backend(tls=server_context()).url, tls={"caFile": "gone.pem"})
+    plane.publish(route("/**", own), route("/plain", backend(make_backend().url, "b2")))
+    assert client.get("/x").status == 502
+    assert client.get("/plain").status == 200

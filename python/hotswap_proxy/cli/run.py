@@ -31,6 +31,31 @@ def _limit(name: str, metavar: str, text: str, default: str = "") -> Any:
 
 
 Value = str | None
+Values = list[str] | None  # of an option that may be repeated
+TLS = "TLS"
+ProxyTls = Annotated[
+    Value,
+    _option("proxy-tls", "HOST:PORT", "Where clients connect with TLS; --proxy then is plain.", "", TLS),
+]
+TlsCert = Annotated[
+    Values,
+    _option("tls-cert", "FILE", "Certificate and its chain (PEM); repeat for further names.", "", TLS),
+]
+TlsKey = Annotated[
+    Values, _option("tls-key", "FILE", "Its private key (PEM); one for each certificate, in order.", "", TLS)
+]
+TlsClientCa = Annotated[Value, _option("tls-client-ca", "FILE", "Verifies certificates of clients.", "", TLS)]
+TlsClientAuth = Annotated[
+    Value, _option("tls-client-auth", "off|optional|required", "Certificates of clients.", "off", TLS)
+]
+TlsMinVersion = Annotated[Value, _option("tls-min-version", "1.2|1.3", "Oldest version.", "1.2", TLS)]
+TlsDir = Annotated[
+    Value,
+    _option("tls-dir", "DIR", "Files that backends may name for TLS.", "tls in the data directory", TLS),
+]
+HstsMaxAge = Annotated[
+    Value, _option("hsts-max-age", "SECONDS", "Of Strict-Transport-Security; 0: none.", "0", TLS)
+]
 Config = Annotated[
     Value, _option("config", "FILE", "Declarative file; the node mirrors it, changes included.")
 ]
@@ -90,6 +115,14 @@ def run(
     allowed_backend_hosts: AllowedHosts = None,
     health_check_commands: HealthCheckCommands = None,
     alert_webhooks: AlertWebhooks = None,
+    proxy_tls: ProxyTls = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
+    tls_client_auth: TlsClientAuth = None,
+    tls_min_version: TlsMinVersion = None,
+    tls_dir: TlsDir = None,
+    hsts_max_age: HstsMaxAge = None,
 ) -> None:
     """Run a node in the foreground.
 
@@ -97,12 +130,13 @@ def run(
 
     SIGTERM or SIGINT drains and ends it, a second one ends it at once.
 
-    SIGHUP reloads the configuration file.
+    SIGHUP reloads the configuration file and the certificates.
 
     The first administrator is taken from HOTSWAP_ADMIN_USERNAME and
     HOTSWAP_ADMIN_PASSWORD, or is made and printed once.
     """
-    given = {name: value for name, value in locals().items() if value is not None}
+    options = {name: value for name, value in locals().items() if value}
+    given = {name: ",".join(value) if isinstance(value, list) else value for name, value in options.items()}
     environ = {**os.environ, **{PREFIX + name.upper(): value for name, value in given.items()}}
     settings_of(environ)
     # The control process's threads take turns anyway, and each further arena would keep megabytes for good.

@@ -15,7 +15,8 @@ Document = dict[str, Any]
 
 def compile_backend(document: Document) -> Document:
     pool, timeouts = document["connectionPool"], document["timeouts"]
-    return {
+    tls = {"tls": document["tls"]} if "tls" in document else {}
+    return tls | {
         "backendId": document["backendId"],
         "name": document["name"],
         "url": parse_url(document["url"]).url,

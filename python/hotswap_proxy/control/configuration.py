@@ -42,14 +42,15 @@ from .compile import Document
 from .edits import check_rename, expect, merge, taken
 from .health.checker import Checker
 from .health.spec import Described, wanted_of
-from .machine import COMPILER, give_way
 from .jwks import KeyKeeper, Keys, with_keys
+from .machine import COMPILER, give_way
 from .masking import restore
 from .memory import trim
 from .plan import Plan
 from .references import Registry, keys_of, link, new_id
 from .resolver import Resolution, Resolver, resolve_all, url_rules
 from .snapshot import Snapshot, read_snapshot
+from .tls.files import TlsFiles, with_files
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -98,6 +99,7 @@ class Configuration:
         self._applier = applier
         self._keys = keys or KeyKeeper(self.rules, self._resolver)
         self._keys.publish = self.take_keys
+        self._files = TlsFiles(settings.tls_files)
         self._outdated = False  # the store may have what is not live
         self._lock = asyncio.Lock()
         # Its own thread: the default executor would spread the compiler's garbage over several malloc arenas.
@@ -146,6 +148,17 @@ class Configuration:
         if self._health is not None:
             self._health.registry.addresses = after
         return bool(changed)
+
+    async def refresh_tls_files(self) -> None:
+        """Serve with the files that backends name for TLS as they are now."""
+
+        async def run() -> None:
+            files = self._files.renew()
+            if files is not None and await self._are_usable(files):
+                self._publish(await self._compile(with_files(b"{}", files)), {})
+
+        if self._files.changed():
+            await self._serialised(run())
 
     async def take_keys(self, sets: dict[str, Keys]) -> None:
         """Serve with these keys of token issuers; nothing else changes."""
@@ -385,11 +398,22 @@ class Configuration:
 
     async def _stage(self, payload: bytes, explain: Explain = from_core) -> StagedLike:
         """Compile, with the keys that new routes need if they can be had: they should not begin with 503."""
+        if (files := self._files.renew()) is not None and await self._are_usable(files):
+            payload = with_files(payload, files)
         staged = await self._compile(payload, explain)
         if keys := await self._keys.missing(staged.key_sets):
             staged.discard()
             staged = await self._compile(with_keys(payload, keys), explain)
         return staged
+
+    async def _are_usable(self, files: dict[str, str]) -> bool:
+        """Whether what is live could go on with these files; if not, they are no reason to refuse a change."""
+        try:
+            (await self._compile(with_files(b"{}", files))).discard()
+        except GatewayError as error:
+            log.error("changed files for TLS are not used", extra={"reason": error.message})
+            return False
+        return True
 
     async def _compile(self, payload: bytes, explain: Explain = from_core) -> StagedLike:
         loop = asyncio.get_running_loop()

@@ -22,6 +22,7 @@ GROUPS = (
     "circuitBreaker",
     "rateLimit",
     "retryPolicy",
+    "tls",
     "validation",
 )  # merged field by field
 

@@ -23,14 +23,16 @@ class ListenError(OSError):
     """An address cannot be listened on; the text names it and the option."""
 
 
-def listen_proxy(address: str, count: int, gather: Gather | None = None) -> list[socket.socket]:
+def listen_proxy(
+    address: str, count: int, gather: Gather | None = None, option: str = "--proxy"
+) -> list[socket.socket]:
     """``count`` listening sockets on one address, among which the kernel spreads new connections.
 
     An address that any socket listens on is refused, even if it is one of ours: SO_REUSEPORT alone would let a
     second node of the same user take half of the first one's connections. Unless our predecessor's workers are
     still serving: then ``gather`` collects their sockets, and those on this address are used again.
     """
-    family, host, port = _resolve(address, "--proxy")
+    family, host, port = _resolve(address, option)
     sockets: list[socket.socket] = []
     try:
         if gather is not None:
@@ -47,7 +49,7 @@ def listen_proxy(address: str, count: int, gather: Gather | None = None) -> list
     except OSError as error:
         for sock in sockets:
             sock.close()
-        raise _named(address, "--proxy", error) from error
+        raise _named(address, option, error) from error
     return sockets
 
 
@@ -93,10 +95,10 @@ def listen_admin(address: str) -> socket.socket:
     return sock
 
 
-def shown(sock: socket.socket) -> str:
+def shown(sock: socket.socket, scheme: str = "http") -> str:
     """``http://HOST:PORT`` of a listening socket, as a user would type it."""
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if sock.family == socket.AF_INET6 else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if sock.family == socket.AF_INET6 else f"{scheme}://{host}:{port}"
 
 
 def _resolve(address: str, option: str) -> tuple[socket.AddressFamily, str, int]:

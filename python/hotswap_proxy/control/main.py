@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NoReturn
 
 from hotswap_proxy import __version__, _core
@@ -29,10 +30,13 @@ from hotswap_proxy.control.resolver import Resolver, url_rules
 from hotswap_proxy.control.seed import REFUSED, seed
 from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, WorkerStartError
+from hotswap_proxy.control.tls.bundle import Bundle, TlsError
+from hotswap_proxy.control.tls.keeper import CertificateKeeper
 from hotswap_proxy.errors import GatewayError
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
+from hotswap_proxy.worker.protocol import TLS
 
 log = logging.getLogger("hotswap_proxy.control")
 
@@ -55,6 +59,7 @@ class Claims:
 
     datadir: DataDir
     proxy: list[socket.socket]
+    proxy_tls: list[socket.socket]
     admin: socket.socket
 
 
@@ -71,6 +76,7 @@ def run(settings: Settings, spawner: Spawner, descriptors: tuple[int, int]) -> i
     # Workers outlive us and look for our successor here, wherever their working directory is then.
     settings = replace(settings, data_dir=settings.data_dir.absolute())
     try:
+        certificates = _certificates(settings)
         claims = _claim(settings)
         reloader = None
         if settings.config is not None:
@@ -79,7 +85,7 @@ def run(settings: Settings, spawner: Spawner, descriptors: tuple[int, int]) -> i
             reloader.refused_at_start = code == REFUSED
             if code and not reloader.refused_at_start:
                 return code
-        return asyncio.run(NodeProcess(settings, spawner, claims, reloader).run())
+        return asyncio.run(NodeProcess(settings, spawner, claims, reloader, certificates).run())
     except StartError as error:
         for line in error.lines:
             print(f"hotswap-proxy: {line}", file=sys.stderr)
@@ -90,12 +96,31 @@ def _quit(_number: int, _frame: object) -> NoReturn:
     raise SystemExit(EXIT_OK)
 
 
+def _certificates(settings: Settings) -> CertificateKeeper | None:
+    """Those of the options, read and found good; None without any."""
+    if not (settings.tls_cert or settings.tls_key or settings.proxy_tls):
+        return None
+    keeper = CertificateKeeper(Bundle(settings))
+    try:
+        keeper.bundle.load()
+    except TlsError as error:
+        raise StartError([str(error)]) from error
+    return keeper
+
+
 def _claim(settings: Settings) -> Claims:
     try:
         datadir = DataDir(settings.data_dir)
         heirlooms = datadir.succession.gather if datadir.orphans else None
         proxy = listeners.listen_proxy(settings.proxy, settings.workers, heirlooms)
-        return Claims(datadir, proxy, listeners.listen_admin(settings.admin))
+        # Beside the orphans' own: those are not handed over, but served by them to their end.
+        beside: listeners.Gather | None = (lambda _enough: []) if datadir.orphans else None
+        proxy_tls = (
+            listeners.listen_proxy(settings.proxy_tls, settings.workers, beside, "--proxy-tls")
+            if settings.proxy_tls
+            else []
+        )
+        return Claims(datadir, proxy, proxy_tls, listeners.listen_admin(settings.admin))
     except (DataDirError, listeners.ListenError) as error:
         raise StartError([str(error)]) from error
 
@@ -104,12 +129,18 @@ class NodeProcess:
     """One node, from start to end."""
 
     def __init__(
-        self, settings: Settings, spawner: Spawner, claims: Claims, reloader: ConfigFileReloader | None
+        self,
+        settings: Settings,
+        spawner: Spawner,
+        claims: Claims,
+        reloader: ConfigFileReloader | None,
+        certificates: CertificateKeeper | None = None,
     ) -> None:
         self._settings = settings
         self._spawner = spawner
         self._claims = claims
         self._reloader = reloader
+        self._certificates = certificates
         self._ending = asyncio.Event()
         self._supervisor: Supervisor | None = None
 
@@ -169,15 +200,25 @@ class NodeProcess:
             password = await store.users.ensure_first_admin(settings)
         except GatewayError as error:
             raise StartError(sentences(error)) from error
-        supervisor = Supervisor(settings, node, self._spawner, claims.proxy, claims.datadir.presence_fd)
+        supervisor = Supervisor(
+            settings, node, self._spawner, claims.proxy, claims.datadir.presence_fd, claims.proxy_tls
+        )
+        if self._certificates is not None:
+            supervisor.publish(TLS, self._certificates.bundle.descriptor())
         self._supervisor = supervisor
         stack.push_async_callback(supervisor.stop)
-        proxy_url = listeners.shown(claims.proxy[0])
+        proxy_url = listeners.shown(
+            claims.proxy[0], "https" if self._certificates is not None and not claims.proxy_tls else "http"
+        )
+        if claims.proxy_tls:
+            proxy_url += f", {listeners.shown(claims.proxy_tls[0], 'https')}"
         try:
             await supervisor.start()
         except WorkerStartError as error:
             raise StartError([str(error)]) from error
         status = NodeStatus(settings, node, configuration, supervisor, self._spawner, checker)
+        if self._certificates is not None:
+            status.certificates = self._certificates.bundle
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
         await self._start_admin(stack, status, store, configuration)
@@ -222,6 +263,7 @@ class NodeProcess:
             memory.check()
 
         async def resolve() -> None:
+            await configuration.refresh_tls_files()
             if await configuration.refresh_addresses():
                 log.info("backend addresses changed", extra={"generation": configuration.generation})
 
@@ -231,6 +273,9 @@ class NodeProcess:
         ]
         if self._reloader is not None:
             tasks.append(asyncio.create_task(self._reloader.run(configuration, status.note_reload)))
+        if self._certificates is not None and self._supervisor is not None:
+            publish = partial(self._supervisor.publish, TLS)
+            tasks.append(asyncio.create_task(self._certificates.run(publish, status.note_certificates)))
         for task in tasks:
             stack.callback(task.cancel)
 
@@ -241,10 +286,11 @@ class NodeProcess:
         self._ending.set()
 
     def _on_hangup(self) -> None:
-        if self._reloader is None:
-            log.warning("SIGHUP without --config: there is no file to reload")
-        else:
-            self._reloader.ask()
+        if self._reloader is None and self._certificates is None:
+            log.warning("SIGHUP without --config or --tls-cert: there is no file to reload")
+        for keeper in (self._reloader, self._certificates):
+            if keeper is not None:
+                keeper.ask()
 
 
 async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:

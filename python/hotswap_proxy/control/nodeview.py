@@ -15,6 +15,7 @@ from hotswap_proxy.control.health.report import report
 from hotswap_proxy.control.health.spec import read_spec
 from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.supervisor import Supervisor
+from hotswap_proxy.control.tls.bundle import Bundle, Shown
 from hotswap_proxy.observe import histogram as hist
 from hotswap_proxy.observe import metrics, process
 from hotswap_proxy.observe.rates import Rate
@@ -63,13 +64,23 @@ class NodeStatus:
         self._requests = Rate()
         self._cpu = Rate()
         self.draining = False
-        self._config_error: str | None = None
+        self._reload_error: str | None = None
+        self._certificate_error: str | None = None
+        self.certificates: Bundle | None = None
         self._costly = (0, 0)
         self._costly_until = 0.0
 
     def note_reload(self, reason: str | None) -> None:
         """What became of the last reload of the configuration file: None, or why it was refused."""
-        self._config_error = reason
+        self._reload_error = reason
+
+    def note_certificates(self, reason: str | None) -> None:
+        """What became of the last reload of the certificates: None, or why they were refused."""
+        self._certificate_error = reason
+
+    @property
+    def _config_error(self) -> str | None:
+        return self._reload_error or self._certificate_error
 
     def sample(self) -> None:
         """Note the totals that rates are made of; called once a second."""
@@ -167,7 +178,8 @@ class NodeStatus:
             backends_unhealthy=checked["unhealthy"],
             health_checks=self._checker.results,
             health_flips=self._checker.flips,
-            config_refused=self._config_error is not None,
+            config_refused=self._reload_error is not None,
+            certificates={", ".join(one.names): one.not_after for one in self._certificates()},
         )
         pieces: list[str] = []
         size = 0
@@ -225,6 +237,7 @@ class NodeStatus:
                 "configError": self._config_error,
                 "generation": self._configuration.generation,
                 "lastConfigUpdate": _rfc3339(self._configuration.last_update),
+                "certificates": [one.answer() for one in self._certificates()],
                 "startedAt": _rfc3339(self._started_at),
                 "workers": [
                     {
@@ -236,6 +249,9 @@ class NodeStatus:
                 ],
             }
         ]
+
+    def _certificates(self) -> list[Shown]:
+        return self.certificates.certificates if self.certificates is not None else []
 
     def _status(self) -> str:
         if self.draining:

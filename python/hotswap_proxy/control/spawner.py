@@ -10,7 +10,7 @@ that dies could not be replaced. It is single-threaded, blocks in ``select`` and
 does (end of file on its socket). Its workers do not end with it.
 
 Messages in:  {"spawn": id, "lane": int, "settings": text} with the descriptors listen, state, arena, control,
-presence Messages out: {"started": id, "pid": int} | {"failed": id, "error": text} | {"exited": pid, "status":
+presence and, where TLS has an address of its own, its listener. Messages out: {"started": id, "pid": int} | {"failed": id, "error": text} | {"exited": pid, "status":
 int}
 """
 
@@ -96,8 +96,8 @@ def _become_worker(
         from hotswap_proxy.worker import main as worker
 
         settings = Settings.from_worker_json(message["settings"].encode())
-        listen, state, arena, channel_fd, presence = fds
-        worker.main(message["lane"], listen, state, arena, channel_fd, settings, presence)
+        listen, state, arena, channel_fd, presence, *more = fds
+        worker.main(message["lane"], listen, state, arena, channel_fd, settings, presence, *more)
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1

@@ -74,7 +74,10 @@ class WorkerHandle:
 
 
 class Supervisor:
-    """All workers of the node. ``sockets`` become ours to close; each worker gets ``presence_fd``."""
+    """All workers of the node. ``sockets`` become ours to close; each worker gets ``presence_fd``.
+
+    ``tls_sockets`` are as many, where TLS has an address of its own.
+    """
 
     def __init__(
         self,
@@ -83,12 +86,14 @@ class Supervisor:
         spawner: Spawner,
         sockets: list[socket.socket],
         presence_fd: int,
+        tls_sockets: list[socket.socket] | None = None,
     ) -> None:
         self._settings = settings
         self._worker_settings = settings.worker_json()
         self._node = node
         self._spawner = spawner
         self._sockets = sockets
+        self._tls_sockets = tls_sockets or []
         self._presence_fd = presence_fd
         self._free_lanes = set(range(LANES_PER_WORKER * len(sockets)))
         self._handles: set[WorkerHandle] = set()
@@ -214,7 +219,8 @@ class Supervisor:
         try:
             ours.setblocking(False)
             listen = self._sockets[slot].fileno()
-            fds = (listen, node.state_fd, node.arena_fd, theirs.fileno(), self._presence_fd)
+            own = [sock.fileno() for sock in self._tls_sockets[slot : slot + 1]]
+            fds = (listen, node.state_fd, node.arena_fd, theirs.fileno(), self._presence_fd, *own)
             return await self._spawner.spawn(lane, self._worker_settings, fds), ours
         except BaseException:
             ours.close()
@@ -292,7 +298,7 @@ class Supervisor:
         self._keepers = []
 
     def _close_sockets(self) -> None:
-        for sock in self._sockets:
+        for sock in (*self._sockets, *self._tls_sockets):
             sock.close()
 
 

@@ -42,6 +42,27 @@ class Timeouts(Model):
     write_timeout: Duration = "30s"
 
 
+FileName = Annotated[str, Field(max_length=255, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+
+
+class BackendTls(Model):
+    """How https is spoken with a backend. Files are names in the node's directory for them (``--tls-dir``)."""
+
+    verify: bool = Field(True, description="whether the backend must prove who it is; false is for tests")
+    server_name: Name | None = Field(
+        None, description="name in its certificate; the URL's host when left out"
+    )
+    ca_file: FileName | None = Field(None, description="who vouches for it; the system's CAs when left out")
+    client_cert_file: FileName | None = Field(None, description="certificate of the gateway, with its chain")
+    client_key_file: FileName | None = Field(None, description="key of that certificate")
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.client_cert_file is None) != (self.client_key_file is None):
+            raise problem("tls_client_certificate", "clientCertFile and clientKeyFile go together")
+        return self
+
+
 class BackendFields(Model):
     """What a registered backend and one written inside a route have in common."""
 
@@ -51,6 +72,13 @@ class BackendFields(Model):
     connection_pool: ConnectionPool = ConnectionPool()
     timeouts: Timeouts = Timeouts()
     health_check: HealthCheck | None = None
+    tls: BackendTls | None = None
+
+    @model_validator(mode="after")
+    def _tls_is_https(self) -> Self:
+        if self.tls is not None and parse_url(self.url).scheme != "https":
+            raise problem("tls_scheme", "tls is for https backends; the URL starts with http://")
+        return self
 
 
 class Backend(BackendFields):

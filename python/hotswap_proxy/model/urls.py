@@ -179,9 +179,7 @@ def check_key_url(url: str, rules: UrlRules) -> Target:
         return target
     _check_host(target)
     if target.scheme != "https":
-        raise problem(
-            "url_https", f"keys come over https, unless {target.host} is in allowed_backend_hosts"
-        )
+        raise problem("url_https", f"keys come over https, unless {target.host} is in allowed_backend_hosts")
     return target
 
 
@@ -197,9 +195,6 @@ def _check_host(target: Target) -> None:
 def check_url(url: str, rules: UrlRules) -> Target:
     """The whole rule of a backend's URL except what its name resolves to (see ``control.resolver``)."""
     target = parse_url(url)
-    # Connections to backends are plain for now; TLS to backends removes these two lines.
-    if target.scheme == "https":
-        raise problem("not_supported", "https backends are not supported yet; use http")
     if rules.is_admin(target.host, target.port):
         raise problem("url_admin", f"{target.authority} is this node's admin API")
     if rules.allows(target.host):

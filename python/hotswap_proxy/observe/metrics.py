@@ -5,6 +5,7 @@ Only series with traffic are written, piece by piece: 10,000 routes cost little 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -43,6 +44,7 @@ class NodeFigures:
     health_checks: Mapping[str, int] = field(default_factory=dict)  # result → probes
     health_flips: Mapping[str, int] = field(default_factory=dict)  # new status → flips
     config_refused: bool = False
+    certificates: Mapping[str, int] = field(default_factory=dict)  # names → end of validity, Unix seconds
     processes: dict[str, int] = field(default_factory=dict)  # name ("control", "worker-0" …) → pid
 
 
@@ -54,6 +56,10 @@ def render(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     yield from _configuration(node, figures)
     refused = "1 if the last reload of the configuration file was refused."
     yield from _gauge("gateway_config_file_refused", refused, int(figures.config_refused))
+    left = [({"name": name}, end - time.time()) for name, end in figures.certificates.items()]
+    if left:
+        text = "Time until a certificate of this node expires; negative afterwards."
+        yield from family("gateway_tls_certificate_expiry_seconds", "gauge", text, left)
     yield from _ledger(node.ledger(), node.generation)
     yield from _processes(figures)
 

@@ -25,8 +25,8 @@ import uvloop
 from hotswap_proxy import _core, _wire
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.worker.protocol import DRAIN, DRAINING, LISTENING, READY, STOP, SUCCESSOR_SOCKET
-from hotswap_proxy.worker.resources import Resources, hear
+from hotswap_proxy.worker.protocol import DRAIN, DRAINING, LISTENING, READY, STOP, SUCCESSOR_SOCKET, TLS
+from hotswap_proxy.worker.resources import Resources, contents, hear
 
 if TYPE_CHECKING:
     from hotswap_proxy.worker.codec import Codec
@@ -41,7 +41,7 @@ class Server(Protocol):
 
     @property
     def connections(self) -> int: ...
-    def listen(self, fd: int) -> None: ...
+    def listen(self, fd: int, tls: bool = False) -> None: ...
     def stop_accepting(self) -> None: ...
     def drain(self) -> Awaitable[None]: ...
     def close(self) -> None: ...
@@ -55,6 +55,7 @@ def main(
     control_fd: int,
     settings: Settings,
     presence_fd: int = -1,
+    tls_listen_fd: int = -1,
 ) -> None:
     """Run one worker to its end. ``presence_fd`` is only held: its lock tells a later node that workers are
     alive.
@@ -71,10 +72,12 @@ def main(
     asyncio.set_event_loop(loop)
     server = _server(core, loop, settings)
     control = socket.socket(fileno=control_fd)
-    resources = Resources({})
+    resources = Resources({TLS: lambda fd: core.use_tls(contents(fd))})
     if not resources.take_first(control):
         return
-    server.listen(listen_fd)
+    server.listen(listen_fd, tls_listen_fd < 0 and bool(settings.tls_cert))
+    if tls_listen_fd >= 0:
+        server.listen(tls_listen_fd, tls=True)
     worker = WorkerProcess(loop, server, control, settings, resources, (listen_fd,))
     try:
         loop.run_until_complete(worker.run())

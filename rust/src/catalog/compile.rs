@@ -4,7 +4,7 @@ use super::keys::Compiling;
 use super::link::{named, resolve, Plan};
 use super::model::{Backend, BackendTls, HeaderRules, Member, Route, Strategy};
 use super::problem::Problems;
-use super::Catalog;
+use super::{tls as tls_files, Catalog};
 use crate::route::hash::Map;
 use crate::select::order::smooth;
 use crate::select::rendezvous::identity_hash;
@@ -144,11 +144,7 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
     fn backend(&mut self, backend: &Backend) -> Result<u32, String> {
         let slot = self.slots.backend(backend.origin.identity())?;
         let (pool, timeouts) = (&backend.pool, &backend.timeouts);
-        let tls = backend
-            .tls
-            .as_deref()
-            .map(|tls| self.tls(tls))
-            .transpose()?;
+        let tls = backend.tls.as_deref().map(|tls| self.tls(tls));
         self.backends.push(snapshot::Backend {
             id: (&*backend.id).into(),
             name: (&*backend.name).into(),
@@ -177,19 +173,19 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
         Ok((self.backends.len() - 1) as u32)
     }
 
-    fn tls(&mut self, tls: &BackendTls) -> Result<snapshot::BackendTls, String> {
+    fn tls(&mut self, tls: &BackendTls) -> snapshot::BackendTls {
         let found = self.catalog.tls_files.resolve(&tls.files);
-        let found = found.map_err(|(field, rule)| format!("tls.{field}: {rule}"))?;
+        let found = found.unwrap_or_else(|_| tls_files::unusable());
         let sets = &mut self.tls_sets;
         let set = *self.tls_places.entry(found.digest).or_insert_with(|| {
             sets.push((*found).clone());
             (sets.len() - 1) as u32
         });
-        Ok(snapshot::BackendTls {
+        snapshot::BackendTls {
             key: named_digest(found.digest, &tls.name),
             name: (&*tls.name).into(),
             set,
-        })
+        }
     }
 
     fn route(&mut self, route: &Route) -> Result<snapshot::Route, String> {

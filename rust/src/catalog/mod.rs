@@ -42,6 +42,8 @@ pub struct Catalog {
 struct Places {
     routes: Map<Arc<str>, usize>,
     backends: Map<Box<str>, usize>,
+    /// Everything comes anew, from where it was found good before.
+    reset: bool,
     removed_backends: Map<String, usize>,
 }
 
@@ -91,7 +93,9 @@ impl Catalog {
         } else {
             self.clone()
         };
-        let places = next.merge(changes, &mut problems);
+        let reset = changes.reset;
+        let mut places = next.merge(changes, &mut problems);
+        places.reset = reset;
         let next = problems.or(next)?;
         link::link(next, &places)
     }

@@ -1,0 +1,1 @@
+"""Certificates of the node: read from files, watched, and handed to the workers."""
