@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import gateway, machine, report, scenarios
+from . import certificate, gateway, machine, report, scenarios
+from .certificate import Certificate
 from .gateway import Gateway
 from .live import api_changes
 from .proxies import ROUTES, Backends, HAProxy, Nginx, Proxy
@@ -42,11 +43,16 @@ class Run:
             self.report.notes.append(f"hotswap-proxy not measured: {reason}.")
             self.chosen = [name for name in chosen if name != "gateway"]
 
-    def make(self, name: str, routes: int) -> Proxy:
-        directory = self.scratch / f"{name}-{routes}"
+    def make(self, name: str, routes: int, tls: Certificate | None = None) -> Proxy:
+        directory = self.scratch / f"{name}-{routes}{'-tls' if tls else ''}"
         if name == "gateway":
-            return Gateway(self.backends, directory, routes)
-        return PEERS[name](self.backends, directory, routes)
+            return Gateway(self.backends, directory, routes, tls=tls)
+        return PEERS[name](self.backends, directory, routes, tls)
+
+    def tls_field(self) -> list[Proxy]:
+        """As ``field``, over TLS 1.3 with one certificate for all."""
+        made = certificate.make(self.scratch / "certificate")
+        return [self.make(name, ROUTES if name == "gateway" else 1, made) for name in self.chosen]
 
     def field(self, full: bool = False) -> list[Proxy]:
         """The gateway always has 10,000 routes; a peer has one, and with ``full`` it runs with 10,000 too."""
@@ -70,6 +76,12 @@ class Run:
                 self.requests("close", plain_only, PATH, CONNECTIONS, close=True)
                 self.requests("low", plain_only, PATH, LOW_CONNECTIONS)
                 self.scenario("half", lambda: scenarios.half_load(proxies, self.plan, self.half_rate()))
+        if self.only & {"tls", "tls-large", "handshakes"}:
+            proxies = self.tls_field()
+            with scenarios.running(proxies):
+                self.requests("tls", proxies, PATH, CONNECTIONS)
+                self.requests("tls-large", proxies, LARGE, CONNECTIONS)
+                self.requests("handshakes", proxies, PATH, CONNECTIONS, close=True)
         self.scenario("idle", lambda: scenarios.idle_memory(self.field(), self.plan))
         self.scenario("reload", lambda: scenarios.reloads(self.loaded(), self.plan, self.half_rate()))
         if "gateway" in self.chosen:

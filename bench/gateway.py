@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import signal
+import ssl
 import sysconfig
 import time
 import urllib.error
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import machine
+from .certificate import Certificate
 from .proxies import Backends, Proxy
 
 USER, PASSWORD = "bench", secrets.token_urlsafe(16)
@@ -41,8 +43,15 @@ def executable() -> Path:
 class Gateway(Proxy):
     name = "hotswap-proxy"
 
-    def __init__(self, backends: Backends, directory: Path, routes: int, http: str = "native") -> None:
-        super().__init__(backends, directory, routes)
+    def __init__(
+        self,
+        backends: Backends,
+        directory: Path,
+        routes: int,
+        http: str = "native",
+        tls: Certificate | None = None,
+    ) -> None:
+        super().__init__(backends, directory, routes, tls)
         self.http = http
         self.admin_port = machine.free_port()
 
@@ -68,8 +77,18 @@ class Gateway(Proxy):
         draft.replace(self.directory / "gateway.json")
 
     def command(self) -> list[str]:
+        tls = []
+        if self.tls is not None:
+            tls = [
+                "--tls-cert",
+                str(self.tls.chain),
+                "--tls-key",
+                str(self.tls.key),
+                "--tls-min-version",
+                "1.3",
+            ]
         return [
-            str(executable()), "run", "--workers", "1", "--http", self.http,
+            str(executable()), "run", *tls, "--workers", "1", "--http", self.http,
             "--config", str(self.directory / "gateway.json"),
             "--proxy", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin_port}",
             "--data-dir", str(self.directory / "data"),
@@ -91,11 +110,18 @@ class Gateway(Proxy):
         while time.monotonic() < deadline:
             try:
                 self.admin("GET", "/gateway/health")
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/r0/item", timeout=5).read()
+                scheme, context = ("https", self.trust()) if self.tls else ("http", None)
+                url = f"{scheme}://127.0.0.1:{self.port}/r0/item"
+                urllib.request.urlopen(url, timeout=5, context=context).read()
                 return
             except OSError:
                 time.sleep(0.05)
         raise machine.BenchError(f"the gateway is not ready after {timeout:.0f} s:\n{machine.tail(self.log)}")
+
+    def trust(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=None if self.tls is None else str(self.tls.chain))
+        context.check_hostname = False
+        return context
 
     def charged(self) -> list[int]:
         """Workers: children of the spawner, which is a child of the control process; they have none."""

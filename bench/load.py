@@ -44,14 +44,16 @@ class WrkResult:
     p99: float  # µs
 
 
-def wrk(port: int, path: str, connections: int, seconds: float, close: bool = False) -> WrkResult:
+def wrk(
+    port: int, path: str, connections: int, seconds: float, close: bool = False, tls: bool = False
+) -> WrkResult:
     """Run wrk on the other core (this process is pinned there, and children inherit it)."""
     command = [machine.program("wrk"), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}", "--latency"]
     for name, value in HEADERS.items():
         command += ["-H", f"{name}: {value}"]
     if close:
         command += ["-H", "Connection: close"]
-    command.append(f"http://127.0.0.1:{port}{path}")
+    command.append(f"{'https' if tls else 'http'}://127.0.0.1:{port}{path}")
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return parse_wrk(text)
 

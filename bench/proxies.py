@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import machine
+from .certificate import Certificate
 
 ROUTES = 10_000
 
@@ -29,7 +30,10 @@ class Proxy(ABC):
 
     name: str
 
-    def __init__(self, backends: Backends, directory: Path, routes: int) -> None:
+    def __init__(
+        self, backends: Backends, directory: Path, routes: int, tls: Certificate | None = None
+    ) -> None:
+        self.tls = tls
         self.backends = backends
         self.routes = routes
         self.directory = directory
@@ -122,12 +126,23 @@ class Nginx(Proxy):
                 proxy_buffers 8 16k;
                 proxy_max_temp_file_size 0;
                 server {{
-                    listen 127.0.0.1:{self.port} backlog=4096;
+                    listen 127.0.0.1:{self.port} {"ssl" if self.tls else ""} backlog=4096;
+                    {self.tls_settings()}
                     {locations}
                 }}
             }}
             """
         )
+
+    def tls_settings(self) -> str:
+        if self.tls is None:
+            return ""
+        # Without a cipher of its own choice: each takes what wrk prefers, AES-256-GCM.
+        return f"""
+            ssl_certificate {self.tls.chain};
+            ssl_certificate_key {self.tls.key};
+            ssl_protocols TLSv1.3;
+            """
 
     def command(self) -> list[str]:
         return [machine.program("nginx"), "-p", str(self.directory), "-c", str(self.directory / "nginx.conf")]
@@ -140,6 +155,7 @@ class HAProxy(Proxy):
     name = "HAProxy"
 
     def configure(self, label: str) -> None:
+        tls = f"ssl crt {self.tls.together} ssl-min-ver TLSv1.3 alpn http/1.1" if self.tls else ""
         if self.routes == 1:
             rule = "default_backend pool"
         else:
@@ -163,7 +179,7 @@ defaults
     timeout client 75s
     timeout server 30s
 frontend front
-    bind 127.0.0.1:{self.port} backlog 4096
+    bind 127.0.0.1:{self.port} backlog 4096 {tls}
     {rule}
 backend pool
     server one 127.0.0.1:{self.backends.port(label)}

@@ -71,6 +71,9 @@ TITLES: dict[str, str] = {
     "close": "New connection for every request, 64 connections",
     "low": "GET, 8 connections",
     "half": "Latency at half load: the same paced rate for all, 64 connections",
+    "tls": "GET over TLS 1.3 (ECDSA P-256 certificate), 64 connections",
+    "tls-large": "100 KB answers over TLS 1.3, 64 connections",
+    "handshakes": "TLS 1.3 handshake and one GET on a new connection for every request, 64 connections",
     "idle": "Memory of 1,000 idle client connections",
     "reload": "All routes change, by a reload of the file, under half load on 64 keep-alive connections",
     "api": "One route of 10,000 changes, through the admin API, under half load",
@@ -82,7 +85,7 @@ def tables(report: Report) -> str:
     for name, results in report.results.items():
         if not results:
             continue
-        if name in ("plain", "large", "close", "low"):
+        if name in ("plain", "large", "close", "low", "tls", "tls-large", "handshakes"):
             rows = ratios(results, CLOSED_LOOP)
             rows = with_control(rows, results)
         elif name == "half":

@@ -83,8 +83,9 @@ def requests(
     """One kind of request in a closed loop."""
 
     def once(proxy: Proxy) -> Numbers:
-        wrk(proxy.port, path, connections, plan.warm_up, close)
-        return charge(proxy, lambda: wrk(proxy.port, path, connections, plan.seconds, close))
+        tls = proxy.tls is not None
+        wrk(proxy.port, path, connections, plan.warm_up, close, tls)
+        return charge(proxy, lambda: wrk(proxy.port, path, connections, plan.seconds, close, tls))
 
     return alternate(proxies, plan, name, once)
 

@@ -6,6 +6,7 @@ import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness.backend import Backend
@@ -104,7 +105,9 @@ def test_sessions_are_resumed_across_workers(served: tuple[Node, Api]) -> None:
             assert again.sock.session_reused
 
 
-def test_an_https_backend_is_verified_by_a_private_ca(tmp_path: Path, start_node: Callable[..., Node]) -> None:
+def test_an_https_backend_is_verified_by_a_private_ca(
+    tmp_path: Path, start_node: Callable[..., Node]
+) -> None:
     directory = tmp_path / "files"
     directory.mkdir()
     (directory / "ca.pem").write_text(ca_pem("strangers"))
@@ -150,3 +153,25 @@ def test_the_only_address_can_speak_tls(tmp_path: Path, start_node: Callable[...
     port = int(line.partition(READY_HTTPS)[2].partition(",")[0].rpartition(":")[2])
     with Client(port, tls=client_context(), name="localhost") as client:
         assert client.get().status == 404
+
+
+def test_https_backends_are_checked_over_tls(tmp_path: Path, start_node: Callable[..., Node]) -> None:
+    directory = tmp_path / "files"
+    directory.mkdir()
+    (directory / "ca.pem").write_text(ca_pem())
+    (directory / "strangers.pem").write_text(ca_pem("strangers"))
+    server = Backend(tls=server_context())
+    api = Api(start_node("--tls-dir", str(directory)))
+
+    def checked(name: str, kind: str, ca: str) -> dict[str, Any]:
+        check = {"type": kind, "interval": "5s", "timeout": "4s"}
+        given = {"name": name, "url": server.url, "healthCheck": check, "tls": {"caFile": ca}}
+        made = api.call("POST", "/gateway/backends", given)
+        seen = api.call("POST", "/gateway/health-checks", {"backendId": made["backendId"]})["healthCheck"]
+        return dict(seen)
+
+    for kind in ("Http", "Tcp"):
+        good, bad = checked(f"good-{kind}", kind, "ca.pem"), checked(f"bad-{kind}", kind, "strangers.pem")
+        assert good["lastProbe"]["result"] == "Success", good
+        assert "not trusted" in str(bad), bad
+    server.close()

@@ -105,7 +105,9 @@ def test_mistakes_in_routes(change: dict[str, Any], expected: list[tuple[str, st
     ("change", "expected"),
     [
         ({"url": None}, [("url", "string_type")]),
-        ({"url": "https://a"}, [("url", "not_supported")]),
+        ({"url": "http://a", "tls": {}}, [("", "tls_scheme")]),
+        ({"url": "https://a", "tls": {"caFile": "../a"}}, [("tls.caFile", "string_pattern_mismatch")]),
+        ({"url": "https://a", "tls": {"clientKeyFile": "a"}}, [("tls", "tls_client_certificate")]),
         ({"weight": -1}, [("weight", "greater_than_equal")]),
         ({"weight": 1.5}, [("weight", "int_type")]),
         ({"timeouts": {"readTimeout": "5"}}, [("timeouts.readTimeout", "duration")]),

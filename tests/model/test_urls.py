@@ -121,9 +121,8 @@ def test_scoped_link_local_addresses_are_understood() -> None:
     assert forbidden_address("fe80::1%eth0") is not None
 
 
-def test_https_is_not_supported_yet() -> None:
-    with pytest.raises(PydanticCustomError, match="not supported yet"):
-        check_url("https://users.internal", UrlRules())
+def test_https_is_a_backend_like_any_other() -> None:
+    assert check_url("https://users.internal", UrlRules(production=True)).port == 443
 
 
 def test_production_wants_https_unless_the_host_is_allowed() -> None:

@@ -178,7 +178,7 @@ class NodeProcess:
             alerts = Alerts(
                 settings.alert_webhooks, {"nodeId": settings.node_id, "environment": settings.environment}
             )
-            checker = Checker(node, alerts.send)
+            checker = Checker(node, alerts.send, settings.tls_files)
             resolver = Resolver(url_rules(settings))
             keys = KeyKeeper(url_rules(settings), resolver)
             stack.push_async_callback(keys.stop)

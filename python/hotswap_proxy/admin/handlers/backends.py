@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hotswap_proxy.control.health.spec import check_of
 from hotswap_proxy.errors import Conflict, NotFound
 from hotswap_proxy.model import Backend, parse_url
 from hotswap_proxy.store import backends
@@ -46,7 +47,7 @@ async def get_health(call: Call) -> Answer:
     found = await _get(call)
     told = {key: found.document[key] for key in ("backendId", "name", "url", "isEnabled")}
     live = _live(call, found)
-    address, check = parse_url(found.document["url"]).url, found.document.get("healthCheck")
+    address, check = parse_url(found.document["url"]).url, check_of(found.document)
     seen = call.context.node.backend_check(address, check) if check else None
     return Answer(told | {"healthStatus": live["healthStatus"]} | live["statistics"] | {"healthCheck": seen})
 
@@ -55,7 +56,7 @@ async def run_check(call: Call) -> Answer:
     given: HealthCheckRun = call.body
     call.path["id"] = given.backend_id
     found = await _get(call)
-    address, check = parse_url(found.document["url"]).url, found.document.get("healthCheck")
+    address, check = parse_url(found.document["url"]).url, check_of(found.document)
     seen = await call.context.node.check_now(address, check) if check else None
     if seen is None:
         why = "is disabled" if check and not found.document["isEnabled"] else "has no health check"

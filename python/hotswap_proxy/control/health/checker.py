@@ -13,6 +13,7 @@ import random
 import resource
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any
 
 from hotswap_proxy.errors import Unavailable
@@ -22,6 +23,7 @@ from .machine import FLIPS, Health, State
 from .registry import Probed, Registry, StatusTable, Target
 from .sockets import SocketProbes
 from .spec import Checks, CheckSpec
+from .tls import Contexts
 
 log = logging.getLogger("hotswap_proxy.control")
 
@@ -38,7 +40,13 @@ Told = Callable[[Target, Health, Health], None]
 class Checker:
     """Owns the schedule. ``prepare`` and ``settle`` are called around each publication of a configuration."""
 
-    def __init__(self, table: StatusTable, on_flip: Told = lambda _target, _old, _new: None) -> None:
+    def __init__(
+        self,
+        table: StatusTable,
+        on_flip: Told = lambda _target, _old, _new: None,
+        tls_files: Path = Path("tls"),
+    ) -> None:
+        self._contexts = Contexts(tls_files)
         self.registry = Registry(table)
         self.registry.on_added = self._added
         self.registry.on_removed = self._removed
@@ -65,7 +73,7 @@ class Checker:
     def start(self) -> None:
         """Begin to probe. Before it, targets are only gathered."""
         self._loop = asyncio.get_running_loop()
-        self._sockets = SocketProbes(self._ended)
+        self._sockets = SocketProbes(self._ended, self._contexts)
         self._commands = CommandProbes(self._ended)
         self._added(list(self.registry))
 

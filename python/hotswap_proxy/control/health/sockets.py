@@ -12,12 +12,15 @@ import errno
 import os
 import select
 import socket
+import ssl
 import struct
 from _socket import socket as Socket  # noqa: N812  without the layer on top, which costs as much again
 from collections.abc import Callable
 
 from .http import MAX_ANSWER, judge
 from .registry import Target
+from .tls import Channel, Contexts
+from .tls import explain as explain_tls
 
 # Closed by a reset: a close in the usual way leaves the port in TIME_WAIT for a minute, 120,000 of them.
 _RESET = struct.pack("ii", 1, 0)
@@ -44,9 +47,10 @@ Done = Callable[[Target, bool | None, str], None]
 class Flight:
     """One probe under way. ``answer`` is None until the request is sent."""
 
-    __slots__ = ("answer", "connection", "fd", "target")
+    __slots__ = ("answer", "channel", "connection", "fd", "target")
 
-    def __init__(self, target: Target, connection: Socket, fd: int) -> None:
+    def __init__(self, target: Target, connection: Socket, fd: int, channel: Channel | None) -> None:
+        self.channel = channel
         self.target = target
         self.connection = connection
         self.fd = fd
@@ -60,24 +64,36 @@ class Flight:
                     return False, explain(code)
                 if not mask & _WRITABLE:
                     return None
+                if self.channel is not None:
+                    self.channel.shake(self.connection)
                 if self.target.spec.type == "Tcp":
                     return True, "connected"
                 target = self.target
                 # A head of some kilobytes fits any socket's buffer.
-                self.connection.send(target.spec.request(target.host_field))
+                request = target.spec.request(target.host_field)
+                if self.channel is None:
+                    self.connection.send(request)
+                else:
+                    self.channel.send(self.connection, request)
                 self.answer = bytearray()
-                if not mask & _READABLE:
+                if not mask & _READABLE and self.channel is None:
                     return None
             return self._read(self.answer)
         except BlockingIOError:
             return None
+        except ssl.SSLError as error:
+            return False, explain_tls(error)
         except OSError as error:
             return False, explain(error.errno or errno.EIO)
 
     def _read(self, answer: bytearray) -> tuple[bool, str] | None:
         spec = self.target.spec
         while True:
-            data = self.connection.recv(16384)
+            data = (
+                self.connection.recv(16384)
+                if self.channel is None
+                else self.channel.recv(self.connection, 16384)
+            )
             if not answer and data:  # nearly always the whole answer
                 verdict = judge(data, False, spec.status, spec.body)
                 if verdict is not None:
@@ -91,7 +107,8 @@ class Flight:
 class SocketProbes:
     """Runs them and calls ``done(target, success, reason)`` for each that ends by itself."""
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: Done, contexts: Contexts) -> None:
+        self._contexts = contexts
         self._done = done
         self._loop = asyncio.get_running_loop()
         self._epoll = select.epoll()
@@ -103,6 +120,13 @@ class SocketProbes:
 
     def start(self, target: Target, host: str, port: int) -> Outcome | None:
         """Begin a probe of an IP address; its outcome, if it has ended at once."""
+        channel = None
+        if target.spec.tls is not None:
+            try:
+                name = target.spec.tls.server_name or target.authority.rpartition(":")[0].strip("[]")
+                channel = Channel(self._contexts.get(target.spec.tls), name)
+            except (OSError, ValueError) as error:
+                return False, f"its TLS settings cannot be used: {error}"
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             connection = Socket(family, _STREAM)
@@ -114,7 +138,7 @@ class SocketProbes:
             return not_begun(code)
         connection.setsockopt(_SOCKET, _LINGER, _RESET)
         fd = connection.fileno()
-        target.flight = self._flights[fd] = Flight(target, connection, fd)
+        target.flight = self._flights[fd] = Flight(target, connection, fd, channel)
         self._epoll.register(fd, _EVENTS)
         return None
 

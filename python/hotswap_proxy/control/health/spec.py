@@ -13,6 +13,7 @@ from hotswap_proxy.model import duration_ms, parse_url
 from hotswap_proxy.settings import Settings
 
 from .machine import INITIAL, State, Thresholds
+from .tls import TlsSpec
 
 log = logging.getLogger("hotswap_proxy.control")
 
@@ -31,6 +32,7 @@ class CheckSpec(NamedTuple):
     body: bytes | None
     head: tuple[bytes, bytes]  # of the request, before and after the Host it is sent to
     command: tuple[str, ...]
+    tls: TlsSpec | None = None
 
     def request(self, authority: bytes) -> bytes:
         """The whole request to a backend. A Host of the check's own headers wins (then both parts join)."""
@@ -74,7 +76,21 @@ def _read(text: bytes) -> CheckSpec:
         body=None if body is None else body.encode(),
         head=_head(check["endpoint"], check["headers"]),
         command=tuple(check.get("command") or ()),
+        tls=_read_tls(check["tls"]) if "tls" in check else None,
     )
+
+
+def _read_tls(tls: Mapping[str, Any]) -> TlsSpec:
+    names = (tls.get(key) for key in ("serverName", "caFile", "clientCertFile", "clientKeyFile"))
+    return TlsSpec(tls.get("verify", True), *names)
+
+
+def check_of(backend: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The check of a stored backend, if any, with how https is spoken in it."""
+    check: dict[str, Any] | None = backend.get("healthCheck")
+    if check is not None and parse_url(backend["url"]).scheme == "https":
+        return check | {"tls": backend.get("tls", {})}
+    return check
 
 
 def _head(endpoint: str, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
@@ -99,9 +115,9 @@ def described(document: Mapping[str, Any]) -> list[tuple[str, str, str, dict[str
     if not document["isEnabled"]:
         return []
     return [
-        (each["backendId"], each["name"], parse_url(each["url"]).url, each["healthCheck"])
+        (each["backendId"], each["name"], parse_url(each["url"]).url, check)
         for each in document.get("backends", (document,))
-        if "healthCheck" in each and each["isEnabled"]
+        if each.get("isEnabled") and (check := check_of(each)) is not None
     ]
 
 
