@@ -63,6 +63,10 @@ bench: setup ## Measure beside nginx and HAProxy, write docs/performance.md (QUI
 load: setup ## Mixed workload with configuration changes for a minute; fails on any unexpected error
 	$(PY) -m loadtest $(LOAD)
 
+.PHONY: chaos
+chaos: setup ## Kill, stop and starve processes and backends under load for five minutes (CHAOS="--seconds 60")
+	$(PY) -m pytest tests/chaos $(or $(CHAOS),--seconds 300)
+
 .PHONY: wheel
 wheel: setup ## Build the wheel and try it in an empty environment
 	rm -rf dist && $(PY) -m pip wheel -q --no-deps --no-build-isolation --wheel-dir dist .
