@@ -171,6 +171,10 @@ class Node:
         """
     def eject(self, address: str) -> bool:
         """Leave an address out for 10 s, longer each time in a row; False if it is out, or not configured."""
+    def eject_outliers(self) -> list[str]:
+        """Eject the addresses that failed far more often than the others of their routes since the call before
+        the last, and return them. For a timer of a few seconds; see docs/resilience.md for the rule.
+        """
     def ledger(self) -> list[LedgerRow]:
         """Generations that are live or have requests in flight, oldest first, then the sum of the others."""
     def backend_stats(self) -> list[BackendStats]:

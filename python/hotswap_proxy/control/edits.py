@@ -25,6 +25,7 @@ READ_ONLY = frozenset(
         "updatedBy",
         "statistics",
         "healthStatus",
+        "ejectedUntil",
         "configChangeApplied",
         "generation",
     }
@@ -45,7 +46,9 @@ def expect(found: Stored | None, kind: str, id: str, if_match: str | None) -> St
 
 def merge(old: Document, given: Mapping[str, Any], key: str) -> Document:
     """PUT changes the given fields; null takes an optional one away. Groups of settings are merged too."""
-    given = {name: value for name, value in given.items() if name not in READ_ONLY}
+    # A route's circuit breaker is a policy; a backend's is what became of it.
+    told = READ_ONLY | {"circuitBreaker"} if key == "backendId" else READ_ONLY
+    given = {name: value for name, value in given.items() if name not in told}
     if given.get(key, old[key]) != old[key]:
         raise ValidationFailed.of([Detail(key, "immutable", f"{key} is {old[key]} and cannot be changed")])
     if "path" in given and "pathPattern" not in given:

@@ -26,6 +26,7 @@ from hotswap_proxy.control.nodeview import NodeStatus
 from hotswap_proxy.control.reload import ConfigFileReloader, sentences
 from hotswap_proxy.control.seed import REFUSED, seed
 from hotswap_proxy.control.spawning import Spawner
+from hotswap_proxy.control.standing import StandingWatch
 from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, WorkerStartError
 from hotswap_proxy.errors import GatewayError
 from hotswap_proxy.observe import log as logs
@@ -165,7 +166,8 @@ class NodeProcess:
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
         await self._start_admin(stack, status, store, configuration)
-        self._start_timers(stack, node, configuration, status)
+        watch = StandingWatch(node, alerts.tell, outliers=settings.outlier_ejection == "on")
+        self._start_timers(stack, node, configuration, status, watch)
         await claims.datadir.relieve_orphans()
         if password is not None:
             user = settings.admin_username or "admin"
@@ -189,13 +191,20 @@ class NodeProcess:
         stack.push_async_callback(server.end)
 
     def _start_timers(
-        self, stack: AsyncExitStack, node: _core.Node, configuration: Configuration, status: NodeStatus
+        self,
+        stack: AsyncExitStack,
+        node: _core.Node,
+        configuration: Configuration,
+        status: NodeStatus,
+        watch: StandingWatch,
     ) -> None:
         memory = MemoryKeeper()
 
         async def each_second() -> None:
             node.reclaim()
             status.sample()
+            watch.look()
+            status.outliers = watch.ejected_outliers
             memory.check()
 
         async def resolve() -> None:

@@ -64,8 +64,7 @@ def main(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(settings.log_level)
     _name_process(f"hotswap-worker-{lane}")
-    limits = json.dumps({"maxHeaderBytes": settings.max_header_bytes}).encode()
-    core = _core.Worker(state_fd, arena_fd, lane, limits)
+    core = _core.Worker(state_fd, arena_fd, lane, _core_settings(settings))
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     server = _server(core, loop, settings)
@@ -75,6 +74,16 @@ def main(
         loop.run_until_complete(worker.run())
     finally:
         loop.close()
+
+
+def _core_settings(settings: Settings) -> bytes:
+    return json.dumps(
+        {
+            "maxHeaderBytes": settings.max_header_bytes,
+            "retryBudget": settings.retry_budget,
+            "outlierEjection": settings.outlier_ejection == "on",
+        }
+    ).encode()
 
 
 def _server(core: _core.Worker, loop: asyncio.AbstractEventLoop, settings: Settings) -> Server:
