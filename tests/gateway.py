@@ -39,12 +39,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+CLOSED = {"state": "Closed", "mode": "Auto"}
+
+
 class FakeNode:
     """A NodeView with fixed numbers, and the real health checks."""
 
     def __init__(self, checker: Checker) -> None:
         self.ready = True
         self.checker = checker
+        self.orders: list[tuple[str, str]] = []  # about circuit breakers
         self.looks = 0  # at the statistics of all backends
 
     def health(self) -> dict[str, Any]:
@@ -67,7 +71,12 @@ class FakeNode:
         if rows is None:
             self.backend_rows()
         assert address == "http://127.0.0.1:9001", "a backend is known by scheme://host:port"
-        return {"activeConnections": 2, "totalRequests": 3, "failedRequests": 0, "healthStatus": "Unknown"}
+        counted = {"activeConnections": 2, "totalRequests": 3, "failedRequests": 0}
+        return counted | {"healthStatus": "Unknown", "circuitBreaker": CLOSED, "ejectedUntil": None}
+
+    def order_circuit(self, address: str, order: str) -> dict[str, str] | None:
+        self.orders.append((address, order))
+        return {"state": "Open" if order == "Open" else "Closed", "mode": order}
 
     def backend_check(self, address: str, check: Any) -> dict[str, Any] | None:
         target = self.checker.registry.find(address, read_spec(check))

@@ -107,8 +107,8 @@ class LaneStats(TypedDict):
     accepted_connections: int
     upstream_idle: int
     events: dict[str, int]
-    """What happened to attempts: retries by reason (``connect``, ``connect_timeout``, ``closed``, ``timeout``,
-    ``status``), ``failover``, ``budget_exhausted``, ``circuit_opened``, ``ejected``."""
+    """What happened to attempts: retries by reason (``connect``, ``connect_timeout``, ``closed``,
+    ``timeout``, ``status``), ``failover``, ``budget_exhausted``, ``circuit_opened``, ``ejected``."""
     backend_micros: bytes
     """Histogram of the time to a backend's answer, microseconds."""
     overhead_nanos: bytes
@@ -172,8 +172,8 @@ class Node:
     def eject(self, address: str) -> bool:
         """Leave an address out for 10 s, longer each time in a row; False if it is out, or not configured."""
     def eject_outliers(self) -> list[str]:
-        """Eject the addresses that failed far more often than the others of their routes since the call before
-        the last, and return them. For a timer of a few seconds; see docs/resilience.md for the rule.
+        """Eject the addresses that failed far more often than the others of their routes since the call
+        before the last, and return them. For a timer of a few seconds; see docs/resilience.md for the rule.
         """
     def ledger(self) -> list[LedgerRow]:
         """Generations that are live or have requests in flight, oldest first, then the sum of the others."""
@@ -239,8 +239,8 @@ class Worker:
     def __new__(cls, state_fd: int, arena_fd: int, lane: int, settings: bytes | None = None) -> Worker:
         """Attach to a node by its inherited descriptors, which may be closed afterwards.
 
-        `settings` is a JSON object with the optional members `maxHeaderBytes`, `maxTargetBytes`, `retryBudget`
-        (percent) and `outlierEjection`. Raises
+        `settings` is a JSON object with the optional members `maxHeaderBytes`, `maxTargetBytes`,
+        `retryBudget` (percent) and `outlierEjection`. Raises
         OSError when the descriptors are not a node's of this version, or the lane does not exist or is
         taken; ValueError for other settings.
         """

@@ -1,5 +1,5 @@
-"""Tells of backends that are left alone: circuits that open and close, ejections. The workers decide; what they
-did is read from shared memory here, and said once.
+"""Tells of backends that are left alone: circuits that open and close, ejections. The workers decide; what
+they did is read from shared memory here, and said once.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _news(circuit: str) -> tuple[str, str]:
 
 
 class StandingWatch:
-    """Call ``look`` each second. ``tell(event, address, **more)`` is told of ejections, as of health flips."""
+    """Call ``look`` each second. ``tell(event, address, **more)`` hears of ejections, as of health flips."""
 
     def __init__(self, node: Troubles, tell: Callable[..., None], *, outliers: bool = True) -> None:
         self._node = node
