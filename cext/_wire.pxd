@@ -48,11 +48,13 @@ cdef struct Exchange:
     uint8_t *head             # what was sent to the backend: `stash`, or malloc'ed when larger
     size_t head_len
     size_t body_at            # where in `head` the small body begins
-    uint8_t *origin           # the client's own head, where another backend needs another one; or NULL
+    uint8_t *origin           # the client's own head, where it will be read again; or NULL
     size_t origin_len
+    Buffer body               # a request body that was collected: sent after `head`, as often as that is
     bint request_open         # the request body has not ended
-    bint replayable           # `head` is all that was sent
+    bint replayable           # `head` and `body` are all that was sent
     bint replayed
+    uint32_t interims         # answers of status 1xx so far
     bint cut                  # the gateway ended the answer before it was whole
     Exchange *next_free
     uint8_t stash[STASH]
@@ -105,6 +107,7 @@ cdef class Reactor:
     cdef void dispatch(self, int fd, uint32_t token, uint32_t mask) noexcept
     cdef void run_later(self) noexcept
     cdef void look_at_clock(self) noexcept
+    cdef void come_back(self) noexcept
     cdef bint handle_batch(self, int wait_ms) noexcept
     cdef void mark(self, int fd, uint32_t token, uint32_t mask) noexcept
     cdef void expire(self, TimerNode *head) noexcept
@@ -157,15 +160,19 @@ cdef class Client(Stream):
     cdef bint input_over      # all of the input has been read
     cdef uint32_t head_seen   # bytes of an incomplete head that were looked at
     cdef object codec         # a second parser in front (--http httptools), or None
+    cdef bint passing         # the codec holds back what it gets until it is known which protocol it is
+    cdef size_t held          # bytes it holds, at most
     # exchange
     cdef Exchange *x          # NULL between requests
     cdef Upstream upstream
     cdef Pool queued_in       # the pool in whose queue it waits
+    cdef Call call            # the request is in a middleware's hands
 
     cdef bint enter(self, uint8_t state) noexcept
     # input
     cdef bint input_held(self) noexcept
     cdef void received(self, const uint8_t *p, size_t n) noexcept
+    cdef void take_held(self) noexcept
     cdef void take_waiting_input(self) noexcept
     cdef size_t consume(self, const uint8_t *p, size_t n) noexcept
     cdef void head_begins(self) noexcept
@@ -182,6 +189,16 @@ cdef class Client(Stream):
     cdef void exchange_done(self) noexcept
     cdef void end_exchange(self, int outcome) noexcept
     cdef void close(self) noexcept
+
+
+@cython.final
+cdef class Call:
+    cdef Client client        # None: the exchange has ended
+    cdef object task          # of the middleware
+    cdef object waiter        # Future of the backend's answer
+    cdef Buffer captured      # of that answer
+    cdef readonly bytes description
+    cdef readonly bytes body
 
 
 @cython.final
@@ -203,6 +220,7 @@ cdef class Server:
     cdef object drained                  # Future while draining
     cdef object make_request_codec       # httptools codec factories, or None (native)
     cdef object make_response_codec
+    cdef object middleware               # starts the middleware of a Call: returns its task; or None
     cdef readonly bint draining
     cdef readonly uint64_t illegal_moves
     cdef int64_t idle_upstreams
@@ -220,6 +238,8 @@ cdef class Server:
     cdef Pool pool_for(self, const hs_exchange *ex)
     cdef object new_codec(self, object factory)
     cdef void begin_codec(self, object codec) noexcept
+    cdef bint is_passing(self, object codec) noexcept
+    cdef bytes end_passing(self, object codec, bint switched)
     cdef bytes run_codec(self, object codec, const uint8_t *p, size_t n)
     cdef void accepted(self, int fd, void *address, size_t address_len) noexcept
     cdef void client_closed(self, Client client) noexcept

@@ -1,5 +1,9 @@
 # The way back: what a backend sends becomes the client's answer.
 
+cdef enum:
+    INTERIMS = 100  # answers of status 1xx to one request; a backend that sends more is not about to answer
+
+
 cdef void response_received(Client c, ssize_t got) noexcept:
     """`got` bytes from the backend stand in the reactor's buffer, with HEADROOM writable bytes before them."""
     cdef Upstream up = c.upstream
@@ -48,6 +52,8 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
     cdef int result
     cdef Exchange *x = c.x
     while c.state == C_SENT:
+        if c.server.draining:
+            x.core.client_keep_alive = False  # said in the head: who has not read it yet sends nothing into a closing door
         x.core.resend = x.replayable and not x.request_open
         result = api.respond(c.server.worker, &x.core, net_now_ns(), not x.request_open, p + used, n - used, &out)
         if result == HS_MORE:
@@ -64,13 +70,21 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
             return n
         if result == HS_INTERIM:
             x.core.expect_continue = False
-            x.replayable = False  # the client has seen something of this attempt
+            x.interims += 1
+            if x.interims > INTERIMS:
+                response_malformed(c)
+                return n
+            if out.len:
+                x.replayable = False  # the client has seen something of this attempt
             if out.len and not c.send(out.ptr, out.len):
                 c.close()
                 return n
             c.progress()
         elif result == HS_SWITCH:
             response_switch(c, &out, p + used, n - used)
+            return n
+        elif result == HS_CAPTURE:
+            capture_begin(c, &out, p + used, n - used)
             return n
         else:
             x.response_left = x.core.response_length
@@ -79,6 +93,8 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
     if c.state == C_STREAMING:
         out.len = 0
         response_body(c, &out, p + used, n - used, room)
+    elif c.state == C_CAPTURE:
+        capture_body(c, p + used, n - used)
     elif c.state == C_TUNNEL:
         c.due_in(c.server.stream_idle_ms)
         x.response_bytes += n - used
@@ -106,7 +122,7 @@ cdef void response_switch(Client c, hs_out *head, const uint8_t *p, size_t n) no
     c.due_in(c.server.stream_idle_ms)
     if not c.send2(head.ptr, head.len, p, n):
         c.close()
-    elif c.inb.data != NULL or c.eof_seen:
+    elif c.inb.data != NULL or c.eof_seen or c.passing:
         c.reactor.defer(c)
 
 
@@ -175,6 +191,14 @@ cdef bint response_send_undelimited(Client c, hs_out *head, uint8_t *p, size_t n
 
 cdef void response_complete(Client c, bint reusable) noexcept:
     """The answer is whole: the backend's connection is free, the client's when it has taken everything."""
+    response_release(c, reusable)
+    if not c.blocked():
+        c.exchange_done()
+    elif c.enter(C_FLUSHING):
+        c.due_in(c.server.write_timeout_ms)
+
+
+cdef void response_release(Client c, bint reusable) noexcept:
     cdef Upstream up = c.upstream
     c.upstream = None
     if reusable and not c.x.request_open and not up.blocked():
@@ -182,10 +206,6 @@ cdef void response_complete(Client c, bint reusable) noexcept:
     else:
         up.client = None
         up.pool.release(up)
-    if not c.blocked():
-        c.exchange_done()
-    elif c.enter(C_FLUSHING):
-        c.due_in(c.server.write_timeout_ms)
 
 
 cdef void response_ended(Client c) noexcept:
@@ -198,5 +218,7 @@ cdef void response_ended(Client c) noexcept:
             c.close()
         else:
             response_complete(c, False)
+    elif c.state == C_CAPTURE and x.core.response_framing == HS_BODY_CLOSE:
+        capture_complete(c, False)
     else:
         attempt_lost(c)

@@ -1,6 +1,7 @@
 //! What becomes of a request: read its head, find route and backend, write the head for the backend.
 
 use super::admit::Request;
+use super::last_hop::allow;
 use super::layout::{self, Exchange, Peer};
 use super::why::{self, Answer};
 use super::WorkerCore;
@@ -8,6 +9,9 @@ use crate::codec::{self, BodyFraming};
 use crate::route::{self, method, Match};
 use crate::select;
 use crate::snapshot::{ArchivedBackend, ArchivedRoute, ArchivedSnapshot};
+
+/// A request that has come through gateways of this name so often goes round in circles.
+const MAX_OWN_HOPS: usize = 8;
 
 impl WorkerCore {
     /// Read a request head and decide what becomes of it; see `HS_MORE`, `HS_FORWARD`, `HS_REPLY`.
@@ -73,22 +77,27 @@ impl WorkerCore {
         let Some(snapshot) = self.open(ex, now) else {
             return self.decline(ex, now, why::NO_CONFIGURATION, b"");
         };
-        if head.max_forwards() == Some(0) {
-            return self.decline(ex, now, why::LAST_HOP, b""); // RFC 9110 section 7.6.2
+        if head.path == b"*" || head.max_forwards() == Some(0) {
+            return self.answer_as_last(ex, snapshot, head, now);
         }
-        let route = match route::find(snapshot, head.host, head.path, ex.method) {
+        if head.own_hops() >= MAX_OWN_HOPS {
+            return self.decline(ex, now, why::LOOP, b"");
+        }
+        if let Some(protocols) = head.upgrade {
+            ex.extras_mut().upgrade = protocols.to_vec();
+        }
+        let index = match route::find(snapshot, head.host, head.path, ex.method) {
             Match::Route(index) => {
                 ex.route = index;
                 index
             }
             Match::Methods(mask) => {
-                let methods = method::names(mask).collect::<Vec<_>>().join(", ");
-                let allow = format!("Allow: {methods}\r\n");
+                let allow = allow(mask);
                 return self.decline(ex, now, why::METHOD_NOT_ALLOWED, allow.as_bytes());
             }
             Match::None => return self.decline(ex, now, why::NOT_FOUND, b""),
         };
-        let Some(route) = snapshot.routes.get(route as usize) else {
+        let Some(route) = snapshot.routes.get(index as usize) else {
             return self.decline(ex, now, why::NOT_FOUND, b"");
         };
         ex.series = route.series.to_native();
@@ -102,11 +111,17 @@ impl WorkerCore {
             let request = Request {
                 head,
                 peer,
+                snapshot,
                 route,
                 now,
             };
             if let Err(refused) = self.admit(ex, &request, policy) {
                 return self.decline(ex, now, refused.answer, &refused.fields);
+            }
+            match self.hold(ex, head, policy) {
+                Ok(true) => return layout::COLLECT,
+                Ok(false) => {}
+                Err(answer) => return self.decline(ex, now, answer, b""),
             }
         }
         self.prepare_attempts(ex, route, head);
@@ -114,13 +129,13 @@ impl WorkerCore {
             return self.decline(ex, now, why::NO_BACKEND, b"");
         };
         self.head.clear();
-        self.write_upstream(ex, peer, head, backend);
+        self.write_upstream(ex, peer, head, route, backend);
         layout::FORWARD
     }
 
     /// Note what further attempts will need to know.
     #[inline]
-    fn prepare_attempts(
+    pub(super) fn prepare_attempts(
         &self,
         ex: &mut Exchange,
         route: &ArchivedRoute,
@@ -149,8 +164,11 @@ impl WorkerCore {
         ex: &Exchange,
         peer: &Peer,
         head: &codec::RequestHead<'_>,
+        route: &ArchivedRoute,
         backend: &ArchivedBackend,
     ) {
+        let auth = route.policy.as_deref().and_then(|p| p.auth.as_ref());
+        let identity = ex.extras().and_then(|extras| extras.identity.as_deref());
         codec::write_upstream_head(
             &mut self.head,
             head,
@@ -161,6 +179,8 @@ impl WorkerCore {
                 backend_host: backend.authority.as_bytes(),
                 forwarded: false,
                 forward_expect: true,
+                withheld: auth.map_or(b"", |auth| auth.withheld()),
+                added: identity.map_or(b"", |identity| &identity.field),
             },
         );
     }
@@ -216,7 +236,13 @@ impl WorkerCore {
     }
 
     /// Answer a request that is not forwarded. Its body is not read, so with one the connection ends.
-    fn decline(&mut self, ex: &mut Exchange, now: u64, answer: Answer, fields: &[u8]) -> i32 {
+    pub(super) fn decline(
+        &mut self,
+        ex: &mut Exchange,
+        now: u64,
+        answer: Answer,
+        fields: &[u8],
+    ) -> i32 {
         if ex.request_framing == layout::BODY_CHUNKED || ex.request_length > 0 {
             ex.client_keep_alive = 0;
         }
@@ -226,7 +252,7 @@ impl WorkerCore {
 }
 
 /// RFC 9110 section 9.2.2.
-fn is_idempotent(id: u8) -> bool {
+pub(super) fn is_idempotent(id: u8) -> bool {
     matches!(
         id,
         method::GET | method::HEAD | method::PUT | method::DELETE | method::OPTIONS | method::TRACE
