@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import ssl
 
 log = logging.getLogger("hotswap_proxy.control")
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request, with the whole URL
 
 MAX_BYTES = 256 * 1024
 MAX_KEYS = 100
