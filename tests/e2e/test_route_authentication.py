@@ -59,9 +59,7 @@ def test_keys_rotate_under_load(start_node: Callable[..., Node], backends: list[
     assert "eyJ" not in node.log.read_text(), "no token is ever logged"
 
 
-def test_a_file_with_secrets(
-    start_node: Callable[..., Node], backends: list[Backend], tmp_path: Any
-) -> None:
+def test_a_file_with_secrets(start_node: Callable[..., Node], backends: list[Backend], tmp_path: Any) -> None:
     key = "the-key-of-some-client"
     file = tmp_path / "gateway.yaml"
     text = f"""
