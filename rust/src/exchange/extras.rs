@@ -17,6 +17,8 @@ pub struct Extras {
     pub details: Vec<Detail>,
     /// Who sends the request, where the route asks for it.
     pub identity: Option<Arc<Identity>>,
+    /// Of a request whose body is collected.
+    pub held: Option<super::collect::Held>,
 }
 
 impl Exchange {

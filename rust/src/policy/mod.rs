@@ -6,8 +6,10 @@
 
 pub mod auth;
 pub mod breaker;
+pub mod json;
 pub mod limit;
 pub mod retry;
+pub mod schema;
 pub mod validate;
 
 use rkyv::{Archive, Serialize};
@@ -25,6 +27,8 @@ pub use validate::Validation;
 pub struct Policy {
     pub auth: Option<Auth>,
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// Names, the outermost first.
+    pub middleware: Vec<String>,
     pub rate_limit: Option<RateLimit>,
     pub retry_policy: Option<RetryPolicy>,
     pub validation: Option<Box<Validation>>,
@@ -51,6 +55,7 @@ impl Policy {
         if let Some(policy) = &self.validation {
             policy.check(wrong);
         }
+        within(wrong, "middleware", self.middleware.len() as u64, 0, 16);
     }
 }
 
