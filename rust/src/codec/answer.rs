@@ -29,7 +29,11 @@ pub struct ErrorAnswer<'a> {
 /// Appends a complete response (RFC 9110 section 15: the body explains the error).
 pub fn write_error(out: &mut Vec<u8>, answer: &ErrorAnswer<'_>) {
     let mut body = Vec::with_capacity(256 + answer.message.len());
-    let media_type: &[u8] = if answer.accepts_json {
+    // RFC 9110 section 15.3.5: a 204 has neither content nor a length.
+    let has_content = answer.status != 204;
+    let media_type: &[u8] = if !has_content {
+        b""
+    } else if answer.accepts_json {
         write_json(&mut body, answer);
         b"application/json"
     } else {
@@ -42,11 +46,14 @@ pub fn write_error(out: &mut Vec<u8>, answer: &ErrorAnswer<'_>) {
     out.push(b' ');
     push_field_line(out, phrase_for(answer.status).as_bytes());
     push_field(out, "Date", &http_date(answer.unix));
-    push_field(out, "Content-Type", media_type);
-    out.extend_from_slice(b"Content-Length: ");
-    push_decimal(out, body.len() as u64);
+    if has_content {
+        push_field(out, "Content-Type", media_type);
+        out.extend_from_slice(b"Content-Length: ");
+        push_decimal(out, body.len() as u64);
+        out.extend_from_slice(b"\r\n");
+    }
     // RFC 9110 section 15.1: 404, 405, 414 and 501 could be cached, and outlive a route change.
-    out.extend_from_slice(b"\r\nCache-Control: no-store\r\n");
+    out.extend_from_slice(b"Cache-Control: no-store\r\n");
     for lines in answer.fields {
         out.extend_from_slice(lines);
     }

@@ -11,7 +11,10 @@ impl WorkerCore {
         ex.status = answer.status;
         ex.failed = u8::from(answer.backend_failed);
         self.head.clear();
-        let kept = ex.extras().map_or(&b""[..], |extras| &extras.answer_fields);
+        let kept = match ex.extras() {
+            None => b"",
+            Some(extras) => self.changes.own_fields(extras, now.saturating_sub(ex.started_ns)),
+        };
         codec::write_error(
             &mut self.head,
             &codec::ErrorAnswer {

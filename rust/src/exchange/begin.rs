@@ -76,6 +76,11 @@ impl WorkerCore {
         if head.max_forwards() == Some(0) {
             return self.decline(ex, now, why::LAST_HOP, b""); // RFC 9110 section 7.6.2
         }
+        if ex.method == method::OPTIONS {
+            if let Some(answered) = self.preflight(ex, snapshot, now, head) {
+                return answered;
+            }
+        }
         let route = match route::find(snapshot, head.host, head.path, ex.method) {
             Match::Route(index) => index,
             Match::Methods(mask) => {
@@ -92,16 +97,21 @@ impl WorkerCore {
         ex.timeout_ms = route.timeout_ms.to_native();
         ex.max_request_body = route.max_request_body.to_native();
         ex.max_response_body = route.max_response_body.to_native();
+        let request = Request {
+            head,
+            peer,
+            route,
+            now,
+        };
+        if let Some(policy) = route.policy.as_deref() {
+            if let Err(answer) = self.prepare_answer(ex, &request, policy) {
+                return self.decline(ex, now, answer, b"");
+            }
+        }
         if ex.request_length > ex.max_request_body {
             return self.decline(ex, now, why::TOO_LARGE, b"");
         }
         if let Some(policy) = route.policy.as_deref() {
-            let request = Request {
-                head,
-                peer,
-                route,
-                now,
-            };
             if let Err(refused) = self.admit(ex, &request, policy) {
                 return self.decline(ex, now, refused.answer, &refused.fields);
             }
@@ -109,20 +119,10 @@ impl WorkerCore {
         let Some(backend) = self.select(ex, snapshot, route, peer, head) else {
             return self.decline(ex, now, why::NO_BACKEND, b"");
         };
-        self.head.clear();
-        codec::write_upstream_head(
-            &mut self.head,
-            head,
-            &codec::ForwardContext {
-                client_ip: peer.ip(),
-                secure: peer.tls != 0,
-                request_id: ex.request_id(),
-                backend_host: backend.authority.as_bytes(),
-                forwarded: false,
-                forward_expect: true,
-            },
-        );
-        layout::FORWARD
+        match self.write_head(ex, &request, backend) {
+            Ok(()) => layout::FORWARD,
+            Err(answer) => self.decline(ex, now, answer, b""),
+        }
     }
 
     /// Choose a backend and enter it; its address and limits go into the exchange.
@@ -134,7 +134,15 @@ impl WorkerCore {
         peer: &Peer,
         head: &codec::RequestHead<'_>,
     ) -> Option<&'s ArchivedBackend> {
-        let header = select::header_wanted(route).and_then(|name| head.field(name.as_bytes()));
+        let region;
+        let header = match select::header_wanted(route) {
+            None => None,
+            Some(name) if name.starts_with(':') => {
+                region = self.regions.value(name, peer.ip());
+                region.as_deref()
+            }
+            Some(name) => head.field(name.as_bytes()),
+        };
         let candidate = select::pick(route, &self.lane, peer.key, header, ex.tried)?;
         let backend = snapshot.backend(route, candidate)?;
         ex.tried |= select::tried_bit(candidate);
@@ -154,7 +162,7 @@ impl WorkerCore {
     }
 
     /// Answer a request that is not forwarded. Its body is not read, so with one the connection ends.
-    fn decline(&mut self, ex: &mut Exchange, now: u64, answer: Answer, fields: &[u8]) -> i32 {
+    pub(super) fn decline(&mut self, ex: &mut Exchange, now: u64, answer: Answer, fields: &[u8]) -> i32 {
         if ex.request_framing == layout::BODY_CHUNKED || ex.request_length > 0 {
             ex.client_keep_alive = 0;
         }

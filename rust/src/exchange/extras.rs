@@ -1,12 +1,15 @@
 //! What an exchange on a route with policies carries along; the others carry a null pointer.
 
 use super::layout::Exchange;
+use crate::policy::transform::respond::Prepared;
 
 /// Made by the first policy that has something to keep, dropped by `finish`.
 #[derive(Default)]
 pub struct Extras {
     /// Complete field lines, each with its CRLF, for the final answer, whoever gives it.
     pub answer_fields: Vec<u8>,
+    /// How the backend's answer is changed.
+    pub response: Option<Prepared>,
 }
 
 impl Exchange {

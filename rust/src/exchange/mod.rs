@@ -8,10 +8,13 @@
 mod admit;
 mod answer;
 mod begin;
+mod cors;
 mod extras;
 pub mod layout;
+pub mod region;
 mod request_id;
 mod respond;
+mod transform;
 mod wall;
 mod why;
 
@@ -33,6 +36,8 @@ pub struct WorkerCore {
     ids: RequestIds,
     date: codec::DateCache,
     wall: WallClock,
+    changes: transform::Workspace,
+    pub regions: region::Regions,
 }
 
 impl WorkerCore {
@@ -47,6 +52,8 @@ impl WorkerCore {
             ids,
             date: codec::DateCache::default(),
             wall: WallClock::default(),
+            changes: transform::Workspace::default(),
+            regions: region::Regions::default(),
         }
     }
 

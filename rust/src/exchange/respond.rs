@@ -33,12 +33,17 @@ impl WorkerCore {
     ) -> i32 {
         ex.head_len = head.head_len as u32;
         self.head.clear();
+        let (fields, drops) = match ex.extras() {
+            None => (&b""[..], None),
+            Some(extras) => self.changes.fields(extras, now.saturating_sub(ex.started_ns)),
+        };
         let context = codec::ClientContext {
             client_minor: ex.minor_version,
             keep_alive: ex.client_keep_alive != 0 && request_done,
             request_id: ex.request_id(),
             date: self.date.at(self.wall.unix(now)),
-            fields: ex.extras().map_or(b"", |extras| &extras.answer_fields),
+            fields,
+            drops,
         };
         if head.is_interim() {
             // RFC 9110 section 15.2: a 1.0 client does not know interim answers.
@@ -48,6 +53,9 @@ impl WorkerCore {
             return layout::INTERIM;
         }
         let written = codec::write_client_head(&mut self.head, head, &context);
+        if drops.is_some() && self.head.len() > self.limits.head {
+            return layout::BAD;
+        }
         match head.framing {
             BodyFraming::None => ex.response_framing = layout::BODY_NONE,
             BodyFraming::Length(length) => {

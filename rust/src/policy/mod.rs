@@ -5,23 +5,30 @@
 //! data plane's. A route without policies pays one look at a pointer.
 
 pub mod breaker;
+pub mod cors;
 pub mod limit;
 pub mod retry;
+pub mod transform;
 
+use crate::route::Pattern;
 use rkyv::{Archive, Serialize};
 use serde::Deserialize;
 
 pub use breaker::CircuitBreaker;
+pub use cors::Cors;
 pub use limit::RateLimit;
 pub use retry::RetryPolicy;
+pub use transform::Transformations;
 
 /// All policies of a route, each under the name that it has in the API.
 #[derive(Deserialize, Archive, Serialize, Debug, Clone, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
     pub circuit_breaker: Option<CircuitBreaker>,
+    pub cors: Option<Cors>,
     pub rate_limit: Option<RateLimit>,
     pub retry_policy: Option<RetryPolicy>,
+    pub transformations: Option<Transformations>,
 }
 
 /// Takes the problems of a policy: path of the field below the route, and the rule it breaks.
@@ -33,11 +40,27 @@ impl Policy {
         if let Some(policy) = &self.circuit_breaker {
             policy.check(wrong);
         }
+        if let Some(policy) = &self.cors {
+            policy.check(wrong);
+        }
         if let Some(policy) = &self.rate_limit {
             policy.check(wrong);
         }
         if let Some(policy) = &self.retry_policy {
             policy.check(wrong);
+        }
+        if let Some(policy) = &self.transformations {
+            policy.check(wrong);
+            if self.cors.is_some() {
+                policy.leave_to_cors(wrong);
+            }
+        }
+    }
+
+    /// Work out what depends on the route's path pattern.
+    pub fn bind(&mut self, pattern: &Pattern, wrong: &mut Wrong<'_>) {
+        if let Some(policy) = &mut self.transformations {
+            policy.bind(pattern, wrong);
         }
     }
 }

@@ -12,6 +12,7 @@ pub fn context() -> ForwardContext<'static> {
         backend_host: b"backend:9001",
         forwarded: false,
         forward_expect: true,
+        edit: None,
     }
 }
 
@@ -22,6 +23,7 @@ pub fn client() -> ClientContext<'static> {
         request_id: b"made-here",
         date: DATE,
         fields: b"",
+        drops: None,
     }
 }
 
