@@ -38,7 +38,7 @@ cdef size_t request_head(Client c, const uint8_t *p, size_t n) noexcept:
     if x.request_left:
         used += request_small_body(x, p + used, n - used)
     x.due = c.reactor.now + ticks(x.core.timeout_ms)
-    c.find_upstream()
+    attempt_begin(c)
     return used
 
 

@@ -186,6 +186,16 @@ cdef class Server:
     cdef void begin_codec(self, object codec) noexcept:
         codec.begin()
 
+    cdef bint is_passing(self, object codec) noexcept:
+        return codec.passing
+
+    cdef bytes end_passing(self, object codec, bint switched):
+        """What the codec has held back, as received or in canonical form; None when out of memory."""
+        try:
+            return <bytes?>(codec.release() if switched else codec.resume())
+        except Exception:
+            return None
+
     cdef bytes run_codec(self, object codec, const uint8_t *p, size_t n):
         """The canonical form of what the codec accepted, or None when it refused (`codec_status`)."""
         try:

@@ -22,16 +22,28 @@ pub(crate) struct Refused {
     pub fields: Vec<u8>,
 }
 
+impl From<Answer> for Refused {
+    fn from(answer: Answer) -> Self {
+        Self {
+            answer,
+            fields: Vec::new(),
+        }
+    }
+}
+
 impl WorkerCore {
     /// The order is part of the contract: a preflight needs no key, a request without a right to be here
     /// uses up nobody's limit, and what a limit refuses is not looked at any closer.
     /// CORS preflight → authentication → rate limit → validation.
     pub(super) fn admit(
         &mut self,
-        _ex: &mut Exchange,
-        _request: &Request<'_>,
-        _policy: &ArchivedPolicy,
+        ex: &mut Exchange,
+        request: &Request<'_>,
+        policy: &ArchivedPolicy,
     ) -> Result<(), Refused> {
+        if let Some(rules) = policy.validation.as_deref() {
+            self.validate(ex, request, rules)?;
+        }
         Ok(())
     }
 }

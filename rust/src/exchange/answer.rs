@@ -11,9 +11,12 @@ impl WorkerCore {
         ex.status = answer.status;
         ex.failed = u8::from(answer.backend_failed);
         self.head.clear();
-        let kept = match ex.extras() {
-            None => b"",
-            Some(extras) => self.changes.own_fields(extras, now.saturating_sub(ex.started_ns)),
+        let (kept, details) = match ex.extras() {
+            Some(extras) => (
+                self.changes.own_fields(extras, now.saturating_sub(ex.started_ns)),
+                &extras.details[..],
+            ),
+            None => (&b""[..], &[][..]),
         };
         codec::write_error(
             &mut self.head,
@@ -21,6 +24,7 @@ impl WorkerCore {
                 status: answer.status,
                 code: answer.code,
                 message: answer.message,
+                details,
                 request_id: ex.request_id(),
                 accepts_json: ex.accepts_json != 0,
                 close: ex.client_keep_alive == 0,

@@ -35,7 +35,7 @@ impl WorkerCore {
             return None;
         };
         let route = snapshot.routes.get(index as usize)?;
-        let cors = route.policy.as_deref()?.cors.as_ref()?;
+        let cors = route.policy.as_deref()?.cors.as_deref()?;
         ex.series = route.series.to_native();
         const HEADERS: &[u8] = b"access-control-request-headers";
         // A list in several lines is one list, but no browser writes it so; as one that nothing is in.

@@ -1,15 +1,21 @@
-//! What an exchange on a route with policies carries along; the others carry a null pointer.
+//! What an exchange on a route with policies, or one that asks for an upgrade, carries along; the others
+//! carry a null pointer.
 
 use super::layout::Exchange;
 use crate::policy::transform::respond::Prepared;
+use crate::codec::Detail;
 
-/// Made by the first policy that has something to keep, dropped by `finish`.
+/// Made by the first that has something to keep, dropped by `finish`.
 #[derive(Default)]
 pub struct Extras {
     /// Complete field lines, each with its CRLF, for the final answer, whoever gives it.
     pub answer_fields: Vec<u8>,
     /// How the backend's answer is changed.
     pub response: Option<Prepared>,
+    /// The protocols that the request asked to switch to.
+    pub upgrade: Vec<u8>,
+    /// What is wrong with the request, for the answer that refuses it.
+    pub details: Vec<Detail>,
 }
 
 impl Exchange {

@@ -10,11 +10,13 @@ mod answer;
 mod begin;
 mod cors;
 mod extras;
+mod last_hop;
 pub mod layout;
 pub mod region;
 mod request_id;
 mod respond;
 mod transform;
+mod validate;
 mod wall;
 mod why;
 

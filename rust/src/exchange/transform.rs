@@ -42,8 +42,8 @@ impl WorkerCore {
         request: &Request<'_>,
         policy: &ArchivedPolicy,
     ) -> Result<(), Answer> {
-        let change = policy.transformations.as_ref().and_then(|t| t.response.as_ref());
-        let cors = policy.cors.as_ref();
+        let change = policy.transformations.as_deref().and_then(|t| t.response.as_ref());
+        let cors = policy.cors.as_deref();
         if change.is_none() && cors.is_none() {
             return Ok(());
         }
@@ -73,7 +73,7 @@ impl WorkerCore {
         backend: &ArchivedBackend,
     ) -> Result<(), Answer> {
         let policy = request.route.policy.as_deref();
-        match policy.and_then(|policy| policy.transformations.as_ref()) {
+        match policy.and_then(|policy| policy.transformations.as_deref()) {
             None => {
                 self.head.clear();
                 forward(&mut self.head, ex, request, backend, None);

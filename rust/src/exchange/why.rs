@@ -110,6 +110,13 @@ pub const LAST_HOP: Answer = gateway(
     "NOT_IMPLEMENTED",
     "The request ends at this gateway (Max-Forwards: 0), which does not answer it.",
 );
+/// The answer to OPTIONS by the gateway itself.
+pub const OPTIONS: Answer = gateway(204, "", "");
+pub const LOOP: Answer = gateway(
+    508,
+    "LOOP_DETECTED",
+    "The request has come through this gateway too often.",
+);
 pub const TOO_LARGE: Answer = REASONS[6];
 /// The route is wrong, not the request: it must show where failures are counted.
 pub const REWRITE_FAILED: Answer = gateway(
@@ -136,3 +143,13 @@ const fn denied(message: &'static str) -> Answer {
 pub const CORS_ORIGIN: Answer = denied("This route does not allow requests from that origin.");
 pub const CORS_METHOD: Answer = denied("This route does not allow that method from other origins.");
 pub const CORS_HEADERS: Answer = denied("This route does not allow those headers from other origins.");
+pub const UNSUPPORTED_TYPE: Answer = gateway(
+    415,
+    "UNSUPPORTED_MEDIA_TYPE",
+    "This route does not take a body of this type.",
+);
+pub const NOT_VALID: Answer = gateway(
+    400,
+    "VALIDATION_ERROR",
+    "The request is not what this route takes.",
+);

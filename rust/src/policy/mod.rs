@@ -9,6 +9,7 @@ pub mod cors;
 pub mod limit;
 pub mod retry;
 pub mod transform;
+pub mod validate;
 
 use crate::route::Pattern;
 use rkyv::{Archive, Serialize};
@@ -19,16 +20,18 @@ pub use cors::Cors;
 pub use limit::RateLimit;
 pub use retry::RetryPolicy;
 pub use transform::Transformations;
+pub use validate::Validation;
 
 /// All policies of a route, each under the name that it has in the API.
 #[derive(Deserialize, Archive, Serialize, Debug, Clone, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
     pub circuit_breaker: Option<CircuitBreaker>,
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     pub rate_limit: Option<RateLimit>,
     pub retry_policy: Option<RetryPolicy>,
-    pub transformations: Option<Transformations>,
+    pub transformations: Option<Box<Transformations>>,
+    pub validation: Option<Box<Validation>>,
 }
 
 /// Takes the problems of a policy: path of the field below the route, and the rule it breaks.
@@ -54,6 +57,9 @@ impl Policy {
             if self.cors.is_some() {
                 policy.leave_to_cors(wrong);
             }
+        }
+        if let Some(policy) = &self.validation {
+            policy.check(wrong);
         }
     }
 
