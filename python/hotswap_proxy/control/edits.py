@@ -14,9 +14,19 @@ from hotswap_proxy.store.routes import Stored
 from .compile import Document
 from .references import named_by_rules
 
-# Answered with an object but not part of it; a client may send back what it got.
-GROUPS = ("connectionPool", "timeouts", "circuitBreaker", "rateLimit", "retryPolicy", "validation")  # merged field by field
+# Merged field by field.
+GROUPS = (
+    "connectionPool",
+    "timeouts",
+    "circuitBreaker",
+    "cors",
+    "rateLimit",
+    "retryPolicy",
+    "transformations",
+    "validation",
+)
 
+# Answered with an object but not part of it; a client may send back what it got.
 READ_ONLY = frozenset(
     {
         "createdAt",

@@ -97,6 +97,11 @@ impl Catalog {
         current(&self.published).backends()
     }
 
+    #[getter]
+    fn uses_regions(&self) -> bool {
+        current(&self.published).uses_regions()
+    }
+
     fn stage(&self, py: Python<'_>, changes: &[u8]) -> PyResult<Staged> {
         match detached(py, || self.stage_detached(changes))? {
             Ok(staged) => Ok(staged),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from .breaker import CircuitBreaker
+from .cors import Cors
 from .limit import RateLimit
 from .retry import RetryPolicy
+from .transform import Transformations
 from .validation import Validation
 
-__all__ = ["CircuitBreaker", "RateLimit", "RetryPolicy", "Validation"]
+__all__ = ["CircuitBreaker", "Cors", "RateLimit", "RetryPolicy", "Transformations", "Validation"]
