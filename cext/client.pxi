@@ -266,14 +266,14 @@ cdef class Client(Stream):
 
     cdef void exchange_done(self) noexcept:
         cdef Exchange *x = self.x
-        cdef bint keep = x.core.client_keep_alive and not x.request_open and not self.server.draining
+        cdef bint keep = x.core.client_keep_alive and not x.request_open
         # Nothing more is to come when the request was taken whole and its sender wants to close.
         cdef bint unread = (
             x.core.sent_ns == 0 or x.request_open or self.inb.data != NULL or self.held > 0 or self.server.draining)
         self.end_exchange(HS_COMPLETED)
         if keep:
             if self.enter(C_IDLE):
-                self.due_in(self.server.keepalive_ms)
+                self.due_in(DRAIN_IDLE_MS if self.server.draining else self.server.keepalive_ms)
                 if self.inb.data != NULL or self.eof_seen or self.passing:
                     self.reactor.defer(self)
         elif unread and not self.input_over and self.enter(C_LINGER):

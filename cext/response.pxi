@@ -52,6 +52,8 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
     cdef int result
     cdef Exchange *x = c.x
     while c.state == C_SENT:
+        if c.server.draining:
+            x.core.client_keep_alive = False  # said in the head: who has not read it yet sends nothing into a closing door
         result = api.respond(c.server.worker, &x.core, net_now_ns(), not x.request_open, p + used, n - used, &out)
         if result == HS_MORE:
             x.core.seen = n - used

@@ -127,7 +127,7 @@ class _Filter:
             self._take(data[at:end])
             at = end
         if self.passing:
-            self.held += data[at:]
+            self._pass(data[at:])
         out = bytes(self.out)
         self.out.clear()
         self.unfinished = 0 if out or self.passing else self.unfinished + len(data)
@@ -159,6 +159,10 @@ class _Filter:
         if not self.in_head:
             self.head = bytearray()
 
+    def _pass(self, data: bytes) -> None:
+        """What follows an upgrade, which only an answer decides: after a 101 it is another protocol."""
+        self.out += data
+
     def _refuse(self) -> None:
         """Earlier messages in the same bytes were sound and go first."""
         self.refused = True
@@ -181,6 +185,9 @@ class RequestCodec(_Filter):
         self.line = b""  # the first, as far as it has come
         self.method = b""
         self.url = b""
+
+    def _pass(self, data: bytes) -> None:
+        self.held += data  # until the answer tells whether it is still HTTP
 
     def release(self) -> bytes:
         """Return what followed a request for an upgrade, as received: another protocol has begun."""
