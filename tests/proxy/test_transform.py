@@ -149,7 +149,6 @@ def test_a_path_is_rewritten_and_its_query_kept(plane, make_backend, connect, ru
         ("^/files/(.*)$ -> $1", "/files/x"),  # no slash
         ("^/up/(.*)$ -> /../$1", "/up/x"),  # above the root
         ("^/d/(.*)$ -> //$1", "/d/evil.example/x"),  # an authority, to some
-        ("^/cut/%(.*)$ -> /a%$1", "/cut/%2F%"[:-1] + "%"[:0] + "x"),  # falls apart below
         ("^/p/(.).*$ -> /$1", "/p/%2Fx"),  # half an escape
         ("^/s/(.*)\\.(.*)$ -> /$1%$2", "/s/a.0d"),  # a control, encoded
         ("^/x/(.*)$ -> /..;/$1", "/x/admin"),  # a disguised dot segment
@@ -163,9 +162,6 @@ def test_an_impossible_path_is_the_routes_fault_and_reaches_no_backend(
     plane.publish(changing(server.url, request={"rewritePath": rule}))
     client = connect()
     answer = client.get(asked, "Accept: application/json")
-    if answer.status == 200:  # what an escape was made of is itself a path
-        assert server.requests[0].target.startswith("/a%2F")
-        return
     assert (answer.status, b'"REWRITE_FAILED"' in answer.body) == (500, True)
     assert server.requests == []
     assert client.get(asked).status == 500, "the connection goes on"
