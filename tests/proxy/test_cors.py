@@ -19,7 +19,9 @@ POLICY = {
 }
 
 
-def sharing(url: str, pattern: str = "/**", cors: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+def sharing(
+    url: str, pattern: str = "/**", cors: dict[str, Any] | None = None, **fields: Any
+) -> dict[str, Any]:
     policy = fields.pop("policy", {}) | {"cors": cors or POLICY}
     return route(pattern, backend(url), policy=policy, **fields)
 
@@ -32,7 +34,9 @@ def ask(client, method: str = "PUT", origin: str = APP, *more: str, path: str = 
 
 def shared(answer) -> dict[str, str]:
     """The CORS fields of an answer."""
-    return {name.lower(): value for name, value in answer.headers if name.lower().startswith("access-control-")}
+    return {
+        name.lower(): value for name, value in answer.headers if name.lower().startswith("access-control-")
+    }
 
 
 def test_a_preflight_is_answered_by_the_gateway(plane, make_backend, connect):
@@ -120,7 +124,9 @@ def test_answers_to_an_allowed_origin(plane, make_backend, connect):
     assert server.requests[0].header("Origin") == APP
 
 
-@pytest.mark.parametrize("lines", [[], ["Origin: https://evil.example"], ["Origin: null"], [f"Origin: {APP}"] * 2])
+@pytest.mark.parametrize(
+    "lines", [[], ["Origin: https://evil.example"], ["Origin: null"], [f"Origin: {APP}"] * 2]
+)
 def test_other_requests_are_forwarded_and_answered_without_fields(plane, make_backend, connect, lines):
     server = make_backend(lambda _: ok(b"hello", b"Access-Control-Allow-Origin: *"))
     plane.publish(sharing(server.url))

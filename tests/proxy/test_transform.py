@@ -194,8 +194,8 @@ def test_bytes_above_ascii_and_escapes_are_carried_as_they_are(plane, make_backe
     added = {"addHeaders": {"X-Copy": "é ${header.X-In} ${param.id}"}}
     plane.publish(changing(server.url, "/u/{id}", request=added, response=added))
     client = connect()
-    client.send(b"GET /u/%E9%20%22 HTTP/1.1\r\nHost: x\r\nX-In: \xff\t\"\r\n\r\n")
-    wanted = "é".encode().decode("latin-1") + " \xff\t\" %E9%20%22"
+    client.send(b'GET /u/%E9%20%22 HTTP/1.1\r\nHost: x\r\nX-In: \xff\t"\r\n\r\n')
+    wanted = "é".encode().decode("latin-1") + ' \xff\t" %E9%20%22'
     assert client.read().header("X-Copy") == wanted
     assert server.requests[0].header("X-Copy") == wanted
 
@@ -247,7 +247,13 @@ def test_answers_without_a_body_and_interim_ones(plane, make_backend, connect):
         changing(server.url, response={"addHeaders": {"X-New": "${path}"}, "removeHeaders": ["X-Gone"]})
     )
     client = connect()
-    for path, method in (("/304", "GET"), ("/204", "GET"), ("/", "HEAD"), ("/chunked", "GET"), ("/hints", "GET")):
+    for path, method in (
+        ("/304", "GET"),
+        ("/204", "GET"),
+        ("/", "HEAD"),
+        ("/chunked", "GET"),
+        ("/hints", "GET"),
+    ):
         if method == "HEAD":
             server.script = lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Gone: 1\r\n\r\n"
         answer = client.get(path, method=method)
@@ -266,7 +272,9 @@ def test_answers_without_a_body_and_interim_ones(plane, make_backend, connect):
 def test_an_upgrade_goes_through(plane, make_raw, connect):
     def script(peer):
         head = peer.read_head()
-        assert b"X-From: gateway" in head and b"Upgrade: echo" in head and head.startswith(b"GET /in HTTP/1.1")
+        assert (
+            b"X-From: gateway" in head and b"Upgrade: echo" in head and head.startswith(b"GET /in HTTP/1.1")
+        )
         peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello")
         peer.send(peer.read(4))
 
@@ -319,7 +327,8 @@ def test_the_gateways_own_answers_get_what_does_not_describe_content(plane, make
     }
     server = make_backend()
     plane.publish(
-        changing(server.url, response={"addHeaders": added, "removeHeaders": ["Server"]}) | {"maxRequestBody": 1}
+        changing(server.url, response={"addHeaders": added, "removeHeaders": ["Server"]})
+        | {"maxRequestBody": 1}
     )
     assert connect().get("/").header("Cache-Control") == "public, max-age=3600"
     server.close()
@@ -336,7 +345,9 @@ def test_the_gateways_own_answers_get_what_does_not_describe_content(plane, make
 def test_routes_beside_it_are_left_alone(plane, make_backend, connect):
     server = make_backend()
     plane.publish(
-        changing(server.url, "/a", request={"addHeaders": {"X-A": "1"}}, response={"addHeaders": {"X-B": "1"}}),
+        changing(
+            server.url, "/a", request={"addHeaders": {"X-A": "1"}}, response={"addHeaders": {"X-B": "1"}}
+        ),
         route("/b", backend(server.url)),
     )
     client = connect()

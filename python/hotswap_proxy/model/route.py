@@ -71,7 +71,9 @@ _CONTINENTS = ("AF", "AN", "AS", "EU", "NA", "OC", "SA")
 def _check_header_name(name: str) -> str:
     if name.startswith(":"):
         if name not in PSEUDO_HEADERS:
-            raise problem("header_name", f"{name!r}: of names with a colon there are {', '.join(PSEUDO_HEADERS)}")
+            raise problem(
+                "header_name", f"{name!r}: of names with a colon there are {', '.join(PSEUDO_HEADERS)}"
+            )
     elif not _TOKEN.fullmatch(name):
         raise problem("header_name", f"{name!r} is not an HTTP header name")
     return name

@@ -64,7 +64,10 @@ class Cors(Model):
     @model_validator(mode="after")
     def _credentials_need_names(self) -> Self:
         if self.allow_credentials:
-            for field, names in (("allowOrigins", self.allow_origins), ("exposeHeaders", self.expose_headers)):
+            for field, names in (
+                ("allowOrigins", self.allow_origins),
+                ("exposeHeaders", self.expose_headers),
+            ):
                 if "*" in names:
                     raise problem("credentials", f"{field} cannot be * with allowCredentials")
         return self

@@ -14,7 +14,9 @@ MAX_FIELDS = 64
 Value = Annotated[str, Field(max_length=1024)]
 
 
-def _ask(rule: LiteralString, check: Callable[..., None], *arguments: Any, told: str = "", **keywords: Any) -> None:
+def _ask(
+    rule: LiteralString, check: Callable[..., None], *arguments: Any, told: str = "", **keywords: Any
+) -> None:
     try:
         check(*arguments, **keywords)
     except ValueError as error:
