@@ -47,6 +47,9 @@ cdef struct Exchange:
     uint64_t due              # tick at which the whole exchange times out
     uint8_t *head             # what was sent to the backend: `stash`, or malloc'ed when larger
     size_t head_len
+    size_t body_at            # where in `head` the small body begins
+    uint8_t *origin           # the client's own head, where another backend needs another one; or NULL
+    size_t origin_len
     bint request_open         # the request body has not ended
     bint replayable           # `head` is all that was sent
     bint replayed

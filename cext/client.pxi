@@ -327,9 +327,17 @@ cdef class Client(Stream):
         if self.state == C_HEAD:
             self.reject(408)
         elif self.state == C_WAITING:
-            self.refuse(HS_WHY_POOL_FULL if self.queued_in is not None else HS_WHY_CONNECT_TIMEOUT)
+            if self.queued_in is not None:
+                self.refuse(HS_WHY_POOL_FULL)
+            else:
+                attempt_failed(self, HS_WHY_CONNECT_TIMEOUT)
+        elif self.state == C_BACKOFF:
+            attempt_again(self)
         elif self.state == C_SENT:
-            self.refuse(HS_WHY_REQUEST_TIMEOUT if self.body_is_due() else HS_WHY_BACKEND_TIMEOUT)
+            if self.body_is_due():
+                self.refuse(HS_WHY_REQUEST_TIMEOUT)
+            else:
+                attempt_failed(self, HS_WHY_BACKEND_TIMEOUT)
         else:
             if self.state == C_STREAMING and not self.blocked():
                 self.x.core.failed = True

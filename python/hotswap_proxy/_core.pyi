@@ -86,6 +86,12 @@ class BackendStats(TypedDict):
     """``scheme://host:port``; None: the sum over addresses that are no longer configured."""
     status: int
     """0 Unknown, 1 Healthy, 2 Unhealthy, 3 Draining."""
+    circuit: str
+    """Closed, Open, HalfOpen; HeldOpen and HeldClosed by order."""
+    ejectedUntil: float
+    """On the monotonic clock, seconds; 0: not ejected."""
+    opened: int
+    """How often the circuit opened, while it is not closed."""
     active: int
     requests: int
     failed: int
@@ -99,6 +105,8 @@ class SeriesStats(TypedDict):
     arm: str | None
     requests: int
     failed: int
+    recovered: int
+    """Those whose first attempt failed and a later one did not; they are not in `failed`."""
     codes: dict[tuple[str, int], int]
     """Count by method and status; ``("OTHER", 0)`` holds what found no entry of its own."""
     histogram: bytes
@@ -114,6 +122,9 @@ class LaneStats(TypedDict):
     client_connections: int
     accepted_connections: int
     upstream_idle: int
+    events: dict[str, int]
+    """What happened to attempts: retries by reason (``connect``, ``connect_timeout``, ``closed``, ``timeout``,
+    ``status``), ``failover``, ``budget_exhausted``, ``circuit_opened``, ``ejected``."""
     backend_micros: bytes
     """Histogram of the time to a backend's answer, microseconds."""
     overhead_nanos: bytes
@@ -166,6 +177,16 @@ class Node:
         Effective for the next request on every worker. Returns False for an address that is not
         configured; raises ValueError for another number.
         """
+    def troubled(self) -> list[BackendStats]:
+        """The addresses whose circuit is not Closed, or that are ejected now. Cheap; for a timer."""
+    def order_circuit(self, address: str, order: str) -> str | None:
+        """Hold the circuit of an address ``Open`` or ``Closed``, or leave it to itself (``Auto``).
+
+        Returns its state afterwards, None for an address that is not configured; raises ValueError for
+        another order. Outlives changes of the configuration, as long as the address is in it.
+        """
+    def eject(self, address: str) -> bool:
+        """Leave an address out for 10 s, longer each time in a row; False if it is out, or not configured."""
     def ledger(self) -> list[LedgerRow]:
         """Generations that are live or have requests in flight, oldest first, then the sum of the others."""
     def backend_stats(self) -> list[BackendStats]:
@@ -233,7 +254,8 @@ class Worker:
     def __new__(cls, state_fd: int, arena_fd: int, lane: int, settings: bytes | None = None) -> Worker:
         """Attach to a node by its inherited descriptors, which may be closed afterwards.
 
-        `settings` is a JSON object with the optional members `maxHeaderBytes` and `maxTargetBytes`. Raises
+        `settings` is a JSON object with the optional members `maxHeaderBytes`, `maxTargetBytes`, `retryBudget`
+        (percent) and `outlierEjection`. Raises
         OSError when the descriptors are not a node's of this version, or the lane does not exist or is
         taken; ValueError for other settings.
         """

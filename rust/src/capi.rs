@@ -23,6 +23,7 @@ pub struct Api {
     connection: unsafe extern "C" fn(*mut WorkerCore, i32),
     upstream_idle: unsafe extern "C" fn(*mut WorkerCore, i32),
     incarnation: unsafe extern "C" fn(*mut WorkerCore, u32) -> u32,
+    again: AgainFn,
 }
 
 type BeginFn = unsafe extern "C" fn(
@@ -44,6 +45,16 @@ type RespondFn = unsafe extern "C" fn(
     *mut Out,
 ) -> i32;
 type RejectFn = unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, u64, i32, *mut Out);
+type AgainFn = unsafe extern "C" fn(
+    *mut WorkerCore,
+    *mut Exchange,
+    *const Peer,
+    u64,
+    i32,
+    *const u8,
+    usize,
+    *mut Out,
+) -> i32;
 type ChunkedFn = unsafe extern "C" fn(
     *mut WorkerCore,
     *mut Chunked,
@@ -68,6 +79,7 @@ pub static API: Api = Api {
     connection,
     upstream_idle,
     incarnation,
+    again,
 };
 
 /// The answer of `begin` and `respond` when the core itself failed: the data plane closes the connection.
@@ -254,4 +266,22 @@ unsafe extern "C" fn upstream_idle(worker: *mut WorkerCore, delta: i32) {
 unsafe extern "C" fn incarnation(worker: *mut WorkerCore, slot: u32) -> u32 {
     // SAFETY: see `input`.
     unsafe { &*worker }.lane.backend_incarnation(slot)
+}
+
+unsafe extern "C" fn again(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    peer: *const Peer,
+    now: u64,
+    why: i32,
+    buf: *const u8,
+    len: usize,
+    out: *mut Out,
+) -> i32 {
+    // SAFETY: see `input`.
+    let (worker, ex, peer, buf, out) =
+        unsafe { (&mut *worker, &mut *ex, &*peer, input(buf, len), &mut *out) };
+    let result = catch_unwind(AssertUnwindSafe(|| worker.again(ex, peer, now, why, buf)));
+    give(out, worker.head());
+    result.unwrap_or(PANICKED)
 }

@@ -59,9 +59,13 @@ class Claims:
     admin: socket.socket
 
 
-def run(settings: Settings, spawner: Spawner) -> int:
-    """Run a node in the foreground until a signal ends it; returns the exit code."""
+def run(settings: Settings, spawner: Spawner, descriptors: tuple[int, int]) -> int:
+    """Run a node in the foreground until a signal ends it; returns the exit code.
+
+    ``descriptors``: how many files each process could have open, and can now.
+    """
     logs.configure(settings.log_level)
+    log.info("open files of each process", extra={"limit": descriptors[1], "limit_at_start": descriptors[0]})
     # Until the event loop has its own handlers: an end during the start is an end like any other.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _quit)

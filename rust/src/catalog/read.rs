@@ -251,7 +251,9 @@ fn pseudo_rules(name: &str, rules: &BTreeMap<String, String>, reader: &mut Reade
     for value in rules.keys() {
         let problem = match name {
             ":country" if value.len() == 2 && value.bytes().all(|b| b.is_ascii_uppercase()) => None,
-            ":country" => Some("must be a country's code of two capital letters (ISO 3166-1)".into()),
+            ":country" => {
+                Some("must be a country's code of two capital letters (ISO 3166-1)".into())
+            }
             ":continent" if CONTINENTS.contains(&value.as_str()) => None,
             ":continent" => Some(format!("must be one of {}", CONTINENTS.join(", "))),
             CIDR => match network::parse(value) {

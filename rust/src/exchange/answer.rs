@@ -13,7 +13,8 @@ impl WorkerCore {
         self.head.clear();
         let (kept, details) = match ex.extras() {
             Some(extras) => (
-                self.changes.own_fields(extras, now.saturating_sub(ex.started_ns)),
+                self.changes
+                    .own_fields(extras, now.saturating_sub(ex.started_ns)),
                 &extras.details[..],
             ),
             None => (&b""[..], &[][..]),
@@ -45,6 +46,9 @@ impl WorkerCore {
         let mut answer = why::answer(why);
         if ex.response_length > ex.max_response_body {
             answer = why::answer(why::RESPONSE_TOO_LARGE);
+        }
+        if answer.backend_failed {
+            self.settle_failure(ex, now, why::is_unconnected(why));
         }
         self.reply(ex, now, answer, b"");
     }

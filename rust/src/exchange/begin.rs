@@ -92,7 +92,10 @@ impl WorkerCore {
             }
         }
         let route = match route::find(snapshot, head.host, head.path, ex.method) {
-            Match::Route(index) => index,
+            Match::Route(index) => {
+                ex.route = index;
+                index
+            }
             Match::Methods(mask) => {
                 let allow = allow(mask);
                 return self.decline(ex, now, why::METHOD_NOT_ALLOWED, allow.as_bytes());
@@ -125,7 +128,8 @@ impl WorkerCore {
                 return self.decline(ex, now, refused.answer, &refused.fields);
             }
         }
-        let Some(backend) = self.select(ex, snapshot, route, peer, head) else {
+        self.prepare_attempts(ex, route, head);
+        let Some(backend) = self.select(ex, snapshot, route, peer, Some(head), now, None) else {
             return self.decline(ex, now, why::NO_BACKEND, b"");
         };
         match self.write_head(ex, &request, backend) {
@@ -134,14 +138,44 @@ impl WorkerCore {
         }
     }
 
+    /// Note what further attempts will need to know.
+    #[inline]
+    fn prepare_attempts(
+        &self,
+        ex: &mut Exchange,
+        route: &ArchivedRoute,
+        head: &codec::RequestHead<'_>,
+    ) {
+        ex.alternatives = u8::from(route.candidates.len() > 1);
+        let mut differs = head.host.is_empty() || select::header_wanted(route).is_some();
+        if let Some(policy) = route.policy.as_deref() {
+            differs = true;
+            if let Some(breaker) = policy.circuit_breaker.as_ref() {
+                ex.breaker = breaker.rule();
+            }
+            if policy.retry_policy.is_some() {
+                ex.retries = 1;
+                self.lane.retry_earned();
+            }
+        }
+        // The head for another backend is another one only where something in it depends on the backend.
+        ex.keep_head = u8::from(differs && (ex.alternatives | ex.retries) != 0);
+    }
+
     /// Choose a backend and enter it; its address and limits go into the exchange.
-    fn select<'s>(
+    ///
+    /// `tried` as for [`select::pick`]; `head` only matters to a route that decides by a header.
+    #[allow(clippy::too_many_arguments)]
+    #[inline]
+    pub(super) fn select<'s>(
         &self,
         ex: &mut Exchange,
         snapshot: &'s ArchivedSnapshot,
         route: &ArchivedRoute,
         peer: &Peer,
-        head: &codec::RequestHead<'_>,
+        head: Option<&codec::RequestHead<'_>>,
+        now: u64,
+        mut tried: Option<u64>,
     ) -> Option<&'s ArchivedBackend> {
         let region;
         let header = match select::header_wanted(route) {
@@ -150,9 +184,25 @@ impl WorkerCore {
                 region = self.regions.value(name, peer.ip());
                 region.as_deref()
             }
-            Some(name) => head.field(name.as_bytes()),
+            Some(name) => head.and_then(|head| head.field(name.as_bytes())),
         };
-        let candidate = select::pick(route, &self.lane, peer.key, header, ex.tried)?;
+        let view = select::View {
+            lane: &self.lane,
+            now,
+        };
+        // Ends: each turn but the last adds to `tried`, and a candidate in it is not picked.
+        let candidate = loop {
+            let candidate = select::pick(route, &view, peer.key, header, tried)?;
+            let slot = route.candidates.get(candidate)?.slot.to_native();
+            match self.lane.backend_trial(slot, now, ex.timeout_ms) {
+                Ok(trial) => {
+                    ex.trial = trial.map_or(0, |epoch| epoch + 1);
+                    break candidate;
+                }
+                Err(()) => tried = Some(tried.unwrap_or(0) | select::tried_bit(candidate)),
+            }
+        };
+        ex.settled = 0;
         let backend = snapshot.backend(route, candidate)?;
         ex.tried |= select::tried_bit(candidate);
         ex.address_len = write_address(backend, &mut ex.address)?;

@@ -29,7 +29,8 @@ impl WorkerCore {
         head: &RequestHead<'_>,
     ) -> Option<i32> {
         let origin = single(head, b"origin")?;
-        let wanted = single(head, b"access-control-request-method").filter(|name| is_token(name))?;
+        let wanted =
+            single(head, b"access-control-request-method").filter(|name| is_token(name))?;
         let Match::Route(index) = route::find(snapshot, head.host, head.path, method::id(wanted))
         else {
             return None;

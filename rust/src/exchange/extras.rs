@@ -2,8 +2,8 @@
 //! carry a null pointer.
 
 use super::layout::Exchange;
-use crate::policy::transform::respond::Prepared;
 use crate::codec::Detail;
+use crate::policy::transform::respond::Prepared;
 
 /// Made by the first that has something to keep, dropped by `finish`.
 #[derive(Default)]

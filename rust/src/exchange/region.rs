@@ -67,7 +67,10 @@ impl std::ops::Deref for Value<'_> {
 /// # Errors
 /// What is wrong with it.
 pub fn open(file: BorrowedFd<'_>) -> Result<Reader<Mmap>, String> {
-    let file = File::from(file.try_clone_to_owned().map_err(|error| error.to_string())?);
+    let file = File::from(
+        file.try_clone_to_owned()
+            .map_err(|error| error.to_string())?,
+    );
     if !is_sealed(&file) {
         return Err("the file is not sealed against changes".into());
     }
@@ -75,10 +78,14 @@ pub fn open(file: BorrowedFd<'_>) -> Result<Reader<Mmap>, String> {
     let map = unsafe { MmapOptions::new().map(&file) }.map_err(|error| error.to_string())?;
     let reader = Reader::from_source(map).map_err(|error| error.to_string())?;
     let kind = &reader.metadata.database_type;
-    let known = ["Country", "City", "Enterprise"].iter().any(|word| kind.contains(word));
+    let known = ["Country", "City", "Enterprise"]
+        .iter()
+        .any(|word| kind.contains(word));
     match known {
         true => Ok(reader),
-        false => Err(format!("a database of type {kind:?} says nothing of countries")),
+        false => Err(format!(
+            "a database of type {kind:?} says nothing of countries"
+        )),
     }
 }
 

@@ -42,7 +42,10 @@ impl WorkerCore {
         request: &Request<'_>,
         policy: &ArchivedPolicy,
     ) -> Result<(), Answer> {
-        let change = policy.transformations.as_deref().and_then(|t| t.response.as_ref());
+        let change = policy
+            .transformations
+            .as_deref()
+            .and_then(|t| t.response.as_ref());
         let cors = policy.cors.as_deref();
         if change.is_none() && cors.is_none() {
             return Ok(());
@@ -101,7 +104,9 @@ impl WorkerCore {
             forward(&mut self.head, ex, request, backend, None);
             return Ok(());
         };
-        let edit = self.changes.edit(change, &said(ex, request), backend, &self.limits)?;
+        let edit = self
+            .changes
+            .edit(change, &said(ex, request), backend, &self.limits)?;
         forward(&mut self.head, ex, request, backend, Some(&edit));
         if self.head.len() > self.limits.head {
             return Err(why::HEAD_GREW);
@@ -167,7 +172,10 @@ impl Workspace {
             None => None,
             Some(rule) => {
                 let path = &mut self.rewritten;
-                match self.regexes.rewrite(rule, said.head.path, limits.target, path) {
+                match self
+                    .regexes
+                    .rewrite(rule, said.head.path, limits.target, path)
+                {
                     None => return Err(why::REWRITE_FAILED),
                     Some(false) => None,
                     Some(true) => {

@@ -44,7 +44,10 @@ pub struct Cors {
 impl Cors {
     pub fn check(&self, wrong: &mut Wrong<'_>) {
         if self.allow_origins.is_empty() {
-            wrong("cors.allowOrigins", "names at least one origin, or *".into());
+            wrong(
+                "cors.allowOrigins",
+                "names at least one origin, or *".into(),
+            );
         }
         for (index, origin) in self.allow_origins.iter().enumerate() {
             if let Err(rule) = check_origin(origin) {
@@ -59,27 +62,48 @@ impl Cors {
         for (field, list) in names {
             for (index, name) in list.iter().enumerate() {
                 if name.len() > 128 || !is_token(name.as_bytes()) {
-                    wrong(&format!("cors.{field}[{index}]"), format!("{name:?} is not a name"));
+                    wrong(
+                        &format!("cors.{field}[{index}]"),
+                        format!("{name:?} is not a name"),
+                    );
                 }
             }
         }
-        for (field, list) in names.into_iter().chain([("allowOrigins", &self.allow_origins)]) {
+        for (field, list) in names
+            .into_iter()
+            .chain([("allowOrigins", &self.allow_origins)])
+        {
             if list.len() > MAX_LIST {
-                wrong(&format!("cors.{field}"), format!("has at most {MAX_LIST} entries"));
+                wrong(
+                    &format!("cors.{field}"),
+                    format!("has at most {MAX_LIST} entries"),
+                );
             }
             if list.len() > 1 && list.iter().any(|name| name == "*") {
-                wrong(&format!("cors.{field}"), "* already means all; give it alone".into());
+                wrong(
+                    &format!("cors.{field}"),
+                    "* already means all; give it alone".into(),
+                );
             }
         }
         if self.allow_credentials {
-            for (field, list) in [("allowOrigins", &self.allow_origins), ("exposeHeaders", &self.expose_headers)] {
+            for (field, list) in [
+                ("allowOrigins", &self.allow_origins),
+                ("exposeHeaders", &self.expose_headers),
+            ] {
                 if list.iter().any(|name| name == "*") {
-                    wrong(&format!("cors.{field}"), "cannot be * with allowCredentials".into());
+                    wrong(
+                        &format!("cors.{field}"),
+                        "cannot be * with allowCredentials".into(),
+                    );
                 }
             }
         }
         if self.max_age_s.is_some_and(|seconds| seconds > MAX_AGE_S) {
-            wrong("cors.maxAge", format!("must be at most {MAX_AGE_S} seconds"));
+            wrong(
+                "cors.maxAge",
+                format!("must be at most {MAX_AGE_S} seconds"),
+            );
         }
     }
 }
@@ -95,15 +119,25 @@ pub fn check_origin(origin: &str) -> Result<(), String> {
     if origin == "null" {
         return Err("null is the origin of any sandboxed page; if all may, write *".into());
     }
-    let form = || format!("{origin:?} is not an origin such as https://app.example.com or https://*.example.com");
+    let form = || {
+        format!(
+            "{origin:?} is not an origin such as https://app.example.com or https://*.example.com"
+        )
+    };
     let (scheme, authority) = origin.split_once("://").ok_or_else(form)?;
-    let scheme_is_sound = scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
+    let scheme_is_sound = scheme
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
         && scheme.starts_with(|c: char| c.is_ascii_lowercase());
-    let after_port = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let after_port = authority
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'));
     let (host, port) = match after_port {
-        Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => {
-            (address, port.strip_prefix(':').or(Some("").filter(|_| !port.is_empty())))
-        }
+        Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => (
+            address,
+            port.strip_prefix(':')
+                .or(Some("").filter(|_| !port.is_empty())),
+        ),
         Some(_) => return Err(form()),
         None => match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -112,14 +146,17 @@ pub fn check_origin(origin: &str) -> Result<(), String> {
     };
     let name = host.strip_prefix("*.").unwrap_or(host);
     let host_is_sound = after_port.is_some()
-        || !name.is_empty() && !name.starts_with('.') && !name.ends_with('.') && name.bytes().all(is_host_byte);
+        || !name.is_empty()
+            && !name.starts_with('.')
+            && !name.ends_with('.')
+            && name.bytes().all(is_host_byte);
     if !scheme_is_sound || !host_is_sound || origin.len() > MAX_ORIGIN {
         return Err(form());
     }
     match (scheme, port) {
-        ("http", Some("80")) | ("https", Some("443")) => {
-            Err(format!("{origin:?}: browsers leave out the port that is the scheme's own"))
-        }
+        ("http", Some("80")) | ("https", Some("443")) => Err(format!(
+            "{origin:?}: browsers leave out the port that is the scheme's own"
+        )),
         (_, Some(port)) if port.starts_with('0') || port.parse::<u16>().is_err() => Err(form()),
         _ => Ok(()),
     }
@@ -155,7 +192,9 @@ impl ArchivedCors {
     pub fn allows(&self, origin: &[u8]) -> bool {
         origin.len() <= MAX_ORIGIN
             && self.allow_origins.iter().any(|allowed| {
-                allowed == "*" || allowed.as_bytes() == origin || is_below(allowed.as_bytes(), origin)
+                allowed == "*"
+                    || allowed.as_bytes() == origin
+                    || is_below(allowed.as_bytes(), origin)
             })
     }
 
@@ -176,7 +215,11 @@ impl ArchivedCors {
         let Some(origin) = origin.filter(|origin| self.allows(origin)) else {
             return;
         };
-        push(out, "Access-Control-Allow-Origin", if any { b"*" } else { origin });
+        push(
+            out,
+            "Access-Control-Allow-Origin",
+            if any { b"*" } else { origin },
+        );
         if self.allow_credentials {
             push(out, "Access-Control-Allow-Credentials", b"true");
         }
@@ -216,7 +259,11 @@ impl ArchivedCors {
             push_list(out, "Access-Control-Allow-Headers", &self.allow_headers);
         }
         if let Some(seconds) = self.max_age_s.as_ref() {
-            push(out, "Access-Control-Max-Age", seconds.to_native().to_string().as_bytes());
+            push(
+                out,
+                "Access-Control-Max-Age",
+                seconds.to_native().to_string().as_bytes(),
+            );
         }
         Ok(())
     }
@@ -226,7 +273,10 @@ impl ArchivedCors {
         self.allow_methods.is_empty()
             || is_any(&self.allow_methods)
             || [&b"GET"[..], b"HEAD", b"POST"].contains(&method)
-            || self.allow_methods.iter().any(|known| known.as_bytes() == method)
+            || self
+                .allow_methods
+                .iter()
+                .any(|known| known.as_bytes() == method)
     }
 
     fn takes_headers(&self, headers: &[u8]) -> bool {
@@ -248,7 +298,9 @@ fn is_below(allowed: &[u8], origin: &[u8]) -> bool {
         return false;
     };
     let (scheme, domain) = (&allowed[..star + 3], &allowed[star + 4..]);
-    let inside = origin.strip_prefix(scheme).and_then(|rest| rest.strip_suffix(domain));
+    let inside = origin
+        .strip_prefix(scheme)
+        .and_then(|rest| rest.strip_suffix(domain));
     // Otherwise `https://evil.com/.example.com` would be below example.com.
     inside.is_some_and(|inside| {
         !inside.is_empty() && !inside.starts_with(b".") && inside.iter().all(|&b| is_host_byte(b))
@@ -290,42 +342,98 @@ mod tests {
 
     #[test]
     fn origins_are_written_as_browsers_do() {
-        for good in ["*", "https://a.example", "http://localhost:3000", "https://*.a.example:8443", "http://[::1]:1",
-                     "http://[::1]", "app+x://host"] {
+        for good in [
+            "*",
+            "https://a.example",
+            "http://localhost:3000",
+            "https://*.a.example:8443",
+            "http://[::1]:1",
+            "http://[::1]",
+            "app+x://host",
+        ] {
             assert_eq!(check_origin(good), Ok(()), "{good}");
         }
-        for bad in ["", "null", "a.example", "https://", "https://a.example/", "https://A.example", "HTTPS://a",
-                    "https://a:443", "http://a:80", "https://a:0", "https://a:70000", "https://a:", "https://*",
-                    "https://*.", "https://a.*.b", "https://u@a", "https://a b", "http://[::g]", "http://[::1]x"] {
+        for bad in [
+            "",
+            "null",
+            "a.example",
+            "https://",
+            "https://a.example/",
+            "https://A.example",
+            "HTTPS://a",
+            "https://a:443",
+            "http://a:80",
+            "https://a:0",
+            "https://a:70000",
+            "https://a:",
+            "https://*",
+            "https://*.",
+            "https://a.*.b",
+            "https://u@a",
+            "https://a b",
+            "http://[::g]",
+            "http://[::1]x",
+        ] {
             assert!(check_origin(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn credentials_go_with_named_origins_only() {
-        assert_eq!(problems(json!({"allowOrigins": ["*"], "allowCredentials": true})), ["cors.allowOrigins"]);
-        assert_eq!(problems(json!({"allowOrigins": ["https://a", "*"]})), ["cors.allowOrigins"]);
-        assert_eq!(problems(json!({"allowOrigins": []})), ["cors.allowOrigins"]);
-        assert_eq!(problems(json!({"allowOrigins": ["*"], "allowMethods": ["A B"]})), ["cors.allowMethods[0]"]);
         assert_eq!(
-            problems(json!({"allowOrigins": ["https://a"], "exposeHeaders": ["*"], "allowCredentials": true})),
+            problems(json!({"allowOrigins": ["*"], "allowCredentials": true})),
+            ["cors.allowOrigins"]
+        );
+        assert_eq!(
+            problems(json!({"allowOrigins": ["https://a", "*"]})),
+            ["cors.allowOrigins"]
+        );
+        assert_eq!(problems(json!({"allowOrigins": []})), ["cors.allowOrigins"]);
+        assert_eq!(
+            problems(json!({"allowOrigins": ["*"], "allowMethods": ["A B"]})),
+            ["cors.allowMethods[0]"]
+        );
+        assert_eq!(
+            problems(
+                json!({"allowOrigins": ["https://a"], "exposeHeaders": ["*"], "allowCredentials": true})
+            ),
             ["cors.exposeHeaders"]
         );
-        assert_eq!(problems(json!({"allowOrigins": ["https://a"], "maxAgeS": 90_000})), ["cors.maxAge"]);
+        assert_eq!(
+            problems(json!({"allowOrigins": ["https://a"], "maxAgeS": 90_000})),
+            ["cors.maxAge"]
+        );
     }
 
     #[test]
     fn an_origin_is_compared_whole() {
-        with(json!({"allowOrigins": ["https://app.example", "https://*.b.example:8443"]}), |cors| {
-            for good in ["https://app.example", "https://x.b.example:8443", "https://x.y.b.example:8443"] {
-                assert!(cors.allows(good.as_bytes()), "{good}");
-            }
-            for bad in ["http://app.example", "https://app.example.evil", "https://xapp.example", "null", "",
-                        "https://b.example:8443", "https://.b.example:8443", "https://xb.example:8443",
-                        "https://evil/.b.example:8443", "https://u@x.b.example:8443", "https://x.b.example"] {
-                assert!(!cors.allows(bad.as_bytes()), "{bad}");
-            }
-        });
+        with(
+            json!({"allowOrigins": ["https://app.example", "https://*.b.example:8443"]}),
+            |cors| {
+                for good in [
+                    "https://app.example",
+                    "https://x.b.example:8443",
+                    "https://x.y.b.example:8443",
+                ] {
+                    assert!(cors.allows(good.as_bytes()), "{good}");
+                }
+                for bad in [
+                    "http://app.example",
+                    "https://app.example.evil",
+                    "https://xapp.example",
+                    "null",
+                    "",
+                    "https://b.example:8443",
+                    "https://.b.example:8443",
+                    "https://xb.example:8443",
+                    "https://evil/.b.example:8443",
+                    "https://u@x.b.example:8443",
+                    "https://x.b.example",
+                ] {
+                    assert!(!cors.allows(bad.as_bytes()), "{bad}");
+                }
+            },
+        );
     }
 
     #[test]
@@ -336,7 +444,9 @@ mod tests {
             let ask = |origin: &'static str, method: &'static str, headers: &'static str| {
                 let mut out = Vec::new();
                 let asked = Preflight {
-                    origin: Some(origin.as_bytes()), method: method.as_bytes(), headers: headers.as_bytes(),
+                    origin: Some(origin.as_bytes()),
+                    method: method.as_bytes(),
+                    headers: headers.as_bytes(),
                 };
                 let result = cors.write_preflight(&mut out, &asked);
                 (result, String::from_utf8(out).unwrap())

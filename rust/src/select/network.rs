@@ -23,7 +23,11 @@ pub fn parse(text: &str) -> Result<Prefix, String> {
         Some(bits) if bits.starts_with('+') || bits.len() > 1 && bits.starts_with('0') => {
             return Err(wrong())
         }
-        Some(bits) => bits.parse::<u8>().ok().filter(|&b| b <= most).ok_or_else(wrong)?,
+        Some(bits) => bits
+            .parse::<u8>()
+            .ok()
+            .filter(|&b| b <= most)
+            .ok_or_else(wrong)?,
     };
     if ip != ip.to_canonical() {
         return Err(format!("{text:?}: write a mapped IPv4 address as IPv4"));
@@ -78,24 +82,49 @@ mod tests {
     use proptest::prelude::*;
 
     fn found(networks: &[&str], ip: &str) -> Option<u8> {
-        let mut list: Vec<_> = networks.iter().enumerate().map(|(n, text)| {
-            let (ip, bits) = parse(text).unwrap();
-            Network { ip, bits, candidate: Some(n as u8) }
-        }).collect();
+        let mut list: Vec<_> = networks
+            .iter()
+            .enumerate()
+            .map(|(n, text)| {
+                let (ip, bits) = parse(text).unwrap();
+                Network {
+                    ip,
+                    bits,
+                    candidate: Some(n as u8),
+                }
+            })
+            .collect();
         sort(&mut list);
         let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(&list).unwrap();
-        let list = rkyv::access::<rkyv::vec::ArchivedVec<ArchivedNetwork>, rkyv::rancor::Error>(&bytes).unwrap();
+        let list =
+            rkyv::access::<rkyv::vec::ArchivedVec<ArchivedNetwork>, rkyv::rancor::Error>(&bytes)
+                .unwrap();
         find(list, ip.as_bytes())
     }
 
     #[test]
     fn the_longest_prefix_wins() {
-        let networks = ["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "2001:db8::/32", "2001:db8:1::/48",
-                        "192.168.0.0/16"];
+        let networks = [
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "10.1.2.3",
+            "2001:db8::/32",
+            "2001:db8:1::/48",
+            "192.168.0.0/16",
+        ];
         for (ip, expected) in [
-            ("10.1.2.3", Some(3)), ("10.1.2.4", Some(2)), ("10.2.0.0", Some(1)), ("9.9.9.9", Some(0)),
-            ("::ffff:10.1.9.9", Some(2)), ("2001:db8:1::9", Some(5)), ("2001:db8:2::", Some(4)),
-            ("2001:db9::", None), ("192.168.255.255", Some(6)), ("unknown", None), ("", None),
+            ("10.1.2.3", Some(3)),
+            ("10.1.2.4", Some(2)),
+            ("10.2.0.0", Some(1)),
+            ("9.9.9.9", Some(0)),
+            ("::ffff:10.1.9.9", Some(2)),
+            ("2001:db8:1::9", Some(5)),
+            ("2001:db8:2::", Some(4)),
+            ("2001:db9::", None),
+            ("192.168.255.255", Some(6)),
+            ("unknown", None),
+            ("", None),
         ] {
             assert_eq!(found(&networks, ip), expected, "{ip}");
         }
@@ -105,8 +134,22 @@ mod tests {
 
     #[test]
     fn networks_are_written_plainly() {
-        for bad in ["", "a", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/08", "10.0.0.0/+8", "10.0.0.0/", "10.0.0/8",
-                    "::/129", "2001:db8::1/32", "::ffff:10.0.0.0/104", "10.0.0.0/8/8", " 10.0.0.0/8", "fe80::1%eth0"] {
+        for bad in [
+            "",
+            "a",
+            "10.0.0.0/33",
+            "10.0.0.1/8",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "10.0.0.0/",
+            "10.0.0/8",
+            "::/129",
+            "2001:db8::1/32",
+            "::ffff:10.0.0.0/104",
+            "10.0.0.0/8/8",
+            " 10.0.0.0/8",
+            "fe80::1%eth0",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert_eq!(parse("10.0.0.0/8").unwrap().1, 104);

@@ -79,7 +79,10 @@ impl NameList {
             names.push(name);
         }
         // A cookie is no list: it joins those that the backend sets (RFC 9110 section 5.3).
-        for field in added.iter().filter(|f| !f.name.eq_ignore_ascii_case("set-cookie")) {
+        for field in added
+            .iter()
+            .filter(|f| !f.name.eq_ignore_ascii_case("set-cookie"))
+        {
             names.push(&field.name);
         }
         names
@@ -121,17 +124,34 @@ fn added<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Added>, D::Error> {
 impl Transformations {
     pub fn check(&self, wrong: &mut Wrong<'_>) {
         if let Some(request) = &self.request {
-            check_side(Side::Request, &request.add_headers, &request.remove_headers, wrong);
+            check_side(
+                Side::Request,
+                &request.add_headers,
+                &request.remove_headers,
+                wrong,
+            );
         }
         if let Some(response) = &self.response {
-            check_side(Side::Response, &response.add_headers, &response.remove_headers, wrong);
+            check_side(
+                Side::Response,
+                &response.add_headers,
+                &response.remove_headers,
+                wrong,
+            );
         }
     }
 
     /// On a route with CORS its fields are written by that policy alone.
     pub fn leave_to_cors(&self, wrong: &mut Wrong<'_>) {
-        for field in self.response.iter().flat_map(|response| &response.add_headers) {
-            if cors::FIELDS.iter().any(|name| field.name.eq_ignore_ascii_case(name)) {
+        for field in self
+            .response
+            .iter()
+            .flat_map(|response| &response.add_headers)
+        {
+            if cors::FIELDS
+                .iter()
+                .any(|name| field.name.eq_ignore_ascii_case(name))
+            {
                 let path = Side::Response.path("addHeaders", &field.name);
                 wrong(&path, format!("{} is written by cors", field.name));
             }
@@ -189,7 +209,10 @@ fn check_side(side: Side, added: &[Added], removed: &[String], wrong: &mut Wrong
         }
         seen.push(known);
     }
-    for (group, count) in [("addHeaders", added.len()), ("removeHeaders", removed.len())] {
+    for (group, count) in [
+        ("addHeaders", added.len()),
+        ("removeHeaders", removed.len()),
+    ] {
         if count > MAX_FIELDS {
             told(group, "", format!("has at most {MAX_FIELDS} entries"));
         }
@@ -207,7 +230,9 @@ fn check_side(side: Side, added: &[Added], removed: &[String], wrong: &mut Wrong
 /// The rule that forbids it.
 pub fn check_name(side: Side, name: &str, add: bool) -> Result<(), String> {
     if name.len() > MAX_NAME || !is_token(name.as_bytes()) {
-        return Err(format!("{name:?} is not an HTTP header name of at most {MAX_NAME} characters"));
+        return Err(format!(
+            "{name:?} is not an HTTP header name of at most {MAX_NAME} characters"
+        ));
     }
     let id = classify(name.as_bytes());
     let own = |known: &[&str]| known.iter().any(|n| name.eq_ignore_ascii_case(n));
@@ -228,7 +253,12 @@ pub fn check_name(side: Side, name: &str, add: bool) -> Result<(), String> {
         _ => {}
     }
     let written: &[&str] = match side {
-        Side::Request => &["x-request-id", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"],
+        Side::Request => &[
+            "x-request-id",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+        ],
         Side::Response => &["x-request-id", "date"],
     };
     match own(written) {
@@ -238,7 +268,9 @@ pub fn check_name(side: Side, name: &str, add: bool) -> Result<(), String> {
 }
 
 fn frames(name: &str) -> String {
-    format!("{name} belongs to one connection or delimits the message, and is the gateway's to write")
+    format!(
+        "{name} belongs to one connection or delimits the message, and is the gateway's to write"
+    )
 }
 
 /// Whether a value may stand on a side.
@@ -279,15 +311,33 @@ mod tests {
     #[test]
     fn names_that_frame_or_are_the_gateways_are_refused() {
         for name in [
-            "Content-Length", "transfer-encoding", "CONNECTION", "TE", "Trailer", "Upgrade", "Via",
-            "Keep-Alive", "Proxy-Connection", "Expect", "content_length", "X-Request-ID", "a b", "",
-            "HTTP2-Settings", "Max-Forwards", "Proxy",
+            "Content-Length",
+            "transfer-encoding",
+            "CONNECTION",
+            "TE",
+            "Trailer",
+            "Upgrade",
+            "Via",
+            "Keep-Alive",
+            "Proxy-Connection",
+            "Expect",
+            "content_length",
+            "X-Request-ID",
+            "a b",
+            "",
+            "HTTP2-Settings",
+            "Max-Forwards",
+            "Proxy",
         ] {
             for side in ["request", "response"] {
                 let add = json!({side: {"addHeaders": {name: "x"}}});
                 assert_eq!(problems(add, "/").len(), 1, "add {name} to a {side}");
                 let remove = json!({side: {"removeHeaders": [name]}});
-                assert_eq!(problems(remove, "/").len(), 1, "remove {name} from a {side}");
+                assert_eq!(
+                    problems(remove, "/").len(),
+                    1,
+                    "remove {name} from a {side}"
+                );
             }
         }
         for (side, group, name) in [
@@ -297,19 +347,40 @@ mod tests {
             ("response", "addHeaders", "Host"),
         ] {
             let found = problems(json!({side: {group: {name: "x"}}}), "/");
-            assert!(found[0].starts_with(&format!("transformations.{side}.{group}.{name}: ")), "{found:?}");
+            assert!(
+                found[0].starts_with(&format!("transformations.{side}.{group}.{name}: ")),
+                "{found:?}"
+            );
         }
-        assert_eq!(problems(json!({"request": {"removeHeaders": ["Host"]}}), "/").len(), 1);
+        assert_eq!(
+            problems(json!({"request": {"removeHeaders": ["Host"]}}), "/").len(),
+            1
+        );
     }
 
     #[test]
     fn values_must_make_sense_where_they_are() {
-        let late = problems(json!({"request": {"addHeaders": {"X": "${latencyMs}"}}}), "/");
-        assert_eq!(late, ["transformations.request.addHeaders.X: ${latencyMs} is known only in responses"]);
-        let unbound = problems(json!({"response": {"addHeaders": {"X": "${param.id}"}}}), "/{name}");
+        let late = problems(
+            json!({"request": {"addHeaders": {"X": "${latencyMs}"}}}),
+            "/",
+        );
+        assert_eq!(
+            late,
+            ["transformations.request.addHeaders.X: ${latencyMs} is known only in responses"]
+        );
+        let unbound = problems(
+            json!({"response": {"addHeaders": {"X": "${param.id}"}}}),
+            "/{name}",
+        );
         assert!(unbound[0].contains("no {id}"), "{unbound:?}");
-        let twice = problems(json!({"request": {"addHeaders": {"X-A": "1", "x-a": "2"}}}), "/");
-        assert_eq!(twice, ["transformations.request.addHeaders.x-a: is given twice"]);
+        let twice = problems(
+            json!({"request": {"addHeaders": {"X-A": "1", "x-a": "2"}}}),
+            "/",
+        );
+        assert_eq!(
+            twice,
+            ["transformations.request.addHeaders.x-a: is given twice"]
+        );
         let many: serde_json::Map<_, _> = (0..65).map(|n| (format!("X-{n}"), json!("1"))).collect();
         assert!(problems(json!({"request": {"addHeaders": many}}), "/")[0].contains("at most 64"));
     }
@@ -318,7 +389,10 @@ mod tests {
     fn a_list_knows_its_names_in_any_case() {
         let long = "x".repeat(100);
         let list = NameList::of(&["X-A".into(), long.clone()], &[]);
-        let names = Names { list: list.list.as_bytes(), lengths: list.lengths };
+        let names = Names {
+            list: list.list.as_bytes(),
+            lengths: list.lengths,
+        };
         assert!(names.contains(b"x-A") && names.contains(long.to_uppercase().as_bytes()));
         assert!(!names.contains(b"x-b") && !names.contains(b"") && !names.contains(b"x-a\nx"));
     }

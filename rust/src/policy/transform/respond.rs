@@ -76,7 +76,8 @@ impl Prepared {
     pub fn note_backend(&mut self, name: &[u8]) {
         if self.holes.iter().any(|(_, hole)| *hole == Hole::Backend) {
             self.backend.clear();
-            self.backend.extend(name.iter().filter(|byte| !byte.is_ascii_control()));
+            self.backend
+                .extend(name.iter().filter(|byte| !byte.is_ascii_control()));
         }
     }
 
@@ -119,12 +120,22 @@ impl Prepared {
 
 fn describes_content(name: &[u8]) -> bool {
     const STORED: [&[u8]; 11] = [
-        b"accept-ranges", b"age", b"allow", b"cache-control", b"etag", b"expires", b"last-modified", b"location",
-        b"retry-after", b"set-cookie", b"www-authenticate",
+        b"accept-ranges",
+        b"age",
+        b"allow",
+        b"cache-control",
+        b"etag",
+        b"expires",
+        b"last-modified",
+        b"location",
+        b"retry-after",
+        b"set-cookie",
+        b"www-authenticate",
     ];
     const CONTENT: &[u8] = b"content-";
     let starts = |prefix: &[u8]| {
-        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        name.get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
     };
     starts(CONTENT) && !starts(b"content-security-policy")
         || STORED.iter().any(|known| known.eq_ignore_ascii_case(name))
@@ -147,16 +158,30 @@ mod tests {
         prepared.write(&mut all, 12);
         prepared.write_own(&mut own, 0);
         let start = "X-B: <second>\r\nX-T: 12\r\n";
-        assert_eq!(String::from_utf8(all).unwrap(), format!("{start}Content-Type: a\r\nCache-Control: public\r\n"));
+        assert_eq!(
+            String::from_utf8(all).unwrap(),
+            format!("{start}Content-Type: a\r\nCache-Control: public\r\n")
+        );
         assert_eq!(own, b"X-B: <second>\r\nX-T: 0\r\n");
     }
 
     #[test]
     fn what_describes_content_stays_off_own_answers() {
-        for name in ["Content-Type", "CONTENT-ENCODING", "ETag", "Cache-Control", "Set-Cookie"] {
+        for name in [
+            "Content-Type",
+            "CONTENT-ENCODING",
+            "ETag",
+            "Cache-Control",
+            "Set-Cookie",
+        ] {
             assert!(describes_content(name.as_bytes()), "{name}");
         }
-        for name in ["Content-Security-Policy", "Content-Security-Policy-Report-Only", "X-Frame-Options", "Server"] {
+        for name in [
+            "Content-Security-Policy",
+            "Content-Security-Policy-Report-Only",
+            "X-Frame-Options",
+            "Server",
+        ] {
             assert!(!describes_content(name.as_bytes()), "{name}");
         }
     }

@@ -48,7 +48,10 @@ impl Rewrite {
     /// What is wrong with it, and where.
     pub fn parse(text: &str) -> Result<Self, String> {
         // The last arrow: a path has none, an expression may.
-        let arrow = [text.rfind("->").map(|at| (at, 2)), text.rfind('→').map(|at| (at, 3))];
+        let arrow = [
+            text.rfind("->").map(|at| (at, 2)),
+            text.rfind('→').map(|at| (at, 3)),
+        ];
         let Some((at, width)) = arrow.into_iter().flatten().max() else {
             return Err("is written '<regex> -> <replacement>'".into());
         };
@@ -57,7 +60,9 @@ impl Rewrite {
             return Err("there is no regex before the arrow".into());
         }
         if pattern.len() > MAX_LENGTH || replacement.len() > MAX_LENGTH {
-            return Err(format!("regex and replacement have at most {MAX_LENGTH} bytes each"));
+            return Err(format!(
+                "regex and replacement have at most {MAX_LENGTH} bytes each"
+            ));
         }
         let regex = check(pattern)?;
         let pieces = pieces(replacement, &regex)?;
@@ -76,7 +81,11 @@ impl Rewrite {
 
 /// Compile an expression that was not written by us; the error says where it is wrong.
 fn check(pattern: &str) -> Result<Regex, String> {
-    let parsed = regex_syntax::ParserBuilder::new().utf8(false).unicode(false).build().parse(pattern);
+    let parsed = regex_syntax::ParserBuilder::new()
+        .utf8(false)
+        .unicode(false)
+        .build()
+        .parse(pattern);
     match parsed {
         Ok(_) => {}
         Err(regex_syntax::Error::Parse(error)) => {
@@ -90,7 +99,9 @@ fn check(pattern: &str) -> Result<Regex, String> {
         Err(error) => return Err(format!("regex: {error}")),
     }
     compile(pattern).map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => "regex: too large when compiled; bound its repetitions".into(),
+        regex::Error::CompiledTooBig(_) => {
+            "regex: too large when compiled; bound its repetitions".into()
+        }
         error => format!("regex: {error}"),
     })
 }
@@ -157,8 +168,13 @@ fn pieces(text: &str, regex: &Regex) -> Result<Vec<Piece>, String> {
 
 /// The query is kept as it came, hence no `?`; the rest is what no path may have.
 fn check_literal(text: &str) -> Result<(), String> {
-    match text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '\\')) {
-        Some('?') => Err("replacement: '?' is not part of a path; the query is kept as it is".into()),
+    match text
+        .chars()
+        .find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '\\'))
+    {
+        Some('?') => {
+            Err("replacement: '?' is not part of a path; the query is kept as it is".into())
+        }
         Some(bad) => Err(format!(
             "replacement: {bad:?} cannot stand in a path; percent-encode it"
         )),
@@ -279,7 +295,11 @@ mod tests {
             ("^/(\\d+)$ -> /n/${1}0", "/42", "/n/420"),
             ("^/a->b -> /c", "/a->b", "/c"),
         ] {
-            assert_eq!(apply(rule, path).as_deref(), Some(result), "{rule} on {path}");
+            assert_eq!(
+                apply(rule, path).as_deref(),
+                Some(result),
+                "{rule} on {path}"
+            );
         }
     }
 
@@ -290,7 +310,10 @@ mod tests {
             (" -> /a", "no regex"),
             ("^/(a -> /b", "unclosed group at character 3"),
             ("^/a[z -> /b", "unclosed character class at character 4"),
-            ("^/(a)\\1 -> /b", "backreferences are not supported at character 6"),
+            (
+                "^/(a)\\1 -> /b",
+                "backreferences are not supported at character 6",
+            ),
             ("^/(?=a) -> /b", "look-around"),
             ("^/a{1000}{1000} -> /b", "too large"),
             ("^/((a{50}){50}){50} -> /b", "too large"),
@@ -314,7 +337,13 @@ mod tests {
     #[test]
     fn results_are_bounded() {
         let groups = "$0".repeat(200);
-        assert_eq!(apply(&format!("^/.* -> /{groups}"), &format!("/{}", "a".repeat(8000))), None);
+        assert_eq!(
+            apply(
+                &format!("^/.* -> /{groups}"),
+                &format!("/{}", "a".repeat(8000))
+            ),
+            None
+        );
         assert_eq!(apply("a -> aaaa", &format!("/{}", "a".repeat(8000))), None);
     }
 

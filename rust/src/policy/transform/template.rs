@@ -25,7 +25,10 @@ pub enum Part {
     /// All values of a request field, joined as a list; the name in lower case.
     Header(String),
     /// A `{name}` of the route's pattern: the segment of the path that it stands for.
-    Param { name: String, segment: u16 },
+    Param {
+        name: String,
+        segment: u16,
+    },
 }
 
 /// A header value with `${…}` in it; `$$` stands for one `$`.
@@ -33,7 +36,8 @@ pub enum Part {
 #[serde(try_from = "String")]
 pub struct Template(pub Vec<Part>);
 
-const KNOWN: &str = "requestId, clientIp, routeName, backendName, latencyMs, traceId, method, path, \
+const KNOWN: &str =
+    "requestId, clientIp, routeName, backendName, latencyMs, traceId, method, path, \
                      header.<Name> and param.<name>";
 
 impl TryFrom<String> for Template {
@@ -67,7 +71,10 @@ impl Template {
             rest = &rest[at + 1..];
             if let Some(after) = rest.strip_prefix('{') {
                 let Some((name, after)) = after.split_once('}') else {
-                    return Err(format!("'${{' without '}}' at character {}", text.len() - after.len() - 1));
+                    return Err(format!(
+                        "'${{' without '}}' at character {}",
+                        text.len() - after.len() - 1
+                    ));
                 };
                 if !literal.is_empty() {
                     parts.push(Part::Text(std::mem::take(&mut literal)));
@@ -202,7 +209,10 @@ mod tests {
         for (value, parts) in [
             ("plain", vec![text("plain")]),
             ("${requestId}", vec![Part::RequestId]),
-            ("a${clientIp}b${method}", vec![text("a"), Part::ClientIp, text("b"), Part::Method]),
+            (
+                "a${clientIp}b${method}",
+                vec![text("a"), Part::ClientIp, text("b"), Part::Method],
+            ),
             ("${header.X-Tenant}", vec![Part::Header("x-tenant".into())]),
             ("5$ $$ $${path} $", vec![text("5$ $ ${path} $")]),
             ("$$${path}", vec![text("$"), Part::Path]),
@@ -214,8 +224,17 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        assert!(wrong("a ${requestid}").starts_with("${requestid} is no variable; there are requestId"));
-        for unknown in ["${}", "${header.}", "${header.a b}", "${param.}", "${header}", "${x.y}"] {
+        assert!(
+            wrong("a ${requestid}").starts_with("${requestid} is no variable; there are requestId")
+        );
+        for unknown in [
+            "${}",
+            "${header.}",
+            "${header.a b}",
+            "${param.}",
+            "${header}",
+            "${x.y}",
+        ] {
             assert!(wrong(unknown).contains("is no variable"), "{unknown}");
         }
         assert_eq!(wrong("ab${path"), "'${' without '}' at character 3");
@@ -235,7 +254,10 @@ mod tests {
             _ => None,
         });
         assert_eq!(segments.collect::<Vec<_>>(), [3, 1]);
-        let error = Template::parse("${param.no}").unwrap().bind(&pattern).unwrap_err();
+        let error = Template::parse("${param.no}")
+            .unwrap()
+            .bind(&pattern)
+            .unwrap_err();
         assert_eq!(error, "${param.no}: the path pattern has no {no}");
     }
 }
