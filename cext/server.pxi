@@ -43,10 +43,11 @@ cdef class Server:
     `worker` is a `_core.Worker`, `loop` the running event loop, `settings` a dict of numbers: `keepalive_timeout`,
     `header_timeout`, `body_timeout`, `write_timeout`, `stream_idle_timeout` (seconds), `max_waiting` (clients
     queued for one backend); all have defaults. `codec` is None (native) or a pair of factories for request and
-    response codecs, see `hotswap_proxy.worker.codec`.
+    response codecs, see `hotswap_proxy.worker.codec`. `middleware` gets a `Call` for each request on a route with
+    middleware and returns the task that deals with it, see `hotswap_proxy.worker.middleware`.
     """
 
-    def __init__(self, worker, loop, settings=None, codec=None):
+    def __init__(self, worker, loop, settings=None, codec=None, middleware=None):
         settings = settings or {}
         self.core_worker = worker
         self.worker = <hs_worker *><uintptr_t>worker.handle
@@ -61,6 +62,7 @@ cdef class Server:
         self.write_timeout_ms = int(1000 * settings.get("write_timeout", 30))
         self.stream_idle_ms = int(1000 * settings.get("stream_idle_timeout", 300))
         self.max_waiting = settings.get("max_waiting", 10_000)
+        self.middleware = middleware
         if codec is not None:
             self.make_request_codec, self.make_response_codec = codec
 

@@ -56,6 +56,8 @@ fn main() {
         backend_host: b"10.0.0.1:9001",
         forwarded: false,
         forward_expect: true,
+        withheld: b"",
+        added: b"",
         edit: None,
     };
     let date = *DateCache::new().at(784_111_777);

@@ -89,6 +89,18 @@ def test_a_sound_route_is_stored_as_it_was_given() -> None:
             | {"cors": {"allowOrigins": ["*"]}},
             ("transformations", "cors"),
         ),
+        (
+            change("request", addHeaders={"x_user": "me"})
+            | {
+                "auth": {
+                    "type": "jwt",
+                    "issuer": "https://issuer.example",
+                    "jwksUrl": "https://issuer.example/keys",
+                    "identityHeader": "X-User",
+                }
+            },
+            ("transformations", "identity"),
+        ),
         ({"cors": {}}, ("cors.allowOrigins", "required")),
         ({"cors": {"allowOrigins": []}}, ("cors.allowOrigins", "too_short")),
         ({"cors": {"allowOrigins": ["example.com"]}}, ("cors.allowOrigins[0]", "origin")),

@@ -369,3 +369,45 @@ def test_hard_expressions_do_not_stop_the_worker(plane, make_backend, connect):
     client = connect()
     for n in range(len(rules)):
         assert client.get(f"/{n}/" + "a" * 7000 + "!").status == 200
+
+
+def test_the_next_backend_gets_a_head_of_its_own(plane, make_backend, connect):
+    gone, server = make_backend(), make_backend()
+    gone.close()
+    document = route(
+        "/**",
+        backend(gone.url, "first"),
+        backend(server.url, "second"),
+        strategy="Direct",
+        policy={
+            "transformations": {
+                "request": {
+                    "addHeaders": {"X-Backend": "${backendName}", "Host": "${backendName}.example"},
+                    "rewritePath": "^/a -> /b",
+                },
+                "response": {"addHeaders": {"X-Backend": "${backendName}"}},
+            }
+        },
+    )
+    plane.publish(document)
+    answer = connect().get("/a/x?q")
+    assert (answer.status, answer.header("X-Backend")) == (200, "second")
+    got = server.requests[0]
+    assert (got.target, got.header("X-Backend"), got.header("Host")) == ("/b/x?q", "second", "second.example")
+
+
+def test_a_next_backend_without_a_valid_head_ends_the_request(plane, make_backend, connect):
+    gone, server = make_backend(), make_backend()
+    gone.close()
+    names = {"addHeaders": {"Host": "${backendName}"}}
+    plane.publish(
+        route(
+            "/**",
+            backend(gone.url, "first"),
+            backend(server.url, "no host at all"),
+            strategy="Direct",
+            policy={"transformations": {"request": names}},
+        )
+    )
+    assert connect().get("/").status == 502
+    assert (server.requests, plane.active(gone.url), plane.active(server.url)) == ([], 0, 0)

@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema
 
 from .backend import BackendReference, InlineBackend
 from .base import Environment, Identifier, Model, Name, Version, problem
-from .policy import CircuitBreaker, Cors, RateLimit, RetryPolicy, Transformations, Validation
+from .policy import Auth, CircuitBreaker, Cors, RateLimit, RetryPolicy, Transformations, Validation
 
 Strategy = Literal["RoundRobin", "WeightedRoundRobin", "LeastConnections", "IPHash", "HeaderBased", "Direct"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
@@ -177,6 +177,7 @@ class Route(Model):
     timeout_seconds: int = Field(30, ge=1, le=300, description="the whole request")
     max_request_body: int | None = Field(None, ge=0)
     max_response_body: int | None = Field(None, ge=0)
+    auth: Auth | None = None
     circuit_breaker: CircuitBreaker | None = None
     cors: Cors | None = None
     rate_limit: RateLimit | None = None
@@ -205,7 +206,12 @@ class Route(Model):
     ) -> Transformations | None:
         if changes is not None:
             # The pattern is absent when it is itself wrong.
-            changes.check_route(info.data.get("path_pattern"), cors=info.data.get("cors") is not None)
+            auth = info.data.get("auth")
+            changes.check_route(
+                info.data.get("path_pattern"),
+                cors=info.data.get("cors") is not None,
+                identity=auth.identity_header if auth is not None else None,
+            )
         return changes
 
     @field_validator("strategy_config")

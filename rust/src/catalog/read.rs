@@ -141,8 +141,9 @@ pub fn route(mut input: input::Route, at: String, problems: &mut Problems) -> Op
     };
     let strategy = strategy(input.strategy, input.header_rules, &mut reader);
     let members = members(input.backends, &mut reader);
-    if let Some(policy) = &input.policy {
+    if let Some(policy) = &mut input.policy {
         policy.check(&mut |field, message| reader.wrong(field, message));
+        policy.prepare();
     }
     if let (Some(policy), Some(pattern)) = (&mut input.policy, &pattern) {
         policy.bind(pattern, &mut |field, message| reader.wrong(field, message));

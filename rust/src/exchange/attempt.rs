@@ -120,12 +120,15 @@ impl WorkerCore {
             return layout::BAD;
         };
         let mut scratch = self.scratch.take().unwrap_or_default();
-        let head = match buf {
+        let mut head = match buf {
             b"" => None,
             _ => codec::parse_request(buf, &self.limits, &mut scratch)
                 .ok()
                 .flatten(),
         };
+        if let Some(head) = &mut head {
+            ex.adapt(head);
+        }
         let mut chosen = self.select(
             ex,
             snapshot,
@@ -144,6 +147,7 @@ impl WorkerCore {
             let request = Request {
                 head,
                 peer,
+                snapshot,
                 route,
                 now,
             };
@@ -163,7 +167,10 @@ impl WorkerCore {
     }
 
     /// The snapshot and the route of an exchange that has not had an answer yet.
-    fn place(&self, ex: &Exchange) -> Option<(&'static ArchivedSnapshot, &'static ArchivedRoute)> {
+    pub(super) fn place(
+        &self,
+        ex: &Exchange,
+    ) -> Option<(&'static ArchivedSnapshot, &'static ArchivedRoute)> {
         if ex.phase & layout::PINNED == 0 {
             return None;
         }

@@ -91,7 +91,7 @@ impl WorkerCore {
                 return answered;
             }
         }
-        let route = match route::find(snapshot, head.host, head.path, ex.method) {
+        let index = match route::find(snapshot, head.host, head.path, ex.method) {
             Match::Route(index) => {
                 ex.route = index;
                 index
@@ -102,7 +102,7 @@ impl WorkerCore {
             }
             Match::None => return self.decline(ex, now, why::NOT_FOUND, b""),
         };
-        let Some(route) = snapshot.routes.get(route as usize) else {
+        let Some(route) = snapshot.routes.get(index as usize) else {
             return self.decline(ex, now, why::NOT_FOUND, b"");
         };
         ex.series = route.series.to_native();
@@ -112,6 +112,7 @@ impl WorkerCore {
         let request = Request {
             head,
             peer,
+            snapshot,
             route,
             now,
         };
@@ -127,6 +128,11 @@ impl WorkerCore {
             if let Err(refused) = self.admit(ex, &request, policy) {
                 return self.decline(ex, now, refused.answer, &refused.fields);
             }
+            match self.hold(ex, head, policy) {
+                Ok(true) => return layout::COLLECT,
+                Ok(false) => {}
+                Err(answer) => return self.decline(ex, now, answer, b""),
+            }
         }
         self.prepare_attempts(ex, route, head);
         let Some(backend) = self.select(ex, snapshot, route, peer, Some(head), now, None) else {
@@ -140,7 +146,7 @@ impl WorkerCore {
 
     /// Note what further attempts will need to know.
     #[inline]
-    fn prepare_attempts(
+    pub(super) fn prepare_attempts(
         &self,
         ex: &mut Exchange,
         route: &ArchivedRoute,
@@ -237,7 +243,7 @@ impl WorkerCore {
 }
 
 /// RFC 9110 section 9.2.2.
-fn is_idempotent(id: u8) -> bool {
+pub(super) fn is_idempotent(id: u8) -> bool {
     matches!(
         id,
         method::GET | method::HEAD | method::PUT | method::DELETE | method::OPTIONS | method::TRACE

@@ -3,7 +3,9 @@
 
 use super::layout::Exchange;
 use crate::codec::Detail;
+use crate::policy::auth::Identity;
 use crate::policy::transform::respond::Prepared;
+use std::sync::Arc;
 
 /// Made by the first that has something to keep, dropped by `finish`.
 #[derive(Default)]
@@ -16,6 +18,10 @@ pub struct Extras {
     pub upgrade: Vec<u8>,
     /// What is wrong with the request, for the answer that refuses it.
     pub details: Vec<Detail>,
+    /// Who sends the request, where the route asks for it.
+    pub identity: Option<Arc<Identity>>,
+    /// Of a request whose body is collected.
+    pub held: Option<super::collect::Held>,
 }
 
 impl Exchange {

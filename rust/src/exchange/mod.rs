@@ -8,11 +8,14 @@
 mod admit;
 mod answer;
 mod attempt;
+mod authenticate;
 mod begin;
+mod collect;
 mod cors;
 mod extras;
 mod last_hop;
 pub mod layout;
+mod middleware;
 pub mod region;
 mod request_id;
 mod respond;
@@ -22,6 +25,8 @@ mod wall;
 mod why;
 
 use crate::codec::{self, Limits, Scratch};
+use crate::policy::auth;
+use crate::policy::schema::Validators;
 use crate::snapshot::{self, ArchivedSnapshot};
 use crate::state::LaneState;
 use layout::Exchange;
@@ -42,10 +47,12 @@ pub struct WorkerCore {
     wall: WallClock,
     changes: transform::Workspace,
     pub regions: region::Regions,
+    validators: Validators,
     /// State of a random generator; never 0.
     random: u64,
     retry_budget: u32,
     outlier_ejection: bool,
+    auth: auth::cache::Cache,
 }
 
 /// What a worker is told of the node's policies.
@@ -80,9 +87,11 @@ impl WorkerCore {
             wall: WallClock::default(),
             changes: transform::Workspace::default(),
             regions: region::Regions::default(),
+            validators: Validators::default(),
             random: RandomState::new().build_hasher().finish() | 1,
             retry_budget: policy.retry_budget,
             outlier_ejection: policy.outlier_ejection,
+            auth: auth::cache::Cache::default(),
         }
     }
 

@@ -123,6 +123,9 @@ fn forward(
     backend: &ArchivedBackend,
     edit: Option<&Edit<'_>>,
 ) {
+    let policy = request.route.policy.as_deref();
+    let auth = policy.and_then(|policy| policy.auth.as_ref());
+    let identity = ex.extras().and_then(|extras| extras.identity.as_deref());
     let context = codec::ForwardContext {
         client_ip: request.peer.ip(),
         secure: request.peer.tls != 0,
@@ -130,6 +133,8 @@ fn forward(
         backend_host: backend.authority.as_bytes(),
         forwarded: false,
         forward_expect: true,
+        withheld: auth.map_or(b"", |auth| auth.withheld()),
+        added: identity.map_or(b"", |identity| &identity.field),
         edit,
     };
     codec::write_upstream_head(out, request.head, &context);

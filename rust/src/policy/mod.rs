@@ -4,10 +4,13 @@
 //! A policy decides at once, from the request's head and the node's shared state; what has to wait is the
 //! data plane's. A route without policies pays one look at a pointer.
 
+pub mod auth;
 pub mod breaker;
 pub mod cors;
+pub mod json;
 pub mod limit;
 pub mod retry;
+pub mod schema;
 pub mod transform;
 pub mod validate;
 
@@ -15,6 +18,7 @@ use crate::route::Pattern;
 use rkyv::{Archive, Serialize};
 use serde::Deserialize;
 
+pub use auth::Auth;
 pub use breaker::CircuitBreaker;
 pub use cors::Cors;
 pub use limit::RateLimit;
@@ -26,8 +30,11 @@ pub use validate::Validation;
 #[derive(Deserialize, Archive, Serialize, Debug, Clone, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
+    pub auth: Option<Auth>,
     pub circuit_breaker: Option<CircuitBreaker>,
     pub cors: Option<Box<Cors>>,
+    /// Names, the outermost first.
+    pub middleware: Vec<String>,
     pub rate_limit: Option<RateLimit>,
     pub retry_policy: Option<RetryPolicy>,
     pub transformations: Option<Box<Transformations>>,
@@ -40,6 +47,9 @@ pub type Wrong<'a> = dyn FnMut(&str, String) + 'a;
 impl Policy {
     /// Check every rule that the shape alone does not ensure.
     pub fn check(&self, wrong: &mut Wrong<'_>) {
+        if let Some(policy) = &self.auth {
+            policy.check(wrong);
+        }
         if let Some(policy) = &self.circuit_breaker {
             policy.check(wrong);
         }
@@ -57,9 +67,27 @@ impl Policy {
             if self.cors.is_some() {
                 policy.leave_to_cors(wrong);
             }
+            let identity = match &self.auth {
+                Some(Auth::Jwt(jwt)) => jwt.identity_header.as_deref(),
+                Some(Auth::ApiKey(keys)) => keys.identity_header.as_deref(),
+                None => None,
+            };
+            if let Some(identity) = identity {
+                policy.leave_to_auth(identity, wrong);
+            }
         }
         if let Some(policy) = &self.validation {
             policy.check(wrong);
+        }
+        within(wrong, "middleware", self.middleware.len() as u64, 0, 16);
+    }
+}
+
+impl Policy {
+    /// Once, when a route was read and found right.
+    pub fn prepare(&mut self) {
+        if let Some(auth) = &mut self.auth {
+            auth.prepare();
         }
     }
 

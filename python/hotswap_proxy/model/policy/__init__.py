@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .auth import Auth
 from .breaker import CircuitBreaker
 from .cors import Cors
 from .limit import RateLimit
@@ -9,4 +10,4 @@ from .retry import RetryPolicy
 from .transform import Transformations
 from .validation import Validation
 
-__all__ = ["CircuitBreaker", "Cors", "RateLimit", "RetryPolicy", "Transformations", "Validation"]
+__all__ = ["Auth", "CircuitBreaker", "Cors", "RateLimit", "RetryPolicy", "Transformations", "Validation"]

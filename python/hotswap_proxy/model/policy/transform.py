@@ -30,6 +30,11 @@ def _check_rewrite(rule: str) -> str:
     return rule
 
 
+def _folded(name: str) -> str:
+    """CGI and WSGI backends cannot tell ``_`` from ``-``."""
+    return name.lower().replace("_", "-")
+
+
 class _Side(Model):
     """``addHeaders`` replaces what the sender has under a name, but for Set-Cookie."""
 
@@ -86,7 +91,7 @@ class Transformations(Model):
     request: RequestChange | None = None
     response: ResponseChange | None = None
 
-    def check_route(self, pattern: str | None, *, cors: bool) -> None:
+    def check_route(self, pattern: str | None, *, cors: bool, identity: str | None) -> None:
         """What depends on the other fields of the route; ``pattern`` None: not known."""
         from hotswap_proxy._core import check_template_parameters
 
@@ -96,6 +101,8 @@ class Transformations(Model):
                 _ask("parameter", check_template_parameters, value, pattern, told=told)
             if cors and side == "response" and name.lower().startswith("access-control-"):
                 raise problem("cors", f"{told}this header is written by cors")
+            if identity and side == "request" and _folded(name) == _folded(identity):
+                raise problem("identity", f"{told}this header is written by auth")
 
     def _added(self) -> Iterator[tuple[str, str, str]]:
         for side in ("request", "response"):

@@ -158,6 +158,17 @@ impl Transformations {
         }
     }
 
+    /// The field by which a backend is told who asks has one author.
+    pub fn leave_to_auth(&self, identity: &str, wrong: &mut Wrong<'_>) {
+        let fold = |name: &str| name.to_ascii_lowercase().replace('_', "-");
+        for field in self.request.iter().flat_map(|request| &request.add_headers) {
+            if fold(&field.name) == fold(identity) {
+                let path = Side::Request.path("addHeaders", &field.name);
+                wrong(&path, format!("{} is written by auth", field.name));
+            }
+        }
+    }
+
     /// Work out what depends on the route's pattern.
     pub fn bind(&mut self, pattern: &Pattern, wrong: &mut Wrong<'_>) {
         let mut bind = |side: Side, fields: &mut [Added]| {
