@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -44,6 +44,10 @@ class HealthCheckRun(Model):
         description="defines the check before it is run, as a PUT of the backend's healthCheck would: fields that "
         "are not given stay; null removes it",
     )
+
+
+class CircuitOrder(Model):
+    state: Literal["Open", "Closed", "Auto"] = Field(description="Auto: the policies decide, from Closed on")
 
 
 def _in_utc(moment: datetime) -> datetime:
