@@ -1,7 +1,7 @@
 """Reads a document from a file, YAML or JSON: the one loader of validate, diff, apply, --config and reload.
 
-What comes out is what JSON can say, whichever it was: a mapping's keys are text as it stands there (``1:`` is
-"1"), a bare date is text, and what only YAML has (binary, sets, infinity) is an error. Bounded, for a file may
+What comes out is what JSON can say, whichever it was: a mapping's keys are text as it stands there (``1:``
+is "1"), a bare date is text, and what only YAML has (binary, sets, infinity) is an error. Bounded, for a file may
 be somebody else's: aliases that unfold to more than a million values are refused.
 """
 
@@ -89,7 +89,9 @@ def _unfolded(node: Any, sizes: dict[int, int]) -> int:
     if known is not None:
         if known == 0:
             mark = node.start_mark
-            raise ValidationFailed(f"line {mark.line + 1} column {mark.column + 1}: the value contains itself")
+            raise ValidationFailed(
+                f"line {mark.line + 1} column {mark.column + 1}: the value contains itself"
+            )
         return known
     sizes[id(node)] = 0
     size = 1
@@ -99,4 +101,3 @@ def _unfolded(node: Any, sizes: dict[int, int]) -> int:
                 size += _unfolded(each, sizes)
     sizes[id(node)] = size
     return size
-

@@ -199,7 +199,9 @@ def test_draining_waits_for_a_body(plane, server, connect):
     client = connect()
     client.send(POST + b"Content-Length: 4\r\n\r\n12")
     eventually(lambda: plane.totals()["inflight"] == 1)
-    plane.loop.call_soon_threadsafe(lambda: setattr(plane, "drain", plane.loop.create_task(plane.server.drain())))
+    plane.loop.call_soon_threadsafe(
+        lambda: setattr(plane, "drain", plane.loop.create_task(plane.server.drain()))
+    )
     eventually(lambda: plane.server.draining)
     client.send(b"34")
     answer = client.read("POST")

@@ -92,14 +92,17 @@ def test_it_changes_the_request(serve, connect):
         headers = request.headers.copy()
         headers["X-Added"] = "yes"
         del headers["X-Secret"]
-        changed = request.replace(path="/else%2Fwhere", query="a=b", body=request.body.upper(), headers=headers)
+        changed = request.replace(
+            path="/else%2Fwhere", query="a=b", body=request.body.upper(), headers=headers
+        )
         assert request.path == "/old"
         return await call_next(changed)
 
     plane, server = serve(change)
     # Where the changed path leads is not asked: the route is decided.
     plane.publish(
-        route("/old", backend(server.url), **policy("change")), route("/**", backend(server.url, "b2"), methods=["PATCH"])
+        route("/old", backend(server.url), **policy("change")),
+        route("/**", backend(server.url, "b2"), methods=["PATCH"]),
     )
     answer = connect(plane).get("/old", "X-Secret: 1", method="POST", body=b"hello")
     assert answer.body == b"HELLO"
@@ -120,7 +123,9 @@ def test_it_changes_the_answer(serve, connect):
         response.headers.add("Set-Cookie", "b=2")
         return response
 
-    plane, _ = serve(change, script=lambda _: ok(b"abc", b"X-From: backend", b"Connection: x-hop", b"X-Hop: 1"))
+    plane, _ = serve(
+        change, script=lambda _: ok(b"abc", b"X-From: backend", b"Connection: x-hop", b"X-Hop: 1")
+    )
     answer = connect(plane).get()
     assert (answer.status, answer.body, answer.header("X-From")) == (202, b"cba", "middleware")
     assert answer.header("Set-Cookie") == "a=1, b=2"
@@ -373,7 +378,11 @@ def test_framing_is_the_gateways(serve, connect):
     for _ in range(2):
         client.send(CHUNKED + chunks(b"hello", 2))
         answer = client.read("POST")
-        assert (answer.body, answer.header("Content-Length"), answer.header("Connection")) == (b"hello", "5", None)
+        assert (answer.body, answer.header("Content-Length"), answer.header("Connection")) == (
+            b"hello",
+            "5",
+            None,
+        )
     assert server.requests[0].body == b"hello"
     assert server.connections == 1
 
@@ -472,7 +481,9 @@ def test_a_backend_that_fails_is_an_answer_to_it(make_plane, make_raw, connect):
             assert (answer.status, answer.header("X-Was"), answer.body) == (200, str(status), b"rescued")
     plane.publish(route("/**", backend("http://127.0.0.1:9", weight=0), **policy("rescue")))
     assert connect(plane).get().header("X-Was") == "503"
-    assert [code for _, code in seen] == ["BAD_GATEWAY"] * 4 + ["GATEWAY_TIMEOUT"] * 2 + ["SERVICE_UNAVAILABLE"]
+    assert [code for _, code in seen] == ["BAD_GATEWAY"] * 4 + ["GATEWAY_TIMEOUT"] * 2 + [
+        "SERVICE_UNAVAILABLE"
+    ]
 
 
 def test_it_loses_patience_with_the_backend(serve, connect):
@@ -601,7 +612,9 @@ def test_draining_waits_for_it(serve, connect):
     client = connect(plane)
     client.send(GET)
     assert waits.wait(10)
-    plane.loop.call_soon_threadsafe(lambda: setattr(plane, "drain", plane.loop.create_task(plane.server.drain())))
+    plane.loop.call_soon_threadsafe(
+        lambda: setattr(plane, "drain", plane.loop.create_task(plane.server.drain()))
+    )
     eventually(lambda: plane.server.draining)
     assert not plane.drain.done()
     release.set()
@@ -642,7 +655,15 @@ def test_headers():
     with pytest.raises(KeyError):
         headers["a"]
     assert "2" not in repr(headers)
-    for name, value in (("a b", "x"), ("", "x"), ("a", "x\ny"), ("a", "x\0"), ("a", "€"), ("a", 1), ("é", "x")):
+    for name, value in (
+        ("a b", "x"),
+        ("", "x"),
+        ("a", "x\ny"),
+        ("a", "x\0"),
+        ("a", "€"),
+        ("a", 1),
+        ("é", "x"),
+    ):
         with pytest.raises(ValueError, match="header"):
             headers.add(name, value)
 

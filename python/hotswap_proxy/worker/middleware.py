@@ -18,8 +18,19 @@ log = logging.getLogger("hotswap_proxy.worker")
 
 # The gateway's to write: they delimit the message or belong to the connection (RFC 9110 section 7.6.1).
 _OURS = frozenset(
-    "connection content-length expect http2-settings keep-alive proxy-connection te trailer transfer-encoding "
-    "upgrade x-request-id".split()
+    [
+        "connection",
+        "content-length",
+        "expect",
+        "http2-settings",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+    ]
 )
 
 
