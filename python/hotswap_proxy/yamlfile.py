@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -21,11 +21,11 @@ _NOT_JSON = {_TIMESTAMP, *(_TAG + kind for kind in ("binary", "set", "omap", "pa
 class StrictLoader(SafeLoader):
     """Keys are text as it is written; one given twice is an error: the first would be lost without a word."""
 
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012  as in the base class
         first: [(tag, pattern) for tag, pattern in rules if tag != _TIMESTAMP]
         for first, rules in SafeLoader.yaml_implicit_resolvers.items()
     }
-    yaml_constructors: ClassVar[dict[Any, Any]] = {
+    yaml_constructors = {  # noqa: RUF012
         tag: constructor for tag, constructor in SafeLoader.yaml_constructors.items() if tag not in _NOT_JSON
     }
 

@@ -10,7 +10,7 @@ import threading
 
 # Niceness. One change among 10,000 routes is compiled in 40-95 ms, a file of as many is read in seconds: on a
 # machine without an idle core that is time which requests wait. The kernel gives a thread at 5 a third of the
-# weight of a worker, at 10 a tenth. Not lower for the compiler: a change shall be live soon on a busy machine.
+# weight of a worker, at 10 a tenth. Not lower for the compiler: a change shall be live soon there too.
 COMPILER, APPLIER = 5, 10
 
 
