@@ -250,8 +250,12 @@ def judge(samples: list[Sample], traffic: Traffic) -> list[str]:
         if grown > GROWTH:
             reasons.append(f"memory grew by {grown / 2**20:.0f} MiB after the warm-up")
     if last.descriptors > first.descriptors + DESCRIPTORS:
-        reasons.append(f"{last.descriptors} descriptors are open at the end, {first.descriptors} at the start")
-    if not all(traffic.done[name] for name in ("keep-alive", "body", "chunked", "web socket", "wild", "change")):
+        reasons.append(
+            f"{last.descriptors} descriptors are open at the end, {first.descriptors} at the start"
+        )
+    if not all(
+        traffic.done[name] for name in ("keep-alive", "body", "chunked", "web socket", "wild", "change")
+    ):
         reasons.append(f"some traffic never succeeded: {dict(traffic.done)}")
     return reasons
 
@@ -324,7 +328,9 @@ async def drive(
     traffic = Traffic(proxy, rate)
     samples: list[Sample] = []
     began = time.monotonic()
-    print(f"{'seconds':>8}{'PSS MiB':>10}{'fds':>6}{'accepted':>10}{'aborted':>9}{'lost':>6}{'in flight':>11}{'errors':>8}")
+    print(
+        f"{'seconds':>8}{'PSS MiB':>10}{'fds':>6}{'accepted':>10}{'aborted':>9}{'lost':>6}{'in flight':>11}{'errors':>8}"
+    )
 
     async def sample() -> None:
         pss, descriptors = await asyncio.to_thread(weigh, pid)
