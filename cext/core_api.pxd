@@ -5,10 +5,12 @@ cdef extern from "core_api.h" nogil:
     enum:
         HS_ABI
         HS_BODY_NONE, HS_BODY_LENGTH, HS_BODY_CHUNKED, HS_BODY_CLOSE
-        HS_MORE, HS_FORWARD, HS_REPLY, HS_INTERIM, HS_SWITCH, HS_BAD
+        HS_MORE, HS_FORWARD, HS_REPLY, HS_INTERIM, HS_SWITCH, HS_BAD, HS_RETRY
+        HS_COLLECT, HS_CALL, HS_CAPTURE
         HS_WHY_CONNECT_FAILED, HS_WHY_CONNECT_TIMEOUT, HS_WHY_POOL_FULL, HS_WHY_BACKEND_CLOSED
         HS_WHY_BACKEND_TIMEOUT, HS_WHY_BAD_RESPONSE, HS_WHY_REQUEST_TOO_LARGE, HS_WHY_RESPONSE_TOO_LARGE
-        HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_NO_SOCKET
+        HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_NO_SOCKET, HS_WHY_NO_BACKEND
+        HS_WHY_MIDDLEWARE_FAILED, HS_WHY_MIDDLEWARE_TIMEOUT
         HS_COMPLETED, HS_ABORTED
 
     ctypedef struct hs_worker:
@@ -42,6 +44,10 @@ cdef extern from "core_api.h" nogil:
         uint8_t minor_version, head_request, idempotent, expect_continue, upgrade
         uint8_t request_framing, response_framing, client_framing
         uint8_t client_keep_alive, upstream_keep_alive, endless, failed
+        uint32_t delay_ms
+        uint8_t keep_head, resend, retries
+        uint64_t collect
+        uint8_t awaited
         uint8_t draining, waited
 
     ctypedef struct hs_api:
@@ -57,3 +63,9 @@ cdef extern from "core_api.h" nogil:
         void (*connection)(hs_worker *, int) noexcept
         void (*upstream_idle)(hs_worker *, int) noexcept
         uint32_t (*incarnation)(hs_worker *, uint32_t) noexcept
+        int (*again)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, int, const uint8_t *, size_t, hs_out *) noexcept
+        int (*collected)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, const uint8_t *, size_t,
+                         const uint8_t *, size_t, hs_out *) noexcept
+        int (*proceed)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, const uint8_t *, size_t, size_t,
+                       hs_out *) noexcept
+        int (*conclude)(hs_worker *, hs_exchange *, uint64_t, const uint8_t *, size_t, hs_out *) noexcept

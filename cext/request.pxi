@@ -27,12 +27,18 @@ cdef size_t request_head(Client c, const uint8_t *p, size_t n) noexcept:
     if result == HS_REPLY:
         c.answered(&out)
         return used
+    if result == HS_COLLECT:
+        collect_begin(c, p, n > used)
+        return used
     if result != HS_FORWARD:  # the core failed
         c.close()
         return 0
     x.request_left = x.core.request_length
     x.request_open = x.core.request_framing == HS_BODY_CHUNKED or x.request_left > 0
     if not exchange_keep_head(x, out.ptr, out.len):
+        c.close()
+        return 0
+    if x.core.keep_head and not exchange_keep_origin(x, p, used):
         c.close()
         return 0
     if x.request_left:

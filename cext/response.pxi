@@ -52,6 +52,9 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
     cdef int result
     cdef Exchange *x = c.x
     while c.state == C_SENT:
+        if c.server.draining:
+            x.core.client_keep_alive = False  # said in the head: who has not read it yet sends nothing into a closing door
+        x.core.resend = x.replayable and not x.request_open
         result = api.respond(c.server.worker, &x.core, net_now_ns(), not x.request_open, p + used, n - used, &out)
         if result == HS_MORE:
             x.core.seen = n - used
@@ -62,18 +65,26 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
             return n
         used += x.core.head_len
         x.core.seen = 0
+        if result == HS_RETRY:
+            attempt_retry(c, response_drained(c, n - used))
+            return n
         if result == HS_INTERIM:
             x.core.expect_continue = False
             x.interims += 1
             if x.interims > INTERIMS:
                 response_malformed(c)
                 return n
+            if out.len:
+                x.replayable = False  # the client has seen something of this attempt
             if out.len and not c.send(out.ptr, out.len):
                 c.close()
                 return n
             c.progress()
         elif result == HS_SWITCH:
             response_switch(c, &out, p + used, n - used)
+            return n
+        elif result == HS_CAPTURE:
+            capture_begin(c, &out, p + used, n - used)
             return n
         else:
             x.response_left = x.core.response_length
@@ -82,12 +93,24 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
     if c.state == C_STREAMING:
         out.len = 0
         response_body(c, &out, p + used, n - used, room)
+    elif c.state == C_CAPTURE:
+        capture_body(c, p + used, n - used)
     elif c.state == C_TUNNEL:
         c.due_in(c.server.stream_idle_ms)
         x.response_bytes += n - used
         if not c.send(p + used, n - used):
             c.close()
     return n
+
+
+cdef bint response_drained(Client c, size_t n) noexcept:
+    """Whether the `n` bytes after a head that is held back are its whole answer, and the connection is clean."""
+    cdef hs_exchange *ex = &c.x.core
+    if not ex.upstream_keep_alive or c.upstream.blocked():
+        return False
+    if ex.response_framing == HS_BODY_LENGTH:
+        return n == ex.response_length
+    return ex.response_framing == HS_BODY_NONE and n == 0
 
 
 cdef void response_switch(Client c, hs_out *head, const uint8_t *p, size_t n) noexcept:
@@ -168,6 +191,14 @@ cdef bint response_send_undelimited(Client c, hs_out *head, uint8_t *p, size_t n
 
 cdef void response_complete(Client c, bint reusable) noexcept:
     """The answer is whole: the backend's connection is free, the client's when it has taken everything."""
+    response_release(c, reusable)
+    if not c.blocked():
+        c.exchange_done()
+    elif c.enter(C_FLUSHING):
+        c.due_in(c.server.write_timeout_ms)
+
+
+cdef void response_release(Client c, bint reusable) noexcept:
     cdef Upstream up = c.upstream
     c.upstream = None
     if reusable and not c.x.request_open and not up.blocked():
@@ -175,10 +206,6 @@ cdef void response_complete(Client c, bint reusable) noexcept:
     else:
         up.client = None
         up.pool.release(up)
-    if not c.blocked():
-        c.exchange_done()
-    elif c.enter(C_FLUSHING):
-        c.due_in(c.server.write_timeout_ms)
 
 
 cdef void response_ended(Client c) noexcept:
@@ -191,5 +218,7 @@ cdef void response_ended(Client c) noexcept:
             c.close()
         else:
             response_complete(c, False)
+    elif c.state == C_CAPTURE and x.core.response_framing == HS_BODY_CLOSE:
+        capture_complete(c, False)
     else:
         attempt_lost(c)

@@ -4,6 +4,7 @@ cdef enum:
     LAST_ACCEPTS = 65536    # more than a queue holds
     ACCEPTS = 64            # connections taken from a listening socket before others get their turn
     ACCEPT_PAUSE_MS = 100   # out of descriptors: look again after this
+    DRAIN_IDLE_MS = 1_000   # draining: a connection without a request is closed after this
     POOLS_PER_TICK = 256    # looked at each turn of the wheel: whether their backend is still configured
 
 
@@ -42,10 +43,11 @@ cdef class Server:
     `worker` is a `_core.Worker`, `loop` the running event loop, `settings` a dict of numbers: `keepalive_timeout`,
     `header_timeout`, `body_timeout`, `write_timeout`, `stream_idle_timeout` (seconds), `max_waiting` (clients
     queued for one backend); all have defaults. `codec` is None (native) or a pair of factories for request and
-    response codecs, see `hotswap_proxy.worker.codec`.
+    response codecs, see `hotswap_proxy.worker.codec`. `middleware` gets a `Call` for each request on a route with
+    middleware and returns the task that deals with it, see `hotswap_proxy.worker.middleware`.
     """
 
-    def __init__(self, worker, loop, settings=None, codec=None):
+    def __init__(self, worker, loop, settings=None, codec=None, middleware=None):
         settings = settings or {}
         self.core_worker = worker
         self.worker = <hs_worker *><uintptr_t>worker.handle
@@ -60,6 +62,7 @@ cdef class Server:
         self.write_timeout_ms = int(1000 * settings.get("write_timeout", 30))
         self.stream_idle_ms = int(1000 * settings.get("stream_idle_timeout", 300))
         self.max_waiting = settings.get("max_waiting", 10_000)
+        self.middleware = middleware
         if codec is not None:
             self.make_request_codec, self.make_response_codec = codec
 
@@ -90,7 +93,11 @@ cdef class Server:
         self.listeners.clear()
 
     async def drain(self):
-        """Finish what is under way, close what is idle; returns when no client is left."""
+        """Finish what is under way, close what stays idle; returns when no client is left.
+
+        A client that was told nothing may be sending its next request at this moment, and would lose it to a closed
+        connection: whoever asks within DRAIN_IDLE_MS is answered, and told in the answer that this was the last one.
+        """
         cdef Client client
         self.draining = True  # first: whoever is accepted now hears that the connection will not go on
         self.stop_accepting()
@@ -99,7 +106,7 @@ cdef class Server:
                 client.readable = True  # a request may have come that the loop has not seen yet
                 client.on_readable()
             if client.state == C_IDLE:
-                client.close()
+                client.due_in(DRAIN_IDLE_MS)
         if self.reactor.later:
             self.reactor.run_later()
         if self.clients:

@@ -23,6 +23,10 @@ pub struct Api {
     connection: unsafe extern "C" fn(*mut WorkerCore, i32),
     upstream_idle: unsafe extern "C" fn(*mut WorkerCore, i32),
     incarnation: unsafe extern "C" fn(*mut WorkerCore, u32) -> u32,
+    again: AgainFn,
+    collected: CollectedFn,
+    proceed: ProceedFn,
+    conclude: ConcludeFn,
 }
 
 type BeginFn = unsafe extern "C" fn(
@@ -44,6 +48,16 @@ type RespondFn = unsafe extern "C" fn(
     *mut Out,
 ) -> i32;
 type RejectFn = unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, u64, i32, *mut Out);
+type AgainFn = unsafe extern "C" fn(
+    *mut WorkerCore,
+    *mut Exchange,
+    *const Peer,
+    u64,
+    i32,
+    *const u8,
+    usize,
+    *mut Out,
+) -> i32;
 type ChunkedFn = unsafe extern "C" fn(
     *mut WorkerCore,
     *mut Chunked,
@@ -54,6 +68,30 @@ type ChunkedFn = unsafe extern "C" fn(
     *mut usize,
     *mut Out,
 ) -> i32;
+
+type CollectedFn = unsafe extern "C" fn(
+    *mut WorkerCore,
+    *mut Exchange,
+    *const Peer,
+    u64,
+    *const u8,
+    usize,
+    *const u8,
+    usize,
+    *mut Out,
+) -> i32;
+type ProceedFn = unsafe extern "C" fn(
+    *mut WorkerCore,
+    *mut Exchange,
+    *const Peer,
+    u64,
+    *const u8,
+    usize,
+    usize,
+    *mut Out,
+) -> i32;
+type ConcludeFn =
+    unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, u64, *const u8, usize, *mut Out) -> i32;
 
 pub static API: Api = Api {
     abi: layout::ABI,
@@ -68,6 +106,10 @@ pub static API: Api = Api {
     connection,
     upstream_idle,
     incarnation,
+    again,
+    collected,
+    proceed,
+    conclude,
 };
 
 /// The answer of `begin` and `respond` when the core itself failed: the data plane closes the connection.
@@ -254,4 +296,93 @@ unsafe extern "C" fn upstream_idle(worker: *mut WorkerCore, delta: i32) {
 unsafe extern "C" fn incarnation(worker: *mut WorkerCore, slot: u32) -> u32 {
     // SAFETY: see `input`.
     unsafe { &*worker }.lane.backend_incarnation(slot)
+}
+
+unsafe extern "C" fn again(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    peer: *const Peer,
+    now: u64,
+    why: i32,
+    buf: *const u8,
+    len: usize,
+    out: *mut Out,
+) -> i32 {
+    // SAFETY: see `input`.
+    let (worker, ex, peer, buf, out) =
+        unsafe { (&mut *worker, &mut *ex, &*peer, input(buf, len), &mut *out) };
+    let result = catch_unwind(AssertUnwindSafe(|| worker.again(ex, peer, now, why, buf)));
+    give(out, worker.head());
+    result.unwrap_or(PANICKED)
+}
+
+unsafe extern "C" fn collected(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    peer: *const Peer,
+    now: u64,
+    head: *const u8,
+    head_len: usize,
+    body: *const u8,
+    body_len: usize,
+    out: *mut Out,
+) -> i32 {
+    // SAFETY: see `input`.
+    let (worker, ex, peer, head, body, out) = unsafe {
+        (
+            &mut *worker,
+            &mut *ex,
+            &*peer,
+            input(head, head_len),
+            input(body, body_len),
+            &mut *out,
+        )
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        worker.collected(ex, peer, now, head, body)
+    }));
+    give(out, worker.head());
+    result.unwrap_or(PANICKED)
+}
+
+unsafe extern "C" fn proceed(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    peer: *const Peer,
+    now: u64,
+    head: *const u8,
+    head_len: usize,
+    body_len: usize,
+    out: *mut Out,
+) -> i32 {
+    // SAFETY: see `input`.
+    let (worker, ex, peer, head, out) = unsafe {
+        (
+            &mut *worker,
+            &mut *ex,
+            &*peer,
+            input(head, head_len),
+            &mut *out,
+        )
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        worker.proceed(ex, peer, now, head, body_len as u64)
+    }));
+    give(out, worker.head());
+    result.unwrap_or(PANICKED)
+}
+
+unsafe extern "C" fn conclude(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    now: u64,
+    head: *const u8,
+    len: usize,
+    out: *mut Out,
+) -> i32 {
+    // SAFETY: see `input`.
+    let (worker, ex, head, out) = unsafe { (&mut *worker, &mut *ex, input(head, len), &mut *out) };
+    let result = catch_unwind(AssertUnwindSafe(|| worker.conclude(ex, now, head)));
+    give(out, worker.head());
+    result.unwrap_or(PANICKED)
 }

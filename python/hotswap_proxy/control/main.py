@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NoReturn
 
 from hotswap_proxy import __version__, _core
@@ -21,16 +22,21 @@ from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.datadir import DataDir, DataDirError
 from hotswap_proxy.control.health.alerts import Alerts
 from hotswap_proxy.control.health.checker import Checker
+from hotswap_proxy.control.jwks import KeyKeeper
 from hotswap_proxy.control.memory import MemoryKeeper
 from hotswap_proxy.control.nodeview import NodeStatus
+from hotswap_proxy.control.regions import Regions
 from hotswap_proxy.control.reload import ConfigFileReloader, sentences
+from hotswap_proxy.control.resolver import Resolver, url_rules
 from hotswap_proxy.control.seed import REFUSED, seed
 from hotswap_proxy.control.spawning import Spawner
+from hotswap_proxy.control.standing import StandingWatch
 from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, WorkerStartError
 from hotswap_proxy.errors import GatewayError
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
+from hotswap_proxy.worker.protocol import GEOIP
 
 log = logging.getLogger("hotswap_proxy.control")
 
@@ -56,9 +62,13 @@ class Claims:
     admin: socket.socket
 
 
-def run(settings: Settings, spawner: Spawner) -> int:
-    """Run a node in the foreground until a signal ends it; returns the exit code."""
+def run(settings: Settings, spawner: Spawner, descriptors: tuple[int, int]) -> int:
+    """Run a node in the foreground until a signal ends it; returns the exit code.
+
+    ``descriptors``: how many files each process could have open, and can now.
+    """
     logs.configure(settings.log_level)
+    log.info("open files of each process", extra={"limit": descriptors[1], "limit_at_start": descriptors[0]})
     # Until the event loop has its own handlers: an end during the start is an end like any other.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _quit)
@@ -87,7 +97,8 @@ def _quit(_number: int, _frame: object) -> NoReturn:
 def _claim(settings: Settings) -> Claims:
     try:
         datadir = DataDir(settings.data_dir)
-        proxy = listeners.listen_proxy(settings.proxy, settings.workers, share=datadir.orphans)
+        heirlooms = datadir.succession.gather if datadir.orphans else None
+        proxy = listeners.listen_proxy(settings.proxy, settings.workers, heirlooms)
         return Claims(datadir, proxy, listeners.listen_admin(settings.admin))
     except (DataDirError, listeners.ListenError) as error:
         raise StartError([str(error)]) from error
@@ -141,8 +152,18 @@ class NodeProcess:
                 settings.alert_webhooks, {"nodeId": settings.node_id, "environment": settings.environment}
             )
             checker = Checker(node, alerts.send)
+            catalog = _core.Catalog(node)
+            resolver = Resolver(url_rules(settings))
+            keys = KeyKeeper(url_rules(settings), resolver)
+            stack.push_async_callback(keys.stop)
             configuration = Configuration(
-                store, _core.Catalog(node), settings, applier=Applier(settings), health=checker
+                store,
+                catalog,
+                settings,
+                resolver=resolver,
+                applier=Applier(settings),
+                health=checker,
+                keys=keys,
             )
             await configuration.load()
             # Before there are workers: with luck the first answers are here when the first requests come.
@@ -156,17 +177,21 @@ class NodeProcess:
         supervisor = Supervisor(settings, node, self._spawner, claims.proxy, claims.datadir.presence_fd)
         self._supervisor = supervisor
         stack.push_async_callback(supervisor.stop)
+        regions = Regions(settings.geoip, partial(supervisor.publish, GEOIP))
+        await regions.load()
         proxy_url = listeners.shown(claims.proxy[0])
         try:
             await supervisor.start()
         except WorkerStartError as error:
             raise StartError([str(error)]) from error
-        status = NodeStatus(settings, node, configuration, supervisor, self._spawner, checker)
+        status = NodeStatus(settings, node, configuration, supervisor, self._spawner, checker, regions)
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
         await self._start_admin(stack, status, store, configuration)
-        self._start_timers(stack, node, configuration, status)
-        await claims.datadir.relieve_orphans()
+        watch = StandingWatch(node, alerts.tell, outliers=settings.outlier_ejection == "on")
+        self._start_timers(stack, node, configuration, status, keys, watch)
+        self._start_regions(stack, regions, catalog)
+        await claims.datadir.succession.relieve()
         if password is not None:
             user = settings.admin_username or "admin"
             print(f"hotswap-proxy: administrator {user!r} was made; password, shown only now: {password}")
@@ -189,13 +214,23 @@ class NodeProcess:
         stack.push_async_callback(server.end)
 
     def _start_timers(
-        self, stack: AsyncExitStack, node: _core.Node, configuration: Configuration, status: NodeStatus
+        self,
+        stack: AsyncExitStack,
+        node: _core.Node,
+        configuration: Configuration,
+        status: NodeStatus,
+        keys: KeyKeeper,
+        watch: StandingWatch,
     ) -> None:
         memory = MemoryKeeper()
 
         async def each_second() -> None:
             node.reclaim()
+            if node.take_keys_wanted():
+                keys.hurry()
             status.sample()
+            watch.look()
+            status.outliers = watch.ejected_outliers
             memory.check()
 
         async def resolve() -> None:
@@ -210,6 +245,13 @@ class NodeProcess:
             tasks.append(asyncio.create_task(self._reloader.run(configuration, status.note_reload)))
         for task in tasks:
             stack.callback(task.cancel)
+
+    def _start_regions(self, stack: AsyncExitStack, regions: Regions, catalog: _core.Catalog) -> None:
+        async def check_need() -> None:
+            regions.check_need(catalog.uses_regions)
+
+        for work in (_every(RECLAIM_INTERVAL, check_need), regions.run()):
+            stack.callback(asyncio.create_task(work).cancel)
 
     def _on_end(self) -> None:
         if self._ending.is_set() and self._supervisor is not None:

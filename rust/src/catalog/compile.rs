@@ -1,12 +1,15 @@
 //! From a valid configuration to the bytes of its snapshot.
 
+use super::keys::Compiling;
 use super::link::{named, resolve, Plan};
 use super::model::{Backend, HeaderRules, Member, Route, Strategy};
 use super::problem::Problems;
 use super::Catalog;
 use crate::route::hash::Map;
+use crate::select::network;
 use crate::select::order::smooth;
 use crate::select::rendezvous::identity_hash;
+use crate::select::CIDR;
 use crate::snapshot::{self, Candidate, Rule, Snapshot};
 use rkyv::util::AlignedVec;
 
@@ -52,6 +55,7 @@ impl Plan {
             slots,
             registered: Map::default(),
             backends: Vec::new(),
+            keys: Compiling::default(),
         };
         let mut problems = Problems::default();
         let routes = match compiler.all(&ranked) {
@@ -71,6 +75,7 @@ impl Plan {
         let snapshot = Snapshot {
             routes,
             backends: compiler.backends,
+            key_sets: compiler.keys.sets,
             trie,
         };
         match snapshot::encode(&snapshot) {
@@ -115,6 +120,7 @@ struct Compiler<'a, S> {
     /// Index of each registered backend among the compiled ones.
     registered: Map<&'a str, u32>,
     backends: Vec<snapshot::Backend>,
+    keys: Compiling,
 }
 
 impl<'a, S: SlotAllocator> Compiler<'a, S> {
@@ -187,7 +193,10 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
             max_request_body: route.max_request_body,
             max_response_body: route.max_response_body,
             strategy,
-            policy: route.policy.clone(),
+            policy: route
+                .policy
+                .as_deref()
+                .map(|policy| Box::new(self.keys.policy(self.catalog, policy))),
             candidates,
         })
     }
@@ -238,6 +247,21 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
         numbers: &[Option<u8>],
     ) -> Result<snapshot::Strategy, String> {
         let number = |name: &str| Ok::<_, String>(numbers[named(self.catalog, route, name)?]);
+        let default = number(&rules.default)?;
+        if &*rules.header == CIDR {
+            let mut networks = Vec::with_capacity(rules.rules.len());
+            for (value, name) in &rules.rules {
+                let (ip, bits) = network::parse(value)?;
+                let candidate = number(name)?;
+                networks.push(snapshot::Network {
+                    ip,
+                    bits,
+                    candidate,
+                });
+            }
+            network::sort(&mut networks);
+            return Ok(snapshot::Strategy::Network { networks, default });
+        }
         let mut compiled = Vec::with_capacity(rules.rules.len());
         for (value, name) in &rules.rules {
             compiled.push(Rule {
@@ -248,7 +272,7 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
         Ok(snapshot::Strategy::Header {
             name: (&*rules.header).into(),
             rules: compiled,
-            default: number(&rules.default)?,
+            default,
         })
     }
 }

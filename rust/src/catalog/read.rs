@@ -6,8 +6,9 @@ use super::problem::Problems;
 use super::url::Origin;
 use crate::route::host::HostRule;
 use crate::route::{method, Pattern};
+use crate::select::{network, CIDR};
 use crate::snapshot::UNLIMITED;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -116,7 +117,7 @@ fn read_backend(input: input::Backend, below: &str, reader: &mut Reader<'_>) -> 
 }
 
 /// Check a route by itself; None when it has problems, which are added at `at`.
-pub fn route(input: input::Route, at: String, problems: &mut Problems) -> Option<Route> {
+pub fn route(mut input: input::Route, at: String, problems: &mut Problems) -> Option<Route> {
     let id = Some(input.route_id.clone());
     let mut reader = Reader {
         problems,
@@ -140,8 +141,12 @@ pub fn route(input: input::Route, at: String, problems: &mut Problems) -> Option
     };
     let strategy = strategy(input.strategy, input.header_rules, &mut reader);
     let members = members(input.backends, &mut reader);
-    if let Some(policy) = &input.policy {
+    if let Some(policy) = &mut input.policy {
         policy.check(&mut |field, message| reader.wrong(field, message));
+        policy.prepare();
+    }
+    if let (Some(policy), Some(pattern)) = (&mut input.policy, &pattern) {
+        policy.bind(pattern, &mut |field, message| reader.wrong(field, message));
     }
     let limit = |bytes: Option<u64>| bytes.filter(|&bytes| bytes > 0).unwrap_or(UNLIMITED);
     let (pattern, strategy) = (pattern?, strategy?);
@@ -212,7 +217,9 @@ fn strategy(
 
 fn header_rules(input: input::HeaderRules, reader: &mut Reader<'_>) -> HeaderRules {
     let name = input.header_name.to_ascii_lowercase();
-    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
+    if name.starts_with(':') {
+        pseudo_rules(&name, &input.routing_rules, reader);
+    } else if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
         reader.wrong(
             "headerRules.headerName",
             "must be a field name (RFC 9110 section 5.1)",
@@ -235,6 +242,37 @@ fn header_rules(input: input::HeaderRules, reader: &mut Reader<'_>) -> HeaderRul
         header: name.into(),
         rules: rules.collect(),
         default: input.default_backend.into(),
+    }
+}
+
+/// Values of a pseudo-header, which no client can send but which must exist for a rule to be reached.
+fn pseudo_rules(name: &str, rules: &BTreeMap<String, String>, reader: &mut Reader<'_>) {
+    const CONTINENTS: [&str; 7] = ["AF", "AN", "AS", "EU", "NA", "OC", "SA"];
+    let mut networks = HashSet::new();
+    for value in rules.keys() {
+        let problem = match name {
+            ":country" if value.len() == 2 && value.bytes().all(|b| b.is_ascii_uppercase()) => None,
+            ":country" => {
+                Some("must be a country's code of two capital letters (ISO 3166-1)".into())
+            }
+            ":continent" if CONTINENTS.contains(&value.as_str()) => None,
+            ":continent" => Some(format!("must be one of {}", CONTINENTS.join(", "))),
+            CIDR => match network::parse(value) {
+                Ok(prefix) if networks.insert(prefix) => None,
+                Ok(_) => Some("is the same network as another rule's".into()),
+                Err(rule) => Some(rule),
+            },
+            _ => break,
+        };
+        if let Some(problem) = problem {
+            reader.wrong(format_args!("headerRules.routingRules.{value}"), problem);
+        }
+    }
+    if ![":country", ":continent", CIDR].contains(&name) {
+        reader.wrong(
+            "headerRules.headerName",
+            "of names with a colon there are :country, :continent and :cidr",
+        );
     }
 }
 

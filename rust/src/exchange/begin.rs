@@ -86,65 +86,129 @@ impl WorkerCore {
         if let Some(protocols) = head.upgrade {
             ex.extras_mut().upgrade = protocols.to_vec();
         }
-        let route = match route::find(snapshot, head.host, head.path, ex.method) {
-            Match::Route(index) => index,
+        if ex.method == method::OPTIONS {
+            if let Some(answered) = self.preflight(ex, snapshot, now, head) {
+                return answered;
+            }
+        }
+        let index = match route::find(snapshot, head.host, head.path, ex.method) {
+            Match::Route(index) => {
+                ex.route = index;
+                index
+            }
             Match::Methods(mask) => {
                 let allow = allow(mask);
                 return self.decline(ex, now, why::METHOD_NOT_ALLOWED, allow.as_bytes());
             }
             Match::None => return self.decline(ex, now, why::NOT_FOUND, b""),
         };
-        let Some(route) = snapshot.routes.get(route as usize) else {
+        let Some(route) = snapshot.routes.get(index as usize) else {
             return self.decline(ex, now, why::NOT_FOUND, b"");
         };
         ex.series = route.series.to_native();
         ex.timeout_ms = route.timeout_ms.to_native();
         ex.max_request_body = route.max_request_body.to_native();
         ex.max_response_body = route.max_response_body.to_native();
+        let request = Request {
+            head,
+            peer,
+            snapshot,
+            route,
+            now,
+        };
+        if let Some(policy) = route.policy.as_deref() {
+            if let Err(answer) = self.prepare_answer(ex, &request, policy) {
+                return self.decline(ex, now, answer, b"");
+            }
+        }
         if ex.request_length > ex.max_request_body {
             return self.decline(ex, now, why::TOO_LARGE, b"");
         }
         if let Some(policy) = route.policy.as_deref() {
-            let request = Request {
-                head,
-                peer,
-                route,
-                now,
-            };
             if let Err(refused) = self.admit(ex, &request, policy) {
                 return self.decline(ex, now, refused.answer, &refused.fields);
             }
+            match self.hold(ex, head, policy) {
+                Ok(true) => return layout::COLLECT,
+                Ok(false) => {}
+                Err(answer) => return self.decline(ex, now, answer, b""),
+            }
         }
-        let Some(backend) = self.select(ex, snapshot, route, peer, head) else {
+        self.prepare_attempts(ex, route, head);
+        let Some(backend) = self.select(ex, snapshot, route, peer, Some(head), now, None) else {
             return self.decline(ex, now, why::NO_BACKEND, b"");
         };
-        self.head.clear();
-        codec::write_upstream_head(
-            &mut self.head,
-            head,
-            &codec::ForwardContext {
-                client_ip: peer.ip(),
-                secure: peer.tls != 0,
-                request_id: ex.request_id(),
-                backend_host: backend.authority.as_bytes(),
-                forwarded: false,
-                forward_expect: true,
-            },
-        );
-        layout::FORWARD
+        match self.write_head(ex, &request, backend) {
+            Ok(()) => layout::FORWARD,
+            Err(answer) => self.decline(ex, now, answer, b""),
+        }
+    }
+
+    /// Note what further attempts will need to know.
+    #[inline]
+    pub(super) fn prepare_attempts(
+        &self,
+        ex: &mut Exchange,
+        route: &ArchivedRoute,
+        head: &codec::RequestHead<'_>,
+    ) {
+        ex.alternatives = u8::from(route.candidates.len() > 1);
+        let mut differs = head.host.is_empty() || select::header_wanted(route).is_some();
+        if let Some(policy) = route.policy.as_deref() {
+            differs = true;
+            if let Some(breaker) = policy.circuit_breaker.as_ref() {
+                ex.breaker = breaker.rule();
+            }
+            if policy.retry_policy.is_some() {
+                ex.retries = 1;
+                self.lane.retry_earned();
+            }
+        }
+        // The head for another backend is another one only where something in it depends on the backend.
+        ex.keep_head = u8::from(differs && (ex.alternatives | ex.retries) != 0);
     }
 
     /// Choose a backend and enter it; its address and limits go into the exchange.
-    fn select<'s>(
+    ///
+    /// `tried` as for [`select::pick`]; `head` only matters to a route that decides by a header.
+    #[allow(clippy::too_many_arguments)]
+    #[inline]
+    pub(super) fn select<'s>(
         &self,
         ex: &mut Exchange,
         snapshot: &'s ArchivedSnapshot,
         route: &ArchivedRoute,
         peer: &Peer,
-        head: &codec::RequestHead<'_>,
+        head: Option<&codec::RequestHead<'_>>,
+        now: u64,
+        mut tried: Option<u64>,
     ) -> Option<&'s ArchivedBackend> {
-        let header = select::header_wanted(route).and_then(|name| head.field(name.as_bytes()));
-        let candidate = select::pick(route, &self.lane, peer.key, header, ex.tried)?;
+        let region;
+        let header = match select::header_wanted(route) {
+            None => None,
+            Some(name) if name.starts_with(':') => {
+                region = self.regions.value(name, peer.ip());
+                region.as_deref()
+            }
+            Some(name) => head.and_then(|head| head.field(name.as_bytes())),
+        };
+        let view = select::View {
+            lane: &self.lane,
+            now,
+        };
+        // Ends: each turn but the last adds to `tried`, and a candidate in it is not picked.
+        let candidate = loop {
+            let candidate = select::pick(route, &view, peer.key, header, tried)?;
+            let slot = route.candidates.get(candidate)?.slot.to_native();
+            match self.lane.backend_trial(slot, now, ex.timeout_ms) {
+                Ok(trial) => {
+                    ex.trial = trial.map_or(0, |epoch| epoch + 1);
+                    break candidate;
+                }
+                Err(()) => tried = Some(tried.unwrap_or(0) | select::tried_bit(candidate)),
+            }
+        };
+        ex.settled = 0;
         let backend = snapshot.backend(route, candidate)?;
         ex.tried |= select::tried_bit(candidate);
         ex.address_len = write_address(backend, &mut ex.address)?;
@@ -179,7 +243,7 @@ impl WorkerCore {
 }
 
 /// RFC 9110 section 9.2.2.
-fn is_idempotent(id: u8) -> bool {
+pub(super) fn is_idempotent(id: u8) -> bool {
     matches!(
         id,
         method::GET | method::HEAD | method::PUT | method::DELETE | method::OPTIONS | method::TRACE

@@ -3,16 +3,25 @@
 
 use super::layout::Exchange;
 use crate::codec::Detail;
+use crate::policy::auth::Identity;
+use crate::policy::transform::respond::Prepared;
+use std::sync::Arc;
 
 /// Made by the first that has something to keep, dropped by `finish`.
 #[derive(Default)]
 pub struct Extras {
     /// Complete field lines, each with its CRLF, for the final answer, whoever gives it.
     pub answer_fields: Vec<u8>,
+    /// How the backend's answer is changed.
+    pub response: Option<Prepared>,
     /// The protocols that the request asked to switch to.
     pub upgrade: Vec<u8>,
     /// What is wrong with the request, for the answer that refuses it.
     pub details: Vec<Detail>,
+    /// Who sends the request, where the route asks for it.
+    pub identity: Option<Arc<Identity>>,
+    /// Of a request whose body is collected.
+    pub held: Option<super::collect::Held>,
 }
 
 impl Exchange {

@@ -7,21 +7,31 @@
 
 mod admit;
 mod answer;
+mod attempt;
+mod authenticate;
 mod begin;
+mod collect;
+mod cors;
 mod extras;
 mod last_hop;
 pub mod layout;
+mod middleware;
+pub mod region;
 mod request_id;
 mod respond;
+mod transform;
 mod validate;
 mod wall;
 mod why;
 
 use crate::codec::{self, Limits, Scratch};
+use crate::policy::auth;
+use crate::policy::schema::Validators;
 use crate::snapshot::{self, ArchivedSnapshot};
 use crate::state::LaneState;
 use layout::Exchange;
 use request_id::RequestIds;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use wall::WallClock;
 
 /// A worker's part of the core: its lane, and buffers that live as long as the worker.
@@ -35,10 +45,36 @@ pub struct WorkerCore {
     ids: RequestIds,
     date: codec::DateCache,
     wall: WallClock,
+    changes: transform::Workspace,
+    pub regions: region::Regions,
+    validators: Validators,
+    /// State of a random generator; never 0.
+    random: u64,
+    retry_budget: u32,
+    outlier_ejection: bool,
+    auth: auth::cache::Cache,
+}
+
+/// What a worker is told of the node's policies.
+#[derive(Debug, Clone, Copy)]
+pub struct NodePolicy {
+    /// Retries in percent of the requests that may be retried.
+    pub retry_budget: u32,
+    /// Whether backends that cannot be reached are left out for a while.
+    pub outlier_ejection: bool,
+}
+
+impl Default for NodePolicy {
+    fn default() -> Self {
+        Self {
+            retry_budget: 20,
+            outlier_ejection: true,
+        }
+    }
 }
 
 impl WorkerCore {
-    pub fn new(lane: LaneState, limits: Limits) -> Self {
+    pub fn new(lane: LaneState, limits: Limits, policy: NodePolicy) -> Self {
         let ids = RequestIds::new(lane.lane());
         Self {
             lane,
@@ -49,6 +85,13 @@ impl WorkerCore {
             ids,
             date: codec::DateCache::default(),
             wall: WallClock::default(),
+            changes: transform::Workspace::default(),
+            regions: region::Regions::default(),
+            validators: Validators::default(),
+            random: RandomState::new().build_hasher().finish() | 1,
+            retry_budget: policy.retry_budget,
+            outlier_ejection: policy.outlier_ejection,
+            auth: auth::cache::Cache::default(),
         }
     }
 
@@ -91,6 +134,9 @@ impl WorkerCore {
         self.let_go(ex);
         let failed = ex.failed != 0;
         if ex.phase & layout::ENTERED != 0 {
+            if failed || ex.trial != 0 {
+                self.settle_end(ex, now, failed);
+            }
             self.lane.backend_leave(ex.backend, failed);
         }
         if ex.answered_ns != 0 {
@@ -116,6 +162,9 @@ impl WorkerCore {
                 failed || status >= 500,
                 micros,
             );
+            if ex.attempts | ex.moves != 0 && !failed && status < 500 {
+                self.lane.record_recovered(ex.series);
+            }
             if completed {
                 self.lane.complete(ex.row);
             } else {

@@ -1,11 +1,13 @@
 //! What becomes of an answer: read the backend's head, decide how the body ends, write the client's head.
 
+use super::attempt::is_failure;
 use super::layout::{self, Exchange};
 use super::WorkerCore;
 use crate::codec::{self, BodyFraming, ClientBody};
 
 impl WorkerCore {
-    /// Read a backend's answer head; see `HS_MORE`, `HS_FORWARD`, `HS_INTERIM`, `HS_SWITCH`, `HS_BAD`.
+    /// Read a backend's answer head; see `HS_MORE`, `HS_FORWARD`, `HS_INTERIM`, `HS_SWITCH`, `HS_BAD`,
+    /// `HS_RETRY`.
     pub fn respond(&mut self, ex: &mut Exchange, now: u64, request_done: bool, buf: &[u8]) -> i32 {
         if !codec::may_complete(buf, ex.seen as usize, &self.limits) {
             return layout::MORE;
@@ -20,6 +22,7 @@ impl WorkerCore {
         };
         let result = match codec::parse_response(buf, &context, &self.limits, &mut scratch) {
             Ok(None) => layout::MORE,
+            Ok(Some(head)) if ex.awaited != 0 => self.hand_over(ex, now, request_done, &head),
             Ok(Some(head)) => self.pass_on(ex, now, request_done, &head),
             Err(_) => layout::BAD,
         };
@@ -36,38 +39,96 @@ impl WorkerCore {
     ) -> i32 {
         ex.head_len = head.head_len as u32;
         self.head.clear();
+        if head.is_interim() {
+            // RFC 9110 section 15.2: a 1.0 client does not know interim answers.
+            if ex.minor_version == 1 {
+                self.write_answer(ex, now, request_done, head);
+            }
+            return layout::INTERIM;
+        }
+        let written = self.write_answer(ex, now, request_done, head);
+        note_framing(ex, head.framing);
+        if ex.response_length > ex.max_response_body || self.outgrown(ex) {
+            return layout::BAD;
+        }
+        if self.weigh(ex, now, request_done, head) {
+            return layout::RETRY;
+        }
+        ex.endless = u8::from(is_event_stream(head));
+        self.passed(ex, head, written);
+        if head.status == 101 {
+            layout::SWITCH
+        } else {
+            layout::FORWARD
+        }
+    }
+
+    /// Write the client's head for an answer.
+    #[inline]
+    pub(super) fn write_answer(
+        &mut self,
+        ex: &Exchange,
+        now: u64,
+        request_done: bool,
+        head: &codec::ResponseHead<'_>,
+    ) -> codec::ClientHead {
+        let (fields, drops) = match ex.extras() {
+            None => (&b""[..], None),
+            Some(extras) => self
+                .changes
+                .fields(extras, now.saturating_sub(ex.started_ns)),
+        };
         let context = codec::ClientContext {
             client_minor: ex.minor_version,
             keep_alive: ex.client_keep_alive != 0 && request_done,
             request_id: ex.request_id(),
             date: self.date.at(self.wall.unix(now)),
-            fields: ex.extras().map_or(b"", |extras| &extras.answer_fields),
+            fields,
+            drops,
         };
-        if head.is_interim() {
-            // RFC 9110 section 15.2: a 1.0 client does not know interim answers.
-            if ex.minor_version == 1 {
-                codec::write_client_head(&mut self.head, head, &context);
-            }
-            return layout::INTERIM;
+        codec::write_client_head(&mut self.head, head, &context)
+    }
+
+    /// Whether a route's additions made the head longer than a head may be.
+    #[inline]
+    pub(super) fn outgrown(&self, ex: &Exchange) -> bool {
+        self.head.len() > self.limits.head
+            && ex.extras().is_some_and(|extras| extras.response.is_some())
+    }
+
+    /// What an answer says about its backend; whether it is held back for another attempt.
+    #[inline]
+    pub(super) fn weigh(
+        &mut self,
+        ex: &mut Exchange,
+        now: u64,
+        request_done: bool,
+        head: &codec::ResponseHead<'_>,
+    ) -> bool {
+        let failed = is_failure(head.status);
+        if failed {
+            self.settle_failure(ex, now, false);
+        } else {
+            self.settle_success(ex, now);
         }
-        let written = codec::write_client_head(&mut self.head, head, &context);
-        match head.framing {
-            BodyFraming::None => ex.response_framing = layout::BODY_NONE,
-            BodyFraming::Length(length) => {
-                ex.response_framing = layout::BODY_LENGTH;
-                ex.response_length = length;
-            }
-            BodyFraming::Chunked => ex.response_framing = layout::BODY_CHUNKED,
-            BodyFraming::UntilClose => ex.response_framing = layout::BODY_CLOSE,
-        }
-        if ex.response_length > ex.max_response_body {
-            return layout::BAD;
-        }
-        ex.status = head.status;
-        ex.answered_ns = now;
-        ex.failed = u8::from(matches!(head.status, 502..=504));
         ex.upstream_keep_alive = u8::from(head.keep_alive && request_done);
-        ex.endless = u8::from(is_event_stream(head));
+        if ex.retries != 0 && head.status >= 500 && self.retry_status(ex, now, head.status) {
+            return true;
+        }
+        ex.answered_ns = now;
+        ex.failed = u8::from(failed);
+        false
+    }
+
+    /// This is the client's answer: note how it is sent. It was the last decision.
+    #[inline]
+    pub(super) fn passed(
+        &mut self,
+        ex: &mut Exchange,
+        head: &codec::ResponseHead<'_>,
+        written: codec::ClientHead,
+    ) {
+        ex.status = head.status;
         ex.client_keep_alive = u8::from(written.keep_alive);
         ex.client_framing = match written.body {
             ClientBody::None => layout::BODY_NONE,
@@ -76,11 +137,20 @@ impl WorkerCore {
             ClientBody::UntilClose => layout::BODY_CLOSE,
         };
         self.let_go(ex);
-        if head.status == 101 {
-            layout::SWITCH
-        } else {
-            layout::FORWARD
+    }
+}
+
+/// How the body that comes will end.
+#[inline]
+pub(super) fn note_framing(ex: &mut Exchange, framing: BodyFraming) {
+    match framing {
+        BodyFraming::None => ex.response_framing = layout::BODY_NONE,
+        BodyFraming::Length(length) => {
+            ex.response_framing = layout::BODY_LENGTH;
+            ex.response_length = length;
         }
+        BodyFraming::Chunked => ex.response_framing = layout::BODY_CHUNKED,
+        BodyFraming::UntilClose => ex.response_framing = layout::BODY_CLOSE,
     }
 }
 

@@ -29,7 +29,7 @@ const fn backend(status: u16, code: &'static str, message: &'static str) -> Answ
 }
 
 /// By number, as `refuse` gets it (`HS_WHY_…` of core_api.h).
-const REASONS: [Answer; 11] = [
+const REASONS: [Answer; 14] = [
     backend(502, "BAD_GATEWAY", "The backend could not be reached."),
     backend(
         504,
@@ -77,9 +77,29 @@ const REASONS: [Answer; 11] = [
         "SERVICE_UNAVAILABLE",
         "The gateway has no socket left for the backend.",
     ),
+    gateway(
+        503,
+        "SERVICE_UNAVAILABLE",
+        "No backend of this route can take the request.",
+    ),
+    gateway(500, "INTERNAL_ERROR", "The gateway failed."),
+    gateway(
+        504,
+        "GATEWAY_TIMEOUT",
+        "The request was not processed in time.",
+    ),
 ];
 
+pub const CONNECT_FAILED: i32 = 0;
+pub const CONNECT_TIMEOUT: i32 = 1;
+pub const BACKEND_CLOSED: i32 = 3;
+pub const BACKEND_TIMEOUT: i32 = 4;
 pub const RESPONSE_TOO_LARGE: i32 = 7;
+
+/// Whether nothing can have been sent.
+pub fn is_unconnected(why: i32) -> bool {
+    matches!(why, CONNECT_FAILED | CONNECT_TIMEOUT)
+}
 
 /// The answer for a reason; an unknown one is a malfunction of the gateway.
 pub fn answer(why: i32) -> Answer {
@@ -95,11 +115,7 @@ pub const METHOD_NOT_ALLOWED: Answer = gateway(
     "METHOD_NOT_ALLOWED",
     "The route does not take this method.",
 );
-pub const NO_BACKEND: Answer = gateway(
-    503,
-    "SERVICE_UNAVAILABLE",
-    "No backend of this route can take the request.",
-);
+pub const NO_BACKEND: Answer = REASONS[11];
 pub const NO_CONFIGURATION: Answer = gateway(
     503,
     "SERVICE_UNAVAILABLE",
@@ -118,6 +134,44 @@ pub const LOOP: Answer = gateway(
     "The request has come through this gateway too often.",
 );
 pub const TOO_LARGE: Answer = REASONS[6];
+/// The route is wrong, not the request: it must show where failures are counted.
+pub const REWRITE_FAILED: Answer = gateway(
+    500,
+    "REWRITE_FAILED",
+    "The route's rewritePath makes no valid path of this request's.",
+);
+pub const HOST_FAILED: Answer = gateway(
+    500,
+    "REWRITE_FAILED",
+    "The Host header that the route sets is not valid for this request.",
+);
+pub const HEAD_GREW: Answer = gateway(
+    431,
+    "REQUEST_HEADER_TOO_LARGE",
+    "With what the route adds to it, the request head is too large.",
+);
+pub const PREFLIGHT: Answer = gateway(204, "", "");
+
+const fn denied(message: &'static str) -> Answer {
+    gateway(403, "CORS_DENIED", message)
+}
+
+pub const CORS_ORIGIN: Answer = denied("This route does not allow requests from that origin.");
+pub const CORS_METHOD: Answer = denied("This route does not allow that method from other origins.");
+pub const CORS_HEADERS: Answer =
+    denied("This route does not allow those headers from other origins.");
+pub const NO_CREDENTIALS: Answer = gateway(401, "UNAUTHORIZED", "This route needs credentials.");
+pub const BAD_CREDENTIALS: Answer = gateway(
+    401,
+    "UNAUTHORIZED",
+    "The credentials are not valid, or no longer.",
+);
+pub const NOT_ALLOWED: Answer = gateway(403, "FORBIDDEN", "The credentials do not allow this.");
+pub const NO_KEYS: Answer = gateway(
+    503,
+    "SERVICE_UNAVAILABLE",
+    "The keys that credentials are verified with are not available yet.",
+);
 pub const UNSUPPORTED_TYPE: Answer = gateway(
     415,
     "UNSUPPORTED_MEDIA_TYPE",

@@ -1,7 +1,8 @@
 //! `Worker`: one worker process's lane and its view of the snapshots.
 
+use super::bench::monotonic_nanos;
 use crate::codec::Limits;
-use crate::exchange::WorkerCore;
+use crate::exchange::{NodePolicy, WorkerCore};
 use crate::route::{find, method, Match};
 use crate::select;
 use crate::snapshot::{ArchivedRoute, ArchivedSnapshot, Guard};
@@ -17,9 +18,19 @@ use std::cell::UnsafeCell;
 struct Settings {
     max_header_bytes: Option<usize>,
     max_target_bytes: Option<usize>,
+    retry_budget: Option<u32>,
+    outlier_ejection: Option<bool>,
 }
 
 impl Settings {
+    fn policy(&self) -> NodePolicy {
+        let usual = NodePolicy::default();
+        NodePolicy {
+            retry_budget: self.retry_budget.unwrap_or(usual.retry_budget),
+            outlier_ejection: self.outlier_ejection.unwrap_or(usual.outlier_ejection),
+        }
+    }
+
     fn limits(&self) -> Limits {
         let usual = Limits::default();
         Limits {
@@ -85,7 +96,11 @@ impl Worker {
             .map_err(|error| PyValueError::new_err(format!("settings: {error}")))?;
         let lane = LaneState::attach(state_fd, arena_fd, lane).map_err(PyOSError::new_err)?;
         Ok(Self {
-            core: Core(UnsafeCell::new(WorkerCore::new(lane, settings.limits()))),
+            core: Core(UnsafeCell::new(WorkerCore::new(
+                lane,
+                settings.limits(),
+                settings.policy(),
+            ))),
         })
     }
 
@@ -98,6 +113,14 @@ impl Worker {
     #[getter]
     fn generation(&self, py: Python<'_>) -> u64 {
         self.lane(py).generation()
+    }
+
+    #[pyo3(signature = (fd))]
+    fn use_regions(&self, _py: Python<'_>, fd: Option<i32>) -> PyResult<()> {
+        let file = fd.map(super::checks::borrow).transpose()?;
+        // SAFETY: under the interpreter lock nobody else uses the core, see `Core`.
+        let core = unsafe { &mut *self.core.0.get() };
+        core.regions.replace(file).map_err(PyValueError::new_err)
     }
 
     #[pyo3(name = "match")]
@@ -139,10 +162,13 @@ impl Worker {
         let client = select::client_hash(client.as_bytes());
         let picked = select::pick(
             route,
-            self.lane(py),
+            &select::View {
+                lane: self.lane(py),
+                now: monotonic_nanos(),
+            },
             client,
             header.map(str::as_bytes),
-            tried,
+            (tried != 0).then_some(tried),
         );
         let backend = picked.and_then(|candidate| snapshot.backend(route, candidate));
         Ok(backend.map(|backend| backend.name.as_str().to_owned()))

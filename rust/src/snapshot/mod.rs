@@ -7,6 +7,7 @@
 mod access;
 mod pinned;
 
+use crate::policy::auth::keys::KeySet;
 use crate::policy::Policy;
 use rkyv::{Archive, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +23,8 @@ pub struct Snapshot {
     /// In the order of their rank: the route that wins where several match comes first.
     pub routes: Vec<Route>,
     pub backends: Vec<Backend>,
+    /// What tokens are verified with, see [`crate::policy::auth`].
+    pub key_sets: Vec<KeySet>,
     pub trie: Trie,
 }
 
@@ -71,10 +74,15 @@ pub enum Strategy {
     IpHash {
         uniform: bool,
     },
-    /// `name` in lower case; `rules` sorted by value; a missing candidate takes no traffic at present.
+    /// `name` in lower case, a pseudo-header's with its colon; `rules` sorted by value; a missing candidate takes no traffic at present.
     Header {
         name: String,
         rules: Vec<Rule>,
+        default: Option<u8>,
+    },
+    /// By the client's address; see [`crate::select::network`].
+    Network {
+        networks: Vec<Network>,
         default: Option<u8>,
     },
     Direct,
@@ -83,6 +91,14 @@ pub enum Strategy {
 #[derive(Archive, Serialize, Debug)]
 pub struct Rule {
     pub value: String,
+    pub candidate: Option<u8>,
+}
+
+#[derive(Archive, Serialize, Debug)]
+pub struct Network {
+    /// An IPv4 address is mapped.
+    pub ip: [u8; 16],
+    pub bits: u8,
     pub candidate: Option<u8>,
 }
 

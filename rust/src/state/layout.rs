@@ -5,8 +5,10 @@
 //! being when it is first *read*).
 
 use super::backend::{BackendLane, BackendShared};
+use super::budget::Budget;
 use super::lane::{LaneHead, NodeLane};
 use super::ledger::{GenerationLane, GenerationRow};
+use super::recovery::BackendRecovery;
 use super::series::{SeriesLane, SeriesShared};
 use super::shm::PAGE;
 use std::io;
@@ -15,7 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"hotswap\0");
 /// Raised with every change of the layout; a worker of another version refuses to attach.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Far above any node; keeps the size of the region within 64 bits.
 const MAX_LANES: u32 = 4096;
 
@@ -49,7 +51,8 @@ pub(super) struct Header {
     backends: AtomicU32,
     series: AtomicU32,
     rows: AtomicU32,
-    reserved: AtomicU32,
+    /// Not 0: a token came whose key no set has. Set by workers, taken back by the control process.
+    pub keys_wanted: AtomicU32,
     arena_len: AtomicU64,
     /// The current generation, alone on its cache line: read by every request, written by none.
     pub current: Line,
@@ -68,6 +71,8 @@ pub(super) struct Layout {
     pub rows: usize,
     pub backends: usize,
     pub active: usize,
+    pub recovery: usize,
+    pub budget: usize,
     pub series: usize,
     /// First lane's private tables; `lane_stride` to the next lane's.
     pub private: usize,
@@ -126,6 +131,8 @@ impl Layout {
         let rows_at = shared.table::<GenerationRow>(rows)?;
         let backends_at = shared.table::<BackendShared>(backends)?;
         let active = shared.table::<AtomicU32>(backends.saturating_mul(n))?;
+        let recovery = shared.table::<BackendRecovery>(backends)?;
+        let budget = shared.table::<Budget>(1)?;
         let series_at = shared.table::<SeriesShared>(series)?;
         let mut lane = Cursor(0);
         let node_lane = lane.table::<NodeLane>(1)?;
@@ -146,6 +153,8 @@ impl Layout {
             rows: rows_at,
             backends: backends_at,
             active,
+            recovery,
+            budget,
             series: series_at,
             private: shared.0,
             lane_stride: lane.0,
@@ -210,7 +219,8 @@ mod tests {
         assert_eq!(size_of::<SeriesShared>(), 64);
         assert_eq!(size_of::<GenerationLane>(), 40);
         assert_eq!(size_of::<GenerationRow>(), 24);
-        assert_eq!(size_of::<BackendShared>(), 8);
+        assert_eq!(size_of::<BackendShared>(), 16);
+        assert_eq!(size_of::<BackendRecovery>(), 32);
         assert_eq!(size_of::<BackendLane>(), 16);
         assert_eq!(std::mem::offset_of!(Header, current), 64);
     }
@@ -224,11 +234,13 @@ mod tests {
             layout.rows,
             layout.backends,
             layout.active,
+            layout.recovery,
+            layout.budget,
             layout.series,
             layout.private,
         ];
         assert!(starts.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(layout.active + 4 * 3 * 131_072 <= layout.series);
+        assert!(layout.active + 4 * 3 * 131_072 <= layout.recovery);
         assert!(layout.series_lane + 1664 * 32_768 <= layout.lane_stride);
         assert_eq!(layout.private + 3 * layout.lane_stride, layout.total);
     }

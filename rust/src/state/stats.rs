@@ -1,6 +1,7 @@
 //! Plain results of the statistics getters of `Node`.
 
 use super::backend::BackendStatus;
+use super::circuit::State;
 use super::histogram::{self, Counts, BUCKETS};
 use std::collections::BTreeMap;
 
@@ -46,12 +47,26 @@ pub struct BackendStats {
     pub identity: String,
     /// Health.
     pub status: BackendStatus,
+    /// Its circuit breaker.
+    pub circuit: State,
+    /// End of its ejection, monotonic nanoseconds; 0: it is not ejected.
+    pub ejected_until: u64,
+    /// How often its circuit opened.
+    pub opened: u32,
     /// How often the slot changed hands.
     pub incarnation: u32,
     /// Requests active now, all workers.
     pub active: u32,
     /// Counters.
     pub totals: BackendTotals,
+}
+
+impl BackendStats {
+    /// Whether it gets no requests, or only trials.
+    pub fn is_out(&self) -> bool {
+        let closed = matches!(self.circuit, State::Closed | State::HeldClosed);
+        !closed || self.ejected_until != 0 || !self.status.takes_traffic()
+    }
 }
 
 /// Counts of a series, merged over lanes (and, for the node, over series).
@@ -61,6 +76,8 @@ pub struct SeriesTotals {
     pub requests: u64,
     /// Those that failed.
     pub failed: u64,
+    /// Those whose first attempt failed and a later one did not.
+    pub recovered: u64,
     /// By (method id, status); [`OTHER_CODE`] for the rest.
     pub codes: BTreeMap<(u8, u16), u64>,
     /// Durations in microseconds; see [`histogram`].
@@ -72,6 +89,7 @@ impl Default for SeriesTotals {
         Self {
             requests: 0,
             failed: 0,
+            recovered: 0,
             codes: BTreeMap::new(),
             histogram: Box::new([0; BUCKETS]),
         }
@@ -83,6 +101,7 @@ impl SeriesTotals {
     pub fn clear(&mut self) {
         self.requests = 0;
         self.failed = 0;
+        self.recovered = 0;
         self.codes.clear();
         self.histogram.fill(0);
     }
@@ -91,6 +110,7 @@ impl SeriesTotals {
     pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
         self.failed += other.failed;
+        self.recovered += other.recovered;
         for (code, count) in &other.codes {
             *self.codes.entry(*code).or_default() += count;
         }
@@ -111,6 +131,27 @@ pub struct SeriesView<'a> {
     pub totals: &'a SeriesTotals,
 }
 
+/// What happens to attempts, counted by each worker for the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Event {
+    /// Retries, by what the attempt before came to.
+    RetryUnconnected = 0,
+    RetryConnectTimeout = 1,
+    RetryClosed = 2,
+    RetryTimeout = 3,
+    RetryStatus = 4,
+    /// A connection could not be made, and the request went to another backend at once.
+    Failover = 5,
+    /// A retry that the budget did not allow.
+    BudgetExhausted = 6,
+    CircuitOpened = 7,
+    Ejected = 8,
+}
+
+/// How many there are.
+pub const EVENTS: usize = 9;
+
 /// One worker's lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneStats {
@@ -124,6 +165,8 @@ pub struct LaneStats {
     pub accepted_connections: u64,
     /// Pooled connections to backends that are idle.
     pub upstream_idle: u64,
+    /// By [`Event`].
+    pub events: [u64; EVENTS],
     /// Time to a backend's answer, microseconds.
     pub backend_micros: Box<Counts>,
     /// Time the proxy added, nanoseconds (64 ns to 0.27 s).

@@ -12,6 +12,9 @@ pub fn context() -> ForwardContext<'static> {
         backend_host: b"backend:9001",
         forwarded: false,
         forward_expect: true,
+        withheld: b"",
+        added: b"",
+        edit: None,
     }
 }
 
@@ -22,6 +25,7 @@ pub fn client() -> ClientContext<'static> {
         request_id: b"made-here",
         date: DATE,
         fields: b"",
+        drops: None,
     }
 }
 
