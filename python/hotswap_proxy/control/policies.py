@@ -52,8 +52,13 @@ def _validation(policy: Document) -> Document:
     return compiled
 
 
-_POLICIES: dict[str, Callable[[Document], Document]] = {
+def _middleware(names: list[str]) -> list[str]:
+    return names
+
+
+_POLICIES: dict[str, Callable[[Any], Any]] = {
     "circuitBreaker": _circuit_breaker,
+    "middleware": _middleware,
     "rateLimit": _rate_limit,
     "retryPolicy": _retry_policy,
     "validation": _validation,

@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema
 
 from .backend import BackendReference, InlineBackend
 from .base import Environment, Identifier, Model, Name, Version, problem
-from .policy import CircuitBreaker, RateLimit, RetryPolicy, Validation
+from .policy import CircuitBreaker, Middleware, RateLimit, RetryPolicy, Validation
 
 Strategy = Literal["RoundRobin", "WeightedRoundRobin", "LeastConnections", "IPHash", "HeaderBased", "Direct"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
@@ -145,6 +145,7 @@ class Route(Model):
     max_request_body: int | None = Field(None, ge=0)
     max_response_body: int | None = Field(None, ge=0)
     circuit_breaker: CircuitBreaker | None = None
+    middleware: Middleware | None = None
     rate_limit: RateLimit | None = None
     retry_policy: RetryPolicy | None = None
     validation: Validation | None = None

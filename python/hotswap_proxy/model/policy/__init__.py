@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .breaker import CircuitBreaker
 from .limit import RateLimit
+from .middleware import Middleware
 from .retry import RetryPolicy
 from .validation import Validation
 
-__all__ = ["CircuitBreaker", "RateLimit", "RetryPolicy", "Validation"]
+__all__ = ["CircuitBreaker", "Middleware", "RateLimit", "RetryPolicy", "Validation"]
