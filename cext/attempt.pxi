@@ -107,7 +107,7 @@ cdef void attempt_failed(Client c, int why) noexcept:
     if result == HS_FORWARD:
         if attempt_take_head(c, &out) and c.enter(C_BACKOFF):
             attempt_drop(c)
-            attempt_begin(c)
+            attempt_go_on(c)
     elif result == HS_RETRY:
         attempt_retry(c, False)
     else:
@@ -136,9 +136,16 @@ cdef void attempt_again(Client c) noexcept:
     cdef Exchange *x = c.x
     if api.again(c.server.worker, &x.core, &c.peer, net_now_ns(), -1, x.origin, x.origin_len, &out) == HS_FORWARD:
         if attempt_take_head(c, &out):
-            attempt_begin(c)
+            attempt_go_on(c)
     else:
         c.refuse(HS_WHY_NO_BACKEND)
+
+
+cdef void attempt_go_on(Client c) noexcept:
+    """To the backend that was chosen; what the client sent meanwhile has waited for it."""
+    attempt_begin(c)
+    if c.fd >= 0:
+        c.reactor.defer(c)
 
 
 cdef bint attempt_take_head(Client c, hs_out *head) noexcept:

@@ -70,6 +70,12 @@ class BackendStats(TypedDict):
     """``scheme://host:port``; None: the sum over addresses that are no longer configured."""
     status: int
     """0 Unknown, 1 Healthy, 2 Unhealthy, 3 Draining."""
+    circuit: str
+    """Closed, Open, HalfOpen; HeldOpen and HeldClosed by order."""
+    ejectedUntil: float
+    """On the monotonic clock, seconds; 0: not ejected."""
+    opened: int
+    """How often the circuit opened, while it is not closed."""
     active: int
     requests: int
     failed: int
@@ -83,6 +89,8 @@ class SeriesStats(TypedDict):
     arm: str | None
     requests: int
     failed: int
+    recovered: int
+    """Those whose first attempt failed and a later one did not; they are not in `failed`."""
     codes: dict[tuple[str, int], int]
     """Count by method and status; ``("OTHER", 0)`` holds what found no entry of its own."""
     histogram: bytes
@@ -98,6 +106,9 @@ class LaneStats(TypedDict):
     client_connections: int
     accepted_connections: int
     upstream_idle: int
+    events: dict[str, int]
+    """What happened to attempts: retries by reason (``connect``, ``connect_timeout``, ``closed``, ``timeout``,
+    ``status``), ``failover``, ``budget_exhausted``, ``circuit_opened``, ``ejected``."""
     backend_micros: bytes
     """Histogram of the time to a backend's answer, microseconds."""
     overhead_nanos: bytes
@@ -144,12 +155,24 @@ class Node:
         """
     def reclaim(self) -> int:
         """Free the snapshots that no request reads any more. Returns how many. Cheap; call it on a timer."""
+    def take_keys_wanted(self) -> bool:
+        """Whether, since this was asked last, a token came whose key no set has."""
     def set_backend_status(self, address: str, status: int) -> bool:
         """Set the health of an address: 0 Unknown, 1 Healthy, 2 Unhealthy, 3 Draining.
 
         Effective for the next request on every worker. Returns False for an address that is not
         configured; raises ValueError for another number.
         """
+    def troubled(self) -> list[BackendStats]:
+        """The addresses whose circuit is not Closed, or that are ejected now. Cheap; for a timer."""
+    def order_circuit(self, address: str, order: str) -> str | None:
+        """Hold the circuit of an address ``Open`` or ``Closed``, or leave it to itself (``Auto``).
+
+        Returns its state afterwards, None for an address that is not configured; raises ValueError for
+        another order. Outlives changes of the configuration, as long as the address is in it.
+        """
+    def eject(self, address: str) -> bool:
+        """Leave an address out for 10 s, longer each time in a row; False if it is out, or not configured."""
     def ledger(self) -> list[LedgerRow]:
         """Generations that are live or have requests in flight, oldest first, then the sum of the others."""
     def backend_stats(self) -> list[BackendStats]:
@@ -173,15 +196,20 @@ class Catalog:
     @property
     def backends(self) -> int:
         """Published backends, registered or a route's own, the disabled ones too."""
+    @property
+    def key_sets(self) -> dict[str, tuple[int, bool]]:
+        """The URLs that enabled routes have their keys from: how often they want them (milliseconds), and
+        whether there are any."""
     def stage(self, changes: bytes) -> Staged:
         """Work out what a change makes of the published configuration, and compile it. Nothing is changed
         yet.
 
         `changes` is a JSON object of ``reset``, ``upsertBackends``, ``removeBackends``, ``upsertRoutes``,
-        ``removeRoutes`` and ``addresses``, all optional. Removals come first; removing what is not there
+        ``removeRoutes``, ``addresses`` and ``keySets``, all optional. Removals come first; removing what is not there
         is no error. ``reset`` starts from nothing. ``addresses`` maps a ``host:port`` that is not an IP
         literal to its resolved ``ip:port`` strings (an empty list forgets them); a backend without an
-        address takes no traffic. A body limit of null or 0 is none.
+        address takes no traffic. ``keySets`` maps the URL of a JWKS to its keys, likewise; without them the
+        routes that need them answer 503. A body limit of null or 0 is none.
 
         Raises ConfigError for a change that is not valid, RuntimeError when another configuration was
         published meanwhile (stage again).
@@ -198,6 +226,9 @@ class Staged:
     @property
     def bytes(self) -> int:
         """Size of the snapshot."""
+    @property
+    def key_sets(self) -> dict[str, tuple[int, bool]]:
+        """As of `Catalog`; empty once it was published or discarded."""
     def publish(self) -> int:
         """Make it live on every worker at once. Returns its generation.
 
@@ -214,7 +245,8 @@ class Worker:
     def __new__(cls, state_fd: int, arena_fd: int, lane: int, settings: bytes | None = None) -> Worker:
         """Attach to a node by its inherited descriptors, which may be closed afterwards.
 
-        `settings` is a JSON object with the optional members `maxHeaderBytes` and `maxTargetBytes`. Raises
+        `settings` is a JSON object with the optional members `maxHeaderBytes`, `maxTargetBytes`, `retryBudget`
+        (percent) and `outlierEjection`. Raises
         OSError when the descriptors are not a node's of this version, or the lane does not exist or is
         taken; ValueError for other settings.
         """

@@ -15,7 +15,13 @@ from harness.client import Client
 
 from tests.processes import eventually
 
-CHECK = {"type": "Tcp", "interval": "100ms", "timeout": "500ms", "unhealthyThreshold": 2, "healthyThreshold": 2}
+CHECK = {
+    "type": "Tcp",
+    "interval": "100ms",
+    "timeout": "500ms",
+    "unhealthyThreshold": 2,
+    "healthyThreshold": 2,
+}
 TIMEOUTS = {"connectTimeout": "1s", "readTimeout": "1s", "writeTimeout": "1s"}
 
 
@@ -42,7 +48,8 @@ def test_a_killed_backend_is_left_and_taken_back(nodes, victims, write_routes, r
 
 def test_a_backend_that_stands_still_times_out_and_goes_on(nodes, victims, write_routes):
     file = write_routes(
-        *(victim.url for victim in victims), backend={"healthCheck": {**CHECK, "type": "Http"}, "timeouts": TIMEOUTS}
+        *(victim.url for victim in victims),
+        backend={"healthCheck": {**CHECK, "type": "Http"}, "timeouts": TIMEOUTS},
     )
     node = nodes.start("--config", str(file))
     with Load(nodes.port, {"get": 6, "post": 3, "once": 3}) as load:

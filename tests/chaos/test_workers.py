@@ -39,7 +39,9 @@ def test_a_killed_worker_takes_only_its_own_connections_along(nodes, victims, wr
             os.kill(worker, signal.SIGSTOP)  # so that it can be told whose connections it has
             theirs = served_by(worker, nodes.port)
             os.kill(worker, signal.SIGKILL)
-            eventually(lambda gone=worker: len(node.workers()) == 2 and gone not in node.workers(), "a new one")
+            eventually(
+                lambda gone=worker: len(node.workers()) == 2 and gone not in node.workers(), "a new one"
+            )
             load.run_on()
             assert {one.port for one in load.failures[failed:]} <= theirs
             node.logged("worker replaced")

@@ -13,7 +13,9 @@ from harness.client import Client
 from harness.wait import eventually
 from harness.worker import backend, route
 
+from hotswap_proxy.control.policies import compile_policy
 from hotswap_proxy.middleware import Headers, Request, Response
+from hotswap_proxy.model import Route
 from tests.proxy.test_bodies import CHUNKED, POST, chunks, echo
 from tests.proxy.test_collect import RETRY
 
@@ -730,3 +732,36 @@ def test_its_own_answers_do_not_count_against_the_backend(serve, connect):
     assert [client.get().status for _ in range(3)] == [503] * 3
     rows = [row for row in plane.node.backend_stats() if row["address"] == server.url]
     assert (rows[0]["requests"], rows[0]["failed"]) == (3, 0)
+
+
+def test_it_is_told_who_the_client_is(serve, connect):
+    seen = []
+
+    async def look(request, call_next):
+        seen.append(request)
+        headers = request.headers.copy()
+        headers["X-User-Id"] = "somebody else"
+        return await call_next(request.replace(headers=headers))
+
+    plane, server = serve(look)
+    document = {
+        "name": "r",
+        "pathPattern": "/**",
+        "backends": [{"url": server.url}],
+        "auth": {
+            "type": "apiKey",
+            "apiKeys": [{"name": "ann", "key": "0123456789abcdef", "roles": ["reader"]}],
+            "identityHeader": "X-User-Id",
+            "stripCredentials": True,
+        },
+    }
+    guarded = compile_policy(Route.model_validate(document).document())
+    plane.publish(route("/**", backend(server.url), policy=guarded | {"middleware": ["look"]}))
+    client = connect(plane)
+    assert client.get().status == 401
+    assert seen == []
+    assert client.get("/", "X-API-Key: 0123456789abcdef", "X-User-Id: evil").status == 200
+    assert dict(seen[0].identity) == {"id": "ann", "roles": ["reader"]}
+    assert seen[0].headers.items() == [("Host", "test.example")]
+    assert server.requests[0].header("X-User-Id") == "ann"
+    assert server.requests[0].header("X-API-Key") is None

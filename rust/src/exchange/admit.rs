@@ -5,12 +5,13 @@ use super::why::Answer;
 use super::WorkerCore;
 use crate::codec::RequestHead;
 use crate::policy::ArchivedPolicy;
-use crate::snapshot::ArchivedRoute;
+use crate::snapshot::{ArchivedRoute, ArchivedSnapshot};
 
 /// A request and the route it matched, as policies look at it.
 pub(crate) struct Request<'a> {
     pub head: &'a RequestHead<'a>,
     pub peer: &'a Peer,
+    pub snapshot: &'a ArchivedSnapshot,
     pub route: &'a ArchivedRoute,
     /// Monotonic, nanoseconds.
     pub now: u64,
@@ -41,6 +42,9 @@ impl WorkerCore {
         request: &Request<'_>,
         policy: &ArchivedPolicy,
     ) -> Result<(), Refused> {
+        if let Some(auth) = policy.auth.as_ref() {
+            self.authenticate(ex, request, auth)?;
+        }
         if let Some(rules) = policy.validation.as_deref() {
             self.validate(ex, request, rules)?;
         }

@@ -139,7 +139,7 @@ impl WorkerCore {
             chosen = self.select(ex, snapshot, route, peer, head.as_ref(), now, Some(0));
         }
         if let (Some(backend), Some(head)) = (chosen, &head) {
-            self.write_upstream(ex, peer, head, backend);
+            self.write_upstream(ex, peer, head, route, backend);
         }
         self.scratch = Some(scratch);
         if chosen.is_some() {

@@ -111,6 +111,7 @@ impl WorkerCore {
             let request = Request {
                 head,
                 peer,
+                snapshot,
                 route,
                 now,
             };
@@ -128,7 +129,7 @@ impl WorkerCore {
             return self.decline(ex, now, why::NO_BACKEND, b"");
         };
         self.head.clear();
-        self.write_upstream(ex, peer, head, backend);
+        self.write_upstream(ex, peer, head, route, backend);
         layout::FORWARD
     }
 
@@ -163,8 +164,11 @@ impl WorkerCore {
         ex: &Exchange,
         peer: &Peer,
         head: &codec::RequestHead<'_>,
+        route: &ArchivedRoute,
         backend: &ArchivedBackend,
     ) {
+        let auth = route.policy.as_deref().and_then(|p| p.auth.as_ref());
+        let identity = ex.extras().and_then(|extras| extras.identity.as_deref());
         codec::write_upstream_head(
             &mut self.head,
             head,
@@ -175,6 +179,8 @@ impl WorkerCore {
                 backend_host: backend.authority.as_bytes(),
                 forwarded: false,
                 forward_expect: true,
+                withheld: auth.map_or(b"", |auth| auth.withheld()),
+                added: identity.map_or(b"", |identity| &identity.field),
             },
         );
     }

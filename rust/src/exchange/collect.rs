@@ -181,7 +181,7 @@ impl WorkerCore {
             return layout::REPLY;
         };
         self.head.clear();
-        self.write_upstream(ex, peer, head, backend);
+        self.write_upstream(ex, peer, head, route, backend);
         layout::FORWARD
     }
 }

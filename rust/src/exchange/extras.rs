@@ -3,6 +3,8 @@
 
 use super::layout::Exchange;
 use crate::codec::Detail;
+use crate::policy::auth::Identity;
+use std::sync::Arc;
 
 /// Made by the first that has something to keep, dropped by `finish`.
 #[derive(Default)]
@@ -15,6 +17,8 @@ pub struct Extras {
     pub details: Vec<Detail>,
     /// Of a request whose body is collected.
     pub held: Option<super::collect::Held>,
+    /// Who sends the request, where the route asks for it.
+    pub identity: Option<Arc<Identity>>,
 }
 
 impl Exchange {

@@ -8,6 +8,7 @@
 mod admit;
 mod answer;
 mod attempt;
+mod authenticate;
 mod begin;
 mod collect;
 mod extras;
@@ -21,6 +22,7 @@ mod wall;
 mod why;
 
 use crate::codec::{self, Limits, Scratch};
+use crate::policy::auth;
 use crate::policy::schema::Validators;
 use crate::snapshot::{self, ArchivedSnapshot};
 use crate::state::LaneState;
@@ -45,6 +47,7 @@ pub struct WorkerCore {
     random: u64,
     retry_budget: u32,
     outlier_ejection: bool,
+    auth: auth::cache::Cache,
 }
 
 /// What a worker is told of the node's policies.
@@ -81,6 +84,7 @@ impl WorkerCore {
             random: RandomState::new().build_hasher().finish() | 1,
             retry_budget: policy.retry_budget,
             outlier_ejection: policy.outlier_ejection,
+            auth: auth::cache::Cache::default(),
         }
     }
 

@@ -134,6 +134,18 @@ pub const LOOP: Answer = gateway(
     "The request has come through this gateway too often.",
 );
 pub const TOO_LARGE: Answer = REASONS[6];
+pub const NO_CREDENTIALS: Answer = gateway(401, "UNAUTHORIZED", "This route needs credentials.");
+pub const BAD_CREDENTIALS: Answer = gateway(
+    401,
+    "UNAUTHORIZED",
+    "The credentials are not valid, or no longer.",
+);
+pub const NOT_ALLOWED: Answer = gateway(403, "FORBIDDEN", "The credentials do not allow this.");
+pub const NO_KEYS: Answer = gateway(
+    503,
+    "SERVICE_UNAVAILABLE",
+    "The keys that credentials are verified with are not available yet.",
+);
 pub const UNSUPPORTED_TYPE: Answer = gateway(
     415,
     "UNSUPPORTED_MEDIA_TYPE",

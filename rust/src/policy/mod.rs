@@ -4,6 +4,7 @@
 //! A policy decides at once, from the request's head and the node's shared state; what has to wait is the
 //! data plane's. A route without policies pays one look at a pointer.
 
+pub mod auth;
 pub mod breaker;
 pub mod json;
 pub mod limit;
@@ -14,6 +15,7 @@ pub mod validate;
 use rkyv::{Archive, Serialize};
 use serde::Deserialize;
 
+pub use auth::Auth;
 pub use breaker::CircuitBreaker;
 pub use limit::RateLimit;
 pub use retry::RetryPolicy;
@@ -23,6 +25,7 @@ pub use validate::Validation;
 #[derive(Deserialize, Archive, Serialize, Debug, Clone, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
+    pub auth: Option<Auth>,
     pub circuit_breaker: Option<CircuitBreaker>,
     /// Names, the outermost first.
     pub middleware: Vec<String>,
@@ -37,6 +40,9 @@ pub type Wrong<'a> = dyn FnMut(&str, String) + 'a;
 impl Policy {
     /// Check every rule that the shape alone does not ensure.
     pub fn check(&self, wrong: &mut Wrong<'_>) {
+        if let Some(policy) = &self.auth {
+            policy.check(wrong);
+        }
         if let Some(policy) = &self.circuit_breaker {
             policy.check(wrong);
         }
@@ -50,6 +56,15 @@ impl Policy {
             policy.check(wrong);
         }
         within(wrong, "middleware", self.middleware.len() as u64, 0, 16);
+    }
+}
+
+impl Policy {
+    /// Once, when a route was read and found right.
+    pub fn prepare(&mut self) {
+        if let Some(auth) = &mut self.auth {
+            auth.prepare();
+        }
     }
 }
 

@@ -117,10 +117,10 @@ fn round_robin_ignores_weights_and_retries_leave_its_turns_alone() {
     with_route(Strategy::RoundRobin, &[90, 10, 1], |route| {
         let fake = Fake::default();
         assert_eq!(counts(route, &fake, 30, None)[&Some(1)], 10);
-        let retries = counts(route, &fake, 30, tried_bit(1));
+        let retries = counts(route, &fake, 30, Some(tried_bit(1)));
         assert_eq!((retries[&Some(0)], retries[&Some(2)]), (15, 15));
         assert_eq!(fake.turns.borrow().0, 30);
-        assert_eq!(counts(route, &fake, 1, 0b111)[&None], 1);
+        assert_eq!(counts(route, &fake, 1, Some(0b111))[&None], 1);
     });
 }
 
@@ -155,7 +155,7 @@ fn rendezvous_moves_only_the_clients_of_the_one_that_left() {
             let home = |fake: &Fake| -> Vec<_> {
                 clients
                     .iter()
-                    .map(|&c| pick(route, fake, c, None, 0))
+                    .map(|&c| pick(route, fake, c, None, None))
                     .collect()
             };
             let before = home(&fake);
@@ -217,7 +217,7 @@ fn a_header_value_decides_and_falls_back_to_the_default() {
         for other in [None, Some("Gold"), Some("lead"), Some("")] {
             assert_eq!(by(other, None), Some(2), "{other:?}");
         }
-        assert_eq!(by(Some("gold"), tried_bit(0)), Some(2));
+        assert_eq!(by(Some("gold"), Some(tried_bit(0))), Some(2));
         fake.down(1);
         assert_eq!(by(Some("silver"), None), Some(2));
         fake.down(2);
@@ -242,7 +242,7 @@ fn beyond_64_candidates_a_retry_never_repeats() {
     with_route(Strategy::RoundRobin, &[1; 200], |route| {
         let fake = Fake::default();
         assert_eq!(counts(route, &fake, 200, None).len(), 200);
-        let retries = counts(route, &fake, 500, tried_bit(130));
+        let retries = counts(route, &fake, 500, Some(tried_bit(130)));
         assert!(!retries.contains_key(&Some(130)) && !retries.contains_key(&None));
         assert_eq!(retries.len(), 196);
     });
@@ -260,4 +260,41 @@ fn no_candidate_is_no_choice() {
             assert_eq!(pick(route, &Fake::default(), 0, None, None), None)
         });
     }
+}
+
+#[test]
+fn at_most_half_of_the_backends_are_left_out_for_being_ejected() {
+    for (count, ejected, left) in [
+        (1usize, 1usize, 1usize),
+        (2, 1, 1),
+        (2, 2, 1),
+        (3, 3, 2),
+        (4, 2, 2),
+        (4, 4, 2),
+    ] {
+        with_route(Strategy::RoundRobin, &vec![100; count], |route| {
+            let fake = Fake::default();
+            for slot in 0..ejected {
+                fake.barriers
+                    .borrow_mut()
+                    .insert(slot as u32, Barrier::Ejected);
+            }
+            let taken = counts(route, &fake, 60, None);
+            assert!(!taken.contains_key(&None));
+            assert_eq!(taken.len(), left, "{ejected} of {count}");
+        });
+    }
+}
+
+#[test]
+fn a_backend_that_may_be_tried_takes_its_turns() {
+    with_route(Strategy::RoundRobin, &[100, 100], |route| {
+        let fake = Fake::default();
+        fake.barriers.borrow_mut().insert(0, Barrier::Passable);
+        assert_eq!(counts(route, &fake, 10, None)[&Some(0)], 5);
+        assert!(available(route, &fake));
+        fake.down(0);
+        fake.down(1);
+        assert!(!available(route, &fake));
+    });
 }

@@ -51,7 +51,8 @@ pub(super) struct Header {
     backends: AtomicU32,
     series: AtomicU32,
     rows: AtomicU32,
-    reserved: AtomicU32,
+    /// Not 0: a token came whose key no set has. Set by workers, taken back by the control process.
+    pub keys_wanted: AtomicU32,
     arena_len: AtomicU64,
     /// The current generation, alone on its cache line: read by every request, written by none.
     pub current: Line,

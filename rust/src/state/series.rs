@@ -191,7 +191,7 @@ mod tests {
         let totals = node.series_stats("", "").unwrap();
         assert_eq!(totals.histogram[histogram::index(64)], (2 << 32) + 1);
         assert_eq!(totals.histogram[histogram::index(128)], 1 << 32);
-        assert_eq!(totals.histogram[histogram::index(64 << 12)], (1 << 32) - 1);
+        assert_eq!(totals.histogram[histogram::index(64 << 10)], (1 << 32) - 1);
         assert_eq!(totals.requests, 14);
     }
 }

@@ -12,6 +12,8 @@ pub fn context() -> ForwardContext<'static> {
         backend_host: b"backend:9001",
         forwarded: false,
         forward_expect: true,
+        withheld: b"",
+        added: b"",
     }
 }
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from .auth import Auth
 from .breaker import CircuitBreaker
 from .limit import RateLimit
 from .middleware import Middleware
 from .retry import RetryPolicy
 from .validation import Validation
 
-__all__ = ["CircuitBreaker", "Middleware", "RateLimit", "RetryPolicy", "Validation"]
+__all__ = ["Auth", "CircuitBreaker", "Middleware", "RateLimit", "RetryPolicy", "Validation"]
