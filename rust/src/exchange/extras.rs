@@ -15,10 +15,10 @@ pub struct Extras {
     pub upgrade: Vec<u8>,
     /// What is wrong with the request, for the answer that refuses it.
     pub details: Vec<Detail>,
-    /// Of a request whose body is collected.
-    pub held: Option<super::collect::Held>,
     /// Who sends the request, where the route asks for it.
     pub identity: Option<Arc<Identity>>,
+    /// Of a request whose body is collected.
+    pub held: Option<super::collect::Held>,
 }
 
 impl Exchange {
