@@ -89,7 +89,9 @@ def _unfolded(node: Any, sizes: dict[int, int]) -> int:
     if known is not None:
         if known == 0:
             mark = node.start_mark
-            raise ValidationFailed(f"line {mark.line + 1} column {mark.column + 1}: the value contains itself")
+            raise ValidationFailed(
+                f"line {mark.line + 1} column {mark.column + 1}: the value contains itself"
+            )
         return known
     sizes[id(node)] = 0
     size = 1
@@ -99,4 +101,3 @@ def _unfolded(node: Any, sizes: dict[int, int]) -> int:
                 size += _unfolded(each, sizes)
     sizes[id(node)] = size
     return size
-

@@ -110,7 +110,9 @@ class ChangeSet:
             return old or new
         if old is None and ":" in new["backendId"]:  # those that have one from earlier keep it
             field = f"{label}.backendId" if label else "backendId"
-            message = f"{new['backendId']} has a colon, which is for the ids of routes' own backends (route:name)"
+            message = (
+                f"{new['backendId']} has a colon, which is for the ids of routes' own backends (route:name)"
+            )
             raise ValidationFailed.of([Detail(field, "pattern", message)])
         text = orjson.dumps(new).decode()
         self.store.backends.append(
