@@ -80,6 +80,7 @@ class Settings:
     ] = ()  # may be plain http in Production, link-local or metadata addresses
     health_check_commands: tuple[str, ...] = ()  # programs, absolute paths, that Custom checks may run
     alert_webhooks: tuple[str, ...] = field(default=(), repr=False)  # the path of such a URL is its password
+    geoip: Path | None = None  # database of regions, MaxMind's format
     log_level: LogLevel = "info"
 
     @classmethod
@@ -114,7 +115,8 @@ class Settings:
         """The inverse of :meth:`worker_json`."""
         values = json.loads(data)
         values["data_dir"] = Path(values["data_dir"])
-        values["config"] = Path(values["config"]) if values["config"] else None
+        for name in ("config", "geoip"):
+            values[name] = Path(values[name]) if values[name] else None
         for name in ("allowed_backend_hosts", "health_check_commands"):
             values[name] = tuple(values[name])
         return cls(**values)

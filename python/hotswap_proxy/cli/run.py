@@ -73,6 +73,9 @@ HealthCheckCommands = Annotated[
 AlertWebhooks = Annotated[
     Value, _option("alert-webhooks", "URL,…", "Told by a POST when a backend's health flips.", "none")
 ]
+Geoip = Annotated[
+    Value, _option("geoip", "FILE", "Database of regions (MaxMind's format) for :country.", "none")
+]
 
 
 @command
@@ -98,6 +101,7 @@ def run(
     allowed_backend_hosts: AllowedHosts = None,
     health_check_commands: HealthCheckCommands = None,
     alert_webhooks: AlertWebhooks = None,
+    geoip: Geoip = None,
 ) -> None:
     """Run a node in the foreground.
 

@@ -15,16 +15,19 @@ from .compile import Document
 from .masking import merge_auth
 from .references import named_by_rules
 
-# Answered with an object but not part of it; a client may send back what it got.
+# Merged field by field.
 GROUPS = (
     "connectionPool",
     "timeouts",
     "circuitBreaker",
+    "cors",
     "rateLimit",
     "retryPolicy",
+    "transformations",
     "validation",
-)  # merged field by field
+)
 
+# Answered with an object but not part of it; a client may send back what it got.
 READ_ONLY = frozenset(
     {
         "createdAt",

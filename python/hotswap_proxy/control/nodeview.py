@@ -14,6 +14,7 @@ from hotswap_proxy import __version__
 from hotswap_proxy.control.health.checker import Checker
 from hotswap_proxy.control.health.report import report
 from hotswap_proxy.control.health.spec import read_spec
+from hotswap_proxy.control.regions import Regions
 from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.standing import STATES, circuit, ejected_until
 from hotswap_proxy.control.supervisor import Supervisor
@@ -67,6 +68,7 @@ class NodeStatus:
         supervisor: Supervisor,
         spawner: Spawner,
         checker: Checker,
+        regions: Regions | None = None,
     ) -> None:
         self._settings = settings
         self._node = node
@@ -74,6 +76,7 @@ class NodeStatus:
         self._supervisor = supervisor
         self._spawner = spawner
         self._checker = checker
+        self._regions = regions
         self._started = time.monotonic()
         self._started_at = datetime.now(UTC)
         self._requests = Rate()
@@ -127,6 +130,7 @@ class NodeStatus:
             "lastConfigUpdate": _rfc3339(last),
             # Everybody may ask: what is wrong in which file is in the log and in GET /gateway/nodes.
             "configError": self._config_error is not None,
+            "geoipError": self._regions is not None and self._regions.error is not None,
         }
 
     def _costly_figures(self) -> tuple[int, int]:
@@ -252,6 +256,7 @@ class NodeStatus:
                 "version": __version__,
                 "status": self._status(),
                 "configError": self._config_error,
+                "geoip": self._regions.report() if self._regions is not None else None,
                 "generation": self._configuration.generation,
                 "lastConfigUpdate": _rfc3339(self._configuration.last_update),
                 "startedAt": _rfc3339(self._started_at),
@@ -272,7 +277,8 @@ class NodeStatus:
         if not self.ready:
             return "Unhealthy"
         complete = {h.slot for h in self._supervisor.workers if h.ready.is_set() and not h.left.is_set()}
-        degraded = len(complete) < self._settings.workers or self._config_error is not None
+        broken = self._regions is not None and self._regions.error is not None
+        degraded = len(complete) < self._settings.workers or self._config_error is not None or broken
         return "Degraded" if degraded else "Healthy"
 
     def _processes(self) -> dict[str, int]:
