@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLE = [line for line in (ROOT / "docs" / "faults.md").read_text().splitlines() if line.startswith("| ")]
 
 
-def tests_in(directory: str) -> set[str]:
+def named_in(directory: str) -> set[str]:
     files = (ROOT / "tests" / directory).glob("test_*.py")
     return {
         name for file in files for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.M)
@@ -19,7 +19,7 @@ def tests_in(directory: str) -> set[str]:
 def test_every_row_names_a_test_that_exists() -> None:
     rows = [line for line in TABLE if not line.startswith("| fault ")]
     assert len(rows) > 20
-    known = tests_in("chaos") | tests_in("store")
+    known = named_in("chaos") | named_in("store")
     for row in rows:
         last = row.rstrip(" |").rpartition("| ")[2]
         named = re.findall(r"`(test_\w+)`", last)
@@ -28,4 +28,4 @@ def test_every_row_names_a_test_that_exists() -> None:
 
 
 def test_every_test_of_the_fault_suite_has_a_row() -> None:
-    assert tests_in("chaos") <= set(re.findall(r"test_\w+", "\n".join(TABLE)))
+    assert named_in("chaos") <= set(re.findall(r"test_\w+", "\n".join(TABLE)))

@@ -13,8 +13,11 @@ from harness.client import Client
 from harness.wait import eventually
 from harness.worker import backend, route
 
+from hotswap_proxy.control.policies import compile_policy
 from hotswap_proxy.middleware import Headers, Request, Response
+from hotswap_proxy.model import Route
 from tests.proxy.test_bodies import CHUNKED, POST, chunks, echo
+from tests.proxy.test_collect import RETRY
 
 GET = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -690,3 +693,75 @@ def test_requests_and_responses_are_checked():
         with pytest.raises(ValueError, match="status"):
             Response(status)
     assert Response(body="é").body == b"\xc3\xa9"
+
+
+def test_what_it_sends_on_is_retried_like_any_request(serve, make_backend, connect):
+    seen = []
+
+    async def change(request, call_next):
+        headers = request.headers.copy()
+        headers["X-Request-ID"] = "not mine to say"
+        response = await call_next(request.replace(body=b"changed", method="PUT", headers=headers))
+        seen.append((response.status, response.body))
+        return response
+
+    plane, good = serve(change)
+    bad = make_backend(lambda _: ok(b"later", status=b"503 Service Unavailable"))
+    gone = make_backend()
+    gone.close()
+    all_three = [backend(server.url, f"b{n}") for n, server in enumerate((gone, bad, good))]
+    plane.publish(route("/**", *all_three, strategy="Direct", **policy("change", **RETRY)))
+    answer = connect(plane).get("/", "X-Request-ID: mine", method="POST", body=b"x" * 10_000)
+    assert (answer.status, answer.body) == (200, b"changed")
+    assert seen == [(200, b"changed")]
+    for server in (bad, good):
+        (received,) = server.requests
+        assert (received.method, received.body) == ("PUT", b"changed")
+        assert received.header("X-Request-ID") == "mine"
+    rows = [row for row in plane.node.backend_stats() if row["address"] == good.url]
+    assert rows[0]["failed"] == 0
+
+
+def test_its_own_answers_do_not_count_against_the_backend(serve, connect):
+    async def sad(request, call_next):
+        await call_next(request)
+        return Response(503)
+
+    plane, server = serve(sad)
+    client = connect(plane)
+    assert [client.get().status for _ in range(3)] == [503] * 3
+    rows = [row for row in plane.node.backend_stats() if row["address"] == server.url]
+    assert (rows[0]["requests"], rows[0]["failed"]) == (3, 0)
+
+
+def test_it_is_told_who_the_client_is(serve, connect):
+    seen = []
+
+    async def look(request, call_next):
+        seen.append(request)
+        headers = request.headers.copy()
+        headers["X-User-Id"] = "somebody else"
+        return await call_next(request.replace(headers=headers))
+
+    plane, server = serve(look)
+    document = {
+        "name": "r",
+        "pathPattern": "/**",
+        "backends": [{"url": server.url}],
+        "auth": {
+            "type": "apiKey",
+            "apiKeys": [{"name": "ann", "key": "0123456789abcdef", "roles": ["reader"]}],
+            "identityHeader": "X-User-Id",
+            "stripCredentials": True,
+        },
+    }
+    guarded = compile_policy(Route.model_validate(document).document())
+    plane.publish(route("/**", backend(server.url), policy=guarded | {"middleware": ["look"]}))
+    client = connect(plane)
+    assert client.get().status == 401
+    assert seen == []
+    assert client.get("/", "X-API-Key: 0123456789abcdef", "X-User-Id: evil").status == 200
+    assert dict(seen[0].identity) == {"id": "ann", "roles": ["reader"]}
+    assert seen[0].headers.items() == [("Host", "test.example")]
+    assert server.requests[0].header("X-User-Id") == "ann"
+    assert server.requests[0].header("X-API-Key") is None
