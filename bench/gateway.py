@@ -141,7 +141,9 @@ class Gateway(Proxy):
 class Guarded(Gateway):
     """The same with everything on that guards backends; no limit is reached, nothing fails."""
 
-    backend_extra: Mapping[str, Any] = {"healthCheck": {"type": "Http", "endpoint": "/item", "interval": "1s"}}
+    backend_extra: Mapping[str, Any] = {
+        "healthCheck": {"type": "Http", "endpoint": "/item", "interval": "1s"}
+    }
     route_extra: Mapping[str, Any] = {
         "circuitBreaker": {},
         "retryPolicy": {},
