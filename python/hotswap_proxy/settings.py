@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import types
 import typing
@@ -22,6 +23,7 @@ HttpCodec = Literal["auto", "native", "httptools"]
 EnvironmentName = Literal["Development", "QA", "Staging", "Production"]
 ClientAuth = Literal["off", "optional", "required"]
 TlsVersion = Literal["1.2", "1.3"]
+Switch = Literal["on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "HOTSWAP_"
@@ -39,8 +41,11 @@ _AT_LEAST = {
     "max_response_body": 0,
     "max_header_bytes": 1024,
     "hsts_max_age": 0,
+    "retry_budget": 0,
 }
-_MAX_WORKERS = 512
+_AT_MOST = {"workers": 512, "retry_budget": 100}
+_DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_MIDDLEWARE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}={_DOTTED}:{_DOTTED}")
 
 
 class SettingsError(ValueError):
@@ -74,11 +79,15 @@ class Settings:
     max_request_body: int = 10 * 1024 * 1024
     max_response_body: int = 10 * 1024 * 1024
     max_header_bytes: int = 64 * 1024
+    retry_budget: int = 20  # percent of the requests that may be retried
+    outlier_ejection: Switch = "on"
     allowed_backend_hosts: tuple[
         str, ...
     ] = ()  # may be plain http in Production, link-local or metadata addresses
     health_check_commands: tuple[str, ...] = ()  # programs, absolute paths, that Custom checks may run
+    middleware: tuple[str, ...] = ()  # NAME=package.module:function, for routes to use by name
     alert_webhooks: tuple[str, ...] = field(default=(), repr=False)  # the path of such a URL is its password
+    geoip: Path | None = None  # database of regions, MaxMind's format
     log_level: LogLevel = "info"
     proxy_tls: str | None = None  # None: with certificates, `proxy` speaks TLS
     tls_cert: tuple[str, ...] = ()  # files; each with the key of the same place, the first is the default
@@ -126,9 +135,9 @@ class Settings:
         """The inverse of :meth:`worker_json`."""
         values = json.loads(data)
         values["data_dir"] = Path(values["data_dir"])
-        for name in ("config", "tls_client_ca", "tls_dir"):
+        for name in ("config", "geoip", "tls_client_ca", "tls_dir"):
             values[name] = Path(values[name]) if values[name] else None
-        for name in ("allowed_backend_hosts", "health_check_commands", "tls_cert", "tls_key"):
+        for name in ("allowed_backend_hosts", "health_check_commands", "middleware", "tls_cert", "tls_key"):
             values[name] = tuple(values[name])
         return cls(**values)
 
@@ -148,7 +157,11 @@ def _convert(name: str, hint: Any, text: str) -> Any:
     if hint in (int, float):
         return _number(name, hint, text)
     if typing.get_origin(hint) is tuple:
-        return tuple(_listed(name, part.strip()) for part in text.split(",") if part.strip())
+        items = tuple(_listed(name, part.strip()) for part in text.split(",") if part.strip())
+        names = [item.partition("=")[0] for item in items]
+        if name == "middleware" and len(set(names)) != len(names):
+            raise ValueError("a name is given twice")
+        return items
     if name in ("proxy", "proxy_tls", "admin"):
         parse_address(text)
     return text
@@ -163,8 +176,9 @@ def _number(name: str, kind: type[int] | type[float], text: str) -> int | float:
         raise ValueError(
             f"{text} is less than {_AT_LEAST[name]}" if value < _AT_LEAST[name] else "must be finite"
         )
-    if name == "workers" and value > _MAX_WORKERS:
-        raise ValueError(f"{text} is more than {_MAX_WORKERS}")
+    most = _AT_MOST.get(name)
+    if most is not None and value > most:
+        raise ValueError(f"{text} is more than {most}")
     return value
 
 
@@ -172,6 +186,8 @@ def _listed(name: str, text: str) -> str:
     """One item of a list."""
     if name == "health_check_commands" and not text.startswith("/"):
         raise ValueError(f"{text!r} is not an absolute path")
+    if name == "middleware" and not _MIDDLEWARE.fullmatch(text):
+        raise ValueError(f"{text!r} is not NAME=package.module:function")
     if name == "alert_webhooks":
         url = urlsplit(text)  # ValueError for a port that is none
         if url.scheme not in ("http", "https") or not url.hostname or (url.port is not None and not url.port):

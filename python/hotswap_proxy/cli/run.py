@@ -82,6 +82,12 @@ MaxResponseBody = Annotated[Value, _limit("max-response-body", "BYTES", "Of a re
 MaxHeaderBytes = Annotated[
     Value, _limit("max-header-bytes", "BYTES", "Of all headers of a message.", "65536")
 ]
+RetryBudget = Annotated[
+    Value, _option("retry-budget", "PERCENT", "Retries allowed, of requests that may be retried.", "20")
+]
+OutlierEjection = Annotated[
+    Value, _option("outlier-ejection", "on|off", "Leave out backends that stand out by failing.", "on")
+]
 AllowedHosts = Annotated[
     Value,
     _limit("allowed-backend-hosts", "HOST,…", "May be plain http in Production, or link-local addresses."),
@@ -89,8 +95,20 @@ AllowedHosts = Annotated[
 HealthCheckCommands = Annotated[
     Value, _option("health-check-commands", "PATH,…", "Programs that Custom health checks may run.", "none")
 ]
+Middleware = Annotated[
+    list[str] | None,
+    _option(
+        "middleware",
+        "NAME=MODULE:FUNCTION",
+        "Python function for routes to use by this name; repeatable.",
+        "none",
+    ),
+]
 AlertWebhooks = Annotated[
     Value, _option("alert-webhooks", "URL,…", "Told by a POST when a backend's health flips.", "none")
+]
+Geoip = Annotated[
+    Value, _option("geoip", "FILE", "Database of regions (MaxMind's format) for :country.", "none")
 ]
 
 
@@ -112,9 +130,13 @@ def run(
     max_request_body: MaxRequestBody = None,
     max_response_body: MaxResponseBody = None,
     max_header_bytes: MaxHeaderBytes = None,
+    retry_budget: RetryBudget = None,
+    outlier_ejection: OutlierEjection = None,
     allowed_backend_hosts: AllowedHosts = None,
     health_check_commands: HealthCheckCommands = None,
+    middleware: Middleware = None,
     alert_webhooks: AlertWebhooks = None,
+    geoip: Geoip = None,
     proxy_tls: ProxyTls = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
@@ -135,8 +157,8 @@ def run(
     The first administrator is taken from HOTSWAP_ADMIN_USERNAME and
     HOTSWAP_ADMIN_PASSWORD, or is made and printed once.
     """
-    options = {name: value for name, value in locals().items() if value}
-    given = {name: ",".join(value) if isinstance(value, list) else value for name, value in options.items()}
+    options = {name: value for name, value in locals().items() if value is not None}
+    given = {name: value if isinstance(value, str) else ",".join(value) for name, value in options.items()}
     environ = {**os.environ, **{PREFIX + name.upper(): value for name, value in given.items()}}
     settings_of(environ)
     # The control process's threads take turns anyway, and each further arena would keep megabytes for good.

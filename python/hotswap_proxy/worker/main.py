@@ -25,11 +25,21 @@ import uvloop
 from hotswap_proxy import _core, _wire
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.worker.protocol import DRAIN, DRAINING, LISTENING, READY, STOP, SUCCESSOR_SOCKET, TLS
+from hotswap_proxy.worker.protocol import (
+    DRAIN,
+    DRAINING,
+    GEOIP,
+    LISTENING,
+    READY,
+    STOP,
+    SUCCESSOR_SOCKET,
+    TLS,
+)
 from hotswap_proxy.worker.resources import Resources, contents, hear
 
 if TYPE_CHECKING:
     from hotswap_proxy.worker.codec import Codec
+    from hotswap_proxy.worker.middleware import Runner
 
 log = logging.getLogger("hotswap_proxy.worker")
 
@@ -66,13 +76,12 @@ def main(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(settings.log_level)
     _name_process(f"hotswap-worker-{lane}")
-    limits = json.dumps({"maxHeaderBytes": settings.max_header_bytes}).encode()
-    core = _core.Worker(state_fd, arena_fd, lane, limits)
+    core = _core.Worker(state_fd, arena_fd, lane, _core_settings(settings))
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     server = _server(core, loop, settings)
     control = socket.socket(fileno=control_fd)
-    resources = Resources({TLS: lambda fd: core.use_tls(contents(fd))})
+    resources = Resources({TLS: lambda fd: core.use_tls(contents(fd)), GEOIP: core.use_regions})
     if not resources.take_first(control):
         return
     server.listen(listen_fd, tls_listen_fd < 0 and bool(settings.tls_cert))
@@ -85,10 +94,33 @@ def main(
         loop.close()
 
 
+def _core_settings(settings: Settings) -> bytes:
+    return json.dumps(
+        {
+            "maxHeaderBytes": settings.max_header_bytes,
+            "retryBudget": settings.retry_budget,
+            "outlierEjection": settings.outlier_ejection == "on",
+        }
+    ).encode()
+
+
 def _server(core: _core.Worker, loop: asyncio.AbstractEventLoop, settings: Settings) -> Server:
     timeouts = {"keepalive_timeout": settings.keepalive_timeout, "header_timeout": settings.header_timeout}
-    server: Server = _wire.Server(core, loop, timeouts, _codec(settings))
+    server: Server = _wire.Server(core, loop, timeouts, _codec(settings), _middleware(loop, settings))
     return server
+
+
+def _middleware(loop: asyncio.AbstractEventLoop, settings: Settings) -> Runner | None:
+    """What runs the middleware of routes, where the node has any; one that cannot be had ends the worker."""
+    if not settings.middleware:
+        return None
+    from hotswap_proxy.worker.middleware import MiddlewareError, Runner, load
+
+    try:
+        return Runner(loop, load(settings.middleware))
+    except MiddlewareError as error:
+        log.critical(str(error))
+        raise SystemExit(1) from None
 
 
 def _codec(settings: Settings) -> Codec | None:
@@ -202,7 +234,7 @@ class WorkerProcess:
             await asyncio.sleep(SUCCESSOR_POLL)
 
     async def _meet_successor(self, path: str) -> bytes:
-        """Offer the listening sockets; what is said when they are in other hands, empty if that one ends too."""
+        """Offer the listening sockets; what is said when they are in other hands, or nothing."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as successor:
             successor.setblocking(False)
             await self._loop.sock_connect(successor, path)

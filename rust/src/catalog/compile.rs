@@ -6,8 +6,10 @@ use super::model::{Backend, BackendTls, HeaderRules, Member, Route, Strategy};
 use super::problem::Problems;
 use super::{tls as tls_files, Catalog};
 use crate::route::hash::Map;
+use crate::select::network;
 use crate::select::order::smooth;
 use crate::select::rendezvous::identity_hash;
+use crate::select::CIDR;
 use crate::snapshot::{self, Candidate, Rule, Snapshot};
 use crate::tls::named_digest;
 use rkyv::util::AlignedVec;
@@ -268,6 +270,21 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
         numbers: &[Option<u8>],
     ) -> Result<snapshot::Strategy, String> {
         let number = |name: &str| Ok::<_, String>(numbers[named(self.catalog, route, name)?]);
+        let default = number(&rules.default)?;
+        if &*rules.header == CIDR {
+            let mut networks = Vec::with_capacity(rules.rules.len());
+            for (value, name) in &rules.rules {
+                let (ip, bits) = network::parse(value)?;
+                let candidate = number(name)?;
+                networks.push(snapshot::Network {
+                    ip,
+                    bits,
+                    candidate,
+                });
+            }
+            network::sort(&mut networks);
+            return Ok(snapshot::Strategy::Network { networks, default });
+        }
         let mut compiled = Vec::with_capacity(rules.rules.len());
         for (value, name) in &rules.rules {
             compiled.push(Rule {
@@ -278,7 +295,7 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
         Ok(snapshot::Strategy::Header {
             name: (&*rules.header).into(),
             rules: compiled,
-            default: number(&rules.default)?,
+            default,
         })
     }
 }

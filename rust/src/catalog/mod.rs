@@ -72,6 +72,16 @@ impl Catalog {
         self.backends.len() + self.routes.values().map(|route| own(route)).sum::<usize>()
     }
 
+    /// Whether an enabled route asks where its clients are.
+    pub fn uses_regions(&self) -> bool {
+        self.routes.values().any(|route| match &route.strategy {
+            model::Strategy::Header(rules) => {
+                route.enabled && [":country", ":continent"].contains(&&*rules.header)
+            }
+            _ => false,
+        })
+    }
+
     /// Work out what a change would make of this configuration.
     ///
     /// Removals come before upserts; removing what is not there is no error, so that a change may be

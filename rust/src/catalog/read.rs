@@ -7,8 +7,9 @@ use super::tls;
 use super::url::Origin;
 use crate::route::host::HostRule;
 use crate::route::{method, Pattern};
+use crate::select::{network, CIDR};
 use crate::snapshot::UNLIMITED;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -163,6 +164,9 @@ pub fn route(mut input: input::Route, at: String, problems: &mut Problems) -> Op
         policy.check(&mut |field, message| reader.wrong(field, message));
         policy.prepare();
     }
+    if let (Some(policy), Some(pattern)) = (&mut input.policy, &pattern) {
+        policy.bind(pattern, &mut |field, message| reader.wrong(field, message));
+    }
     let limit = |bytes: Option<u64>| bytes.filter(|&bytes| bytes > 0).unwrap_or(UNLIMITED);
     let (pattern, strategy) = (pattern?, strategy?);
     reader.good.then(|| Route {
@@ -232,7 +236,9 @@ fn strategy(
 
 fn header_rules(input: input::HeaderRules, reader: &mut Reader<'_>) -> HeaderRules {
     let name = input.header_name.to_ascii_lowercase();
-    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
+    if name.starts_with(':') {
+        pseudo_rules(&name, &input.routing_rules, reader);
+    } else if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
         reader.wrong(
             "headerRules.headerName",
             "must be a field name (RFC 9110 section 5.1)",
@@ -255,6 +261,37 @@ fn header_rules(input: input::HeaderRules, reader: &mut Reader<'_>) -> HeaderRul
         header: name.into(),
         rules: rules.collect(),
         default: input.default_backend.into(),
+    }
+}
+
+/// Values of a pseudo-header, which no client can send but which must exist for a rule to be reached.
+fn pseudo_rules(name: &str, rules: &BTreeMap<String, String>, reader: &mut Reader<'_>) {
+    const CONTINENTS: [&str; 7] = ["AF", "AN", "AS", "EU", "NA", "OC", "SA"];
+    let mut networks = HashSet::new();
+    for value in rules.keys() {
+        let problem = match name {
+            ":country" if value.len() == 2 && value.bytes().all(|b| b.is_ascii_uppercase()) => None,
+            ":country" => {
+                Some("must be a country's code of two capital letters (ISO 3166-1)".into())
+            }
+            ":continent" if CONTINENTS.contains(&value.as_str()) => None,
+            ":continent" => Some(format!("must be one of {}", CONTINENTS.join(", "))),
+            CIDR => match network::parse(value) {
+                Ok(prefix) if networks.insert(prefix) => None,
+                Ok(_) => Some("is the same network as another rule's".into()),
+                Err(rule) => Some(rule),
+            },
+            _ => break,
+        };
+        if let Some(problem) = problem {
+            reader.wrong(format_args!("headerRules.routingRules.{value}"), problem);
+        }
+    }
+    if ![":country", ":continent", CIDR].contains(&name) {
+        reader.wrong(
+            "headerRules.headerName",
+            "of names with a colon there are :country, :continent and :cidr",
+        );
     }
 }
 

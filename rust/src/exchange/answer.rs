@@ -16,8 +16,13 @@ impl WorkerCore {
         ex.failed = u8::from(answer.backend_failed);
         self.head.clear();
         let (kept, details) = match ex.extras() {
-            Some(extras) if ex.awaited == 0 => (&extras.answer_fields[..], &extras.details[..]),
-            _ => (&b""[..], &[][..]), // a middleware's answer is not the client's yet
+            Some(extras) if ex.awaited == 0 => (
+                self.changes
+                    .own_fields(extras, now.saturating_sub(ex.started_ns)),
+                &extras.details[..],
+            ),
+            // A middleware's answer is not the client's yet.
+            _ => (&b""[..], &[][..]),
         };
         let hsts = if ex.secure == 0 { b"" } else { self.tls.hsts() };
         codec::write_error(

@@ -4,6 +4,7 @@
 //! was sent. All else is a retry by the route's policy, for requests that may be repeated, within the
 //! node's budget and the request's time.
 
+use super::admit::Request;
 use super::layout::{self, Exchange, Peer};
 use super::why;
 use super::WorkerCore;
@@ -52,6 +53,9 @@ impl WorkerCore {
                 self.lane.count(Event::Failover);
                 return layout::FORWARD;
             }
+            if ex.phase & layout::ENTERED == 0 {
+                self.lane.backend_leave(left, true); // the next one was left as well: it got no head
+            }
         }
         match retry_event(why) {
             Some(event) if self.retry(ex, now, event, true) => layout::RETRY,
@@ -95,7 +99,7 @@ impl WorkerCore {
             return false;
         }
         self.lane.count(event);
-        self.leave(ex, failed);
+        self.leave(ex, now, failed);
         ex.attempts += 1;
         ex.delay_ms = delay;
         ex.waited = 1;
@@ -138,10 +142,22 @@ impl WorkerCore {
             ex.tried = 0;
             chosen = self.select(ex, snapshot, route, peer, head.as_ref(), now, Some(0));
         }
+        let mut written = Ok(());
         if let (Some(backend), Some(head)) = (chosen, &head) {
-            self.write_upstream(ex, peer, head, route, backend);
+            let request = Request {
+                head,
+                peer,
+                snapshot,
+                route,
+                now,
+            };
+            written = self.write_head(ex, &request, backend);
         }
         self.scratch = Some(scratch);
+        if written.is_err() {
+            self.leave(ex, now, false);
+            return layout::BAD;
+        }
         if chosen.is_some() {
             ex.waited = 1;
             layout::FORWARD
@@ -164,9 +180,12 @@ impl WorkerCore {
         Some((snapshot, snapshot.routes.get(ex.route as usize)?))
     }
 
-    /// Leave the backend of an attempt that is over.
-    fn leave(&self, ex: &mut Exchange, failed: bool) {
+    /// Leave the backend of an attempt that is over; a trial that came to nothing is given back.
+    fn leave(&self, ex: &mut Exchange, now: u64, failed: bool) {
         if ex.phase & layout::ENTERED != 0 {
+            if ex.trial != 0 && ex.settled == 0 {
+                self.ended(ex, now, Outcome::Neither, false);
+            }
             ex.phase &= !layout::ENTERED;
             self.lane.backend_leave(ex.backend, failed);
         }

@@ -11,12 +11,15 @@ mod attempt;
 mod authenticate;
 mod begin;
 mod collect;
+mod cors;
 mod extras;
 mod last_hop;
 pub mod layout;
 mod middleware;
+pub mod region;
 mod request_id;
 mod respond;
+mod transform;
 mod validate;
 mod wall;
 mod why;
@@ -43,6 +46,8 @@ pub struct WorkerCore {
     ids: RequestIds,
     date: codec::DateCache,
     wall: WallClock,
+    changes: transform::Workspace,
+    pub regions: region::Regions,
     pub tls: Tls,
     validators: Validators,
     /// State of a random generator; never 0.
@@ -82,6 +87,8 @@ impl WorkerCore {
             ids,
             date: codec::DateCache::default(),
             wall: WallClock::default(),
+            changes: transform::Workspace::default(),
+            regions: region::Regions::default(),
             tls: Tls::default(),
             validators: Validators::default(),
             random: RandomState::new().build_hasher().finish() | 1,

@@ -140,6 +140,32 @@ pub const LOOP: Answer = gateway(
     "The request has come through this gateway too often.",
 );
 pub const TOO_LARGE: Answer = REASONS[6];
+/// The route is wrong, not the request: it must show where failures are counted.
+pub const REWRITE_FAILED: Answer = gateway(
+    500,
+    "REWRITE_FAILED",
+    "The route's rewritePath makes no valid path of this request's.",
+);
+pub const HOST_FAILED: Answer = gateway(
+    500,
+    "REWRITE_FAILED",
+    "The Host header that the route sets is not valid for this request.",
+);
+pub const HEAD_GREW: Answer = gateway(
+    431,
+    "REQUEST_HEADER_TOO_LARGE",
+    "With what the route adds to it, the request head is too large.",
+);
+pub const PREFLIGHT: Answer = gateway(204, "", "");
+
+const fn denied(message: &'static str) -> Answer {
+    gateway(403, "CORS_DENIED", message)
+}
+
+pub const CORS_ORIGIN: Answer = denied("This route does not allow requests from that origin.");
+pub const CORS_METHOD: Answer = denied("This route does not allow that method from other origins.");
+pub const CORS_HEADERS: Answer =
+    denied("This route does not allow those headers from other origins.");
 pub const NO_CREDENTIALS: Answer = gateway(401, "UNAUTHORIZED", "This route needs credentials.");
 pub const BAD_CREDENTIALS: Answer = gateway(
     401,

@@ -116,6 +116,14 @@ impl Worker {
         self.lane(py).generation()
     }
 
+    #[pyo3(signature = (fd))]
+    fn use_regions(&self, _py: Python<'_>, fd: Option<i32>) -> PyResult<()> {
+        let file = fd.map(super::checks::borrow).transpose()?;
+        // SAFETY: under the interpreter lock nobody else uses the core, see `Core`.
+        let core = unsafe { &mut *self.core.0.get() };
+        core.regions.replace(file).map_err(PyValueError::new_err)
+    }
+
     #[pyo3(name = "match")]
     fn find(&self, py: Python<'_>, method: &str, host: &str, path: &str) -> PyResult<Py<PyAny>> {
         let snapshot = self.pinned(py)?;

@@ -77,10 +77,15 @@ pub enum Strategy {
     IpHash {
         uniform: bool,
     },
-    /// `name` in lower case; `rules` sorted by value; a missing candidate takes no traffic at present.
+    /// `name` in lower case, a pseudo-header's with its colon; `rules` sorted by value; a missing candidate takes no traffic at present.
     Header {
         name: String,
         rules: Vec<Rule>,
+        default: Option<u8>,
+    },
+    /// By the client's address; see [`crate::select::network`].
+    Network {
+        networks: Vec<Network>,
         default: Option<u8>,
     },
     Direct,
@@ -89,6 +94,14 @@ pub enum Strategy {
 #[derive(Archive, Serialize, Debug)]
 pub struct Rule {
     pub value: String,
+    pub candidate: Option<u8>,
+}
+
+#[derive(Archive, Serialize, Debug)]
+pub struct Network {
+    /// An IPv4 address is mapped.
+    pub ip: [u8; 16],
+    pub bits: u8,
     pub candidate: Option<u8>,
 }
 
