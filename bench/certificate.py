@@ -25,7 +25,8 @@ def make(directory: Path) -> Certificate:
     made = Certificate(directory / "cert.pem", directory / "key.pem")
     subprocess.run(
         [
-            machine.program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+            machine.program("openssl"), "req", "-x509", "-newkey", "ec",
+            "-pkeyopt", "ec_paramgen_curve:P-256",
             "-nodes", "-days", "2", "-subj", "/CN=bench.test", "-addext", "subjectAltName=DNS:bench.test",
             "-keyout", str(made.key), "-out", str(made.chain),
         ],

@@ -168,7 +168,7 @@ def test_settings_for_a_plain_backend_are_refused(plane):
 
 
 def test_connections_are_not_shared_by_different_settings(plane, make_backend, client):
-    """What one backend would not be trusted for must not go over a connection that another's settings made."""
+    """What one backend is not trusted for must not go over a connection that another's settings made."""
     server = make_backend(tls=server_context("inner.example"))
     plane.publish(
         route("/lax", backend(server.url, "lax", tls={"verify": False})),

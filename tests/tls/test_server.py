@@ -38,7 +38,7 @@ def test_older_versions_can_be_refused(make_plane, connect):
     plane = make_plane(bundle=bundle(minVersion="1.3"))
     old = client_context()
     old.maximum_version = ssl.TLSVersion.TLSv1_2
-    with pytest.raises(ssl.SSLError, match="(?i)protocol.version"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"):
         connect(plane, tls=old)
     assert connect(plane).sock.version() == "TLSv1.3"
 
@@ -63,7 +63,7 @@ def test_the_protocol_is_http_1_1(plane, make_backend, connect, offered, chosen)
 
 
 def test_a_client_that_wants_something_else_is_told_so(plane, connect):
-    with pytest.raises(ssl.SSLError, match="(?i)no.application.protocol"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
         connect(tls=client_context(alpn=["h2"]))
 
 

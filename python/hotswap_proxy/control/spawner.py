@@ -10,8 +10,8 @@ that dies could not be replaced. It is single-threaded, blocks in ``select`` and
 does (end of file on its socket). Its workers do not end with it.
 
 Messages in:  {"spawn": id, "lane": int, "settings": text} with the descriptors listen, state, arena, control,
-presence and, where TLS has an address of its own, its listener. Messages out: {"started": id, "pid": int} | {"failed": id, "error": text} | {"exited": pid, "status":
-int}
+presence and, where TLS has an address of its own, its listener.
+Messages out: {"started": id, "pid": int} | {"failed": id, "error": text} | {"exited": pid, "status": int}
 """
 
 from __future__ import annotations

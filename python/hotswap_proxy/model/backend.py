@@ -46,7 +46,7 @@ FileName = Annotated[str, Field(max_length=255, pattern=r"^[A-Za-z0-9_][A-Za-z0-
 
 
 class BackendTls(Model):
-    """How https is spoken with a backend. Files are names in the node's directory for them (``--tls-dir``)."""
+    """How https is spoken with a backend. Files are plain names, in the directory of ``--tls-dir``."""
 
     verify: bool = Field(True, description="whether the backend must prove who it is; false is for tests")
     server_name: Name | None = Field(

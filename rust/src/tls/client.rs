@@ -119,7 +119,7 @@ fn number(context: digest::Context) -> u64 {
     let hash = context.finish();
     let first = hash.as_ref().iter().take(8);
     first
-        .fold(0_u64, |sum, &byte| sum << 8 | u64::from(byte))
+        .fold(0_u64, |sum, &byte| (sum << 8) | u64::from(byte))
         .max(1)
 }
 

@@ -43,7 +43,7 @@ fn item<'a>(from: &mut &'a [u8]) -> Option<Item<'a>> {
         }
         length = digits
             .iter()
-            .fold(0, |sum, &digit| sum << 8 | usize::from(digit));
+            .fold(0, |sum, &digit| (sum << 8) | usize::from(digit));
         rest = after;
     }
     let (contents, after) = rest.split_at_checked(length)?;
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_is_refused_at_any_length() {
-        let noise: Vec<u8> = (0..2000_u32).map(|i| (i * 7919 >> 3) as u8).collect();
+        let noise: Vec<u8> = (0..2000_u32).map(|i| ((i * 7919) >> 3) as u8).collect();
         for from in 0..noise.len() {
             assert_eq!(Certificate::read(&noise[from..]), None);
         }
