@@ -13,6 +13,8 @@ pub const MAX_BODY: u64 = 1 << 20;
 const MAX_PATHS: u64 = 10_000;
 /// Most errors that are told.
 const MAX_ERRORS: usize = 20;
+/// Most values in a body of which more than the first error is told.
+const MAX_VALUES: usize = 5_000;
 const MAX_MESSAGE: usize = 300;
 const MAX_PATH: usize = 500;
 /// Most validators that a worker keeps.
@@ -49,8 +51,17 @@ impl Validators {
         if validator.is_valid(&value) {
             return Ok(());
         }
-        let errors = validator.iter_errors(&value).take(MAX_ERRORS);
-        Err(errors.map(|error| violation(&error, &value)).collect())
+        // All errors are made before the first can be taken: a body made of nothing else could cost a
+        // thousand times its size.
+        let all = is_small(&value, &mut { MAX_VALUES });
+        let found: Vec<Detail> = if all {
+            let errors = validator.iter_errors(&value).take(MAX_ERRORS);
+            errors.map(|error| violation(&error, &value)).collect()
+        } else {
+            let error = validator.validate(&value).err();
+            error.iter().map(|error| violation(error, &value)).collect()
+        };
+        Err(found)
     }
 
     fn of(&mut self, schema: &str) -> Option<Arc<Validator>> {
@@ -78,23 +89,21 @@ pub fn check(text: &str) -> Result<(), String> {
         return Err("a schema is an object or a boolean".into());
     }
     References::new(&schema).follow("", &mut Vec::new())?;
-    compile(&schema).map(|_| ()).map_err(|error| {
-        let at = error.instance_path.as_str();
-        let text = format!(
-            "is not a valid JSON Schema (2020-12): {at}: {}",
-            error.masked()
-        );
-        clipped(text, MAX_MESSAGE)
-    })
+    compile(&schema).map(|_| ())
 }
 
-fn compile(schema: &Value) -> Result<Validator, ValidationError<'static>> {
+fn compile(schema: &Value) -> Result<Validator, String> {
     jsonschema::options()
         .with_draft(jsonschema::Draft::Draft202012)
         .should_validate_formats(true)
         // Linear time, whatever the body is: no look-around, no back-references.
         .with_pattern_options(PatternOptions::regex())
         .build(schema)
+        .map_err(|error| {
+            let (at, what) = (error.instance_path.as_str(), error.masked());
+            let text = format!("is not a valid JSON Schema (2020-12): {at}: {what}");
+            clipped(text, MAX_MESSAGE)
+        })
 }
 
 fn violation(error: &ValidationError<'_>, body: &Value) -> Detail {
@@ -105,6 +114,19 @@ fn violation(error: &ValidationError<'_>, body: &Value) -> Detail {
             .and_then(|keyword| KEYWORDS.iter().find(|&&known| known == keyword).copied())
             .unwrap_or("schema"),
         message: clipped(error.masked().to_string(), MAX_MESSAGE),
+    }
+}
+
+/// Whether no more than `left` values are in it.
+fn is_small(value: &Value, left: &mut usize) -> bool {
+    let Some(less) = left.checked_sub(1) else {
+        return false;
+    };
+    *left = less;
+    match value {
+        Value::Array(items) => items.iter().all(|item| is_small(item, left)),
+        Value::Object(members) => members.values().all(|member| is_small(member, left)),
+        _ => true,
     }
 }
 
@@ -441,6 +463,19 @@ mod tests {
             assert!(validators.validate(&schema, b"100000").is_ok());
             assert!(validators.validate(&schema, b"-1").is_err());
             assert!(validators.by_text.len() <= MAX_VALIDATORS);
+        }
+    }
+
+    #[test]
+    fn of_a_large_body_the_first_error_is_told() {
+        let schema = r#"{"items":{"anyOf":[{"type":"number"},{"type":"null"}]}}"#;
+        for (items, told) in [(MAX_VALUES - 1, MAX_ERRORS), (MAX_VALUES, 1)] {
+            let body = format!("[{}\"x\"]", "\"x\",".repeat(items - 1));
+            let found = Validators::default()
+                .validate(schema, body.as_bytes())
+                .unwrap_err();
+            assert_eq!(found.len(), told);
+            assert_eq!(found[0].field, "$[0]");
         }
     }
 }
