@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 HttpCodec = Literal["auto", "native", "httptools"]
 EnvironmentName = Literal["Development", "QA", "Staging", "Production"]
+Switch = Literal["on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "HOTSWAP_"
@@ -37,8 +38,9 @@ _AT_LEAST = {
     "max_request_body": 0,
     "max_response_body": 0,
     "max_header_bytes": 1024,
+    "retry_budget": 0,
 }
-_MAX_WORKERS = 512
+_AT_MOST = {"workers": 512, "retry_budget": 100}
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _MIDDLEWARE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}={_DOTTED}:{_DOTTED}")
 
@@ -74,12 +76,15 @@ class Settings:
     max_request_body: int = 10 * 1024 * 1024
     max_response_body: int = 10 * 1024 * 1024
     max_header_bytes: int = 64 * 1024
+    retry_budget: int = 20  # percent of the requests that may be retried
+    outlier_ejection: Switch = "on"
     allowed_backend_hosts: tuple[
         str, ...
     ] = ()  # may be plain http in Production, link-local or metadata addresses
     health_check_commands: tuple[str, ...] = ()  # programs, absolute paths, that Custom checks may run
     middleware: tuple[str, ...] = ()  # NAME=package.module:function, for routes to use by name
     alert_webhooks: tuple[str, ...] = field(default=(), repr=False)  # the path of such a URL is its password
+    geoip: Path | None = None  # database of regions, MaxMind's format
     log_level: LogLevel = "info"
 
     @classmethod
@@ -114,7 +119,8 @@ class Settings:
         """The inverse of :meth:`worker_json`."""
         values = json.loads(data)
         values["data_dir"] = Path(values["data_dir"])
-        values["config"] = Path(values["config"]) if values["config"] else None
+        for name in ("config", "geoip"):
+            values[name] = Path(values[name]) if values[name] else None
         for name in ("allowed_backend_hosts", "health_check_commands", "middleware"):
             values[name] = tuple(values[name])
         return cls(**values)
@@ -154,8 +160,9 @@ def _number(name: str, kind: type[int] | type[float], text: str) -> int | float:
         raise ValueError(
             f"{text} is less than {_AT_LEAST[name]}" if value < _AT_LEAST[name] else "must be finite"
         )
-    if name == "workers" and value > _MAX_WORKERS:
-        raise ValueError(f"{text} is more than {_MAX_WORKERS}")
+    most = _AT_MOST.get(name)
+    if most is not None and value > most:
+        raise ValueError(f"{text} is more than {most}")
     return value
 
 

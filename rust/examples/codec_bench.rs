@@ -56,6 +56,9 @@ fn main() {
         backend_host: b"10.0.0.1:9001",
         forwarded: false,
         forward_expect: true,
+        withheld: b"",
+        added: b"",
+        edit: None,
     };
     let date = *DateCache::new().at(784_111_777);
     let client = ClientContext {
@@ -64,6 +67,7 @@ fn main() {
         request_id: forward.request_id,
         date: &date,
         fields: b"",
+        drops: None,
     };
     let asked = ResponseContext::default();
 

@@ -25,7 +25,7 @@ class Node:
 
     def backend_stats(self) -> list[dict[str, Any]]:
         self.looks += 1
-        common = {"active": 1, "requests": 5, "failed": 2}
+        common = {"active": 1, "requests": 5, "failed": 2, "circuit": "Closed", "ejectedUntil": 0.0}
         rows = [{"address": f"http://10.0.0.{n}:80", "status": n, **common} for n in range(4)]
         return [*rows, {"address": None, "status": 0, **common}]
 
@@ -50,7 +50,9 @@ def status(node: Node) -> NodeStatus:
     ready, left = asyncio.Event(), asyncio.Event()
     ready.set()
     worker = SimpleNamespace(slot=0, pid=0, ready=ready, left=left)
-    configuration = SimpleNamespace(generation=3, last_update=datetime.now(UTC), routes=2, backends=4)
+    configuration = SimpleNamespace(
+        generation=3, last_update=datetime.now(UTC), routes=2, backends=4, violations=[]
+    )
     made: Any = NodeStatus
     return made(
         Settings(workers=1, data_dir=Path("/none")),

@@ -51,7 +51,11 @@ class _Filter:
         self.parser: _Parser = self._new_parser()
         self.unfinished = 0  # bytes taken since something came out: of a head, a chunk's size, trailers
         self.refused = False
-        self.announced = (False, 0, 0)  # of the last head: chunked, length, and where its body begins in `out`
+        self.announced = (
+            False,
+            0,
+            0,
+        )  # of the last head: chunked, length, and where its body begins in `out`
         self.passing = False  # another protocol may have begun
         self.held = bytearray()  # what has come since
         self._next_message()
@@ -72,7 +76,7 @@ class _Filter:
 
     def _length(self) -> int:
         """Length of the body whose head has just been read, chunked ones aside."""
-        lengths = [value for name, value in self.fields if name.lower() == b"content-length"]
+        lengths = [value.strip(b" \t") for name, value in self.fields if name.lower() == b"content-length"]
         return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
 
     # ---- called by llhttp ----

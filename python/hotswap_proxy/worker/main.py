@@ -25,7 +25,7 @@ import uvloop
 from hotswap_proxy import _core, _wire
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.worker.protocol import DRAIN, DRAINING, LISTENING, READY, STOP, SUCCESSOR_SOCKET
+from hotswap_proxy.worker.protocol import DRAIN, DRAINING, GEOIP, LISTENING, READY, STOP, SUCCESSOR_SOCKET
 from hotswap_proxy.worker.resources import Resources, hear
 
 if TYPE_CHECKING:
@@ -66,13 +66,12 @@ def main(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(settings.log_level)
     _name_process(f"hotswap-worker-{lane}")
-    limits = json.dumps({"maxHeaderBytes": settings.max_header_bytes}).encode()
-    core = _core.Worker(state_fd, arena_fd, lane, limits)
+    core = _core.Worker(state_fd, arena_fd, lane, _core_settings(settings))
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     server = _server(core, loop, settings)
     control = socket.socket(fileno=control_fd)
-    resources = Resources({})
+    resources = Resources({GEOIP: core.use_regions})
     if not resources.take_first(control):
         return
     server.listen(listen_fd)
@@ -81,6 +80,16 @@ def main(
         loop.run_until_complete(worker.run())
     finally:
         loop.close()
+
+
+def _core_settings(settings: Settings) -> bytes:
+    return json.dumps(
+        {
+            "maxHeaderBytes": settings.max_header_bytes,
+            "retryBudget": settings.retry_budget,
+            "outlierEjection": settings.outlier_ejection == "on",
+        }
+    ).encode()
 
 
 def _server(core: _core.Worker, loop: asyncio.AbstractEventLoop, settings: Settings) -> Server:

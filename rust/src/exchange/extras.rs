@@ -4,6 +4,7 @@
 use super::layout::Exchange;
 use crate::codec::Detail;
 use crate::policy::auth::Identity;
+use crate::policy::transform::respond::Prepared;
 use std::sync::Arc;
 
 /// Made by the first that has something to keep, dropped by `finish`.
@@ -11,6 +12,8 @@ use std::sync::Arc;
 pub struct Extras {
     /// Complete field lines, each with its CRLF, for the final answer, whoever gives it.
     pub answer_fields: Vec<u8>,
+    /// How the backend's answer is changed.
+    pub response: Option<Prepared>,
     /// The protocols that the request asked to switch to.
     pub upgrade: Vec<u8>,
     /// What is wrong with the request, for the answer that refuses it.

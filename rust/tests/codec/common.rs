@@ -14,6 +14,7 @@ pub fn context() -> ForwardContext<'static> {
         forward_expect: true,
         withheld: b"",
         added: b"",
+        edit: None,
     }
 }
 
@@ -24,6 +25,7 @@ pub fn client() -> ClientContext<'static> {
         request_id: b"made-here",
         date: DATE,
         fields: b"",
+        drops: None,
     }
 }
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hotswap_proxy.errors import Conflict, NotFound
+from hotswap_proxy.errors import Conflict, Detail, NotFound, ValidationFailed
 from hotswap_proxy.model import Backend, parse_url
-from hotswap_proxy.store import backends
+from hotswap_proxy.store import AuditEntry, StoreChanges, backends
 from hotswap_proxy.store.routes import Stored
 
 from .. import answers
-from ..models import BackendQuery, HealthCheckRun, WriteQuery
+from ..models import BackendQuery, CircuitOrder, HealthCheckRun, WriteQuery
 from ..routing import ADMIN, ADMIN_OPERATOR, EVERYONE, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway/backends"
@@ -20,7 +20,8 @@ PATH = "/api/v1/gateway/backends"
 def _live(call: Call, found: Stored, rows: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """What the node knows of the backend, which is known by its address."""
     counted = dict(call.context.node.backend_statistics(parse_url(found.document["url"]).url, rows))
-    return {"healthStatus": counted.pop("healthStatus"), "statistics": counted}
+    live = {key: counted.pop(key) for key in ("healthStatus", "circuitBreaker", "ejectedUntil")}
+    return live | {"statistics": counted}
 
 
 async def _get(call: Call) -> Stored:
@@ -48,21 +49,50 @@ async def get_health(call: Call) -> Answer:
     live = _live(call, found)
     address, check = parse_url(found.document["url"]).url, found.document.get("healthCheck")
     seen = call.context.node.backend_check(address, check) if check else None
-    return Answer(told | {"healthStatus": live["healthStatus"]} | live["statistics"] | {"healthCheck": seen})
+    counted = live.pop("statistics")
+    return Answer(told | live | counted | {"healthCheck": seen})
 
 
 async def run_check(call: Call) -> Answer:
     given: HealthCheckRun = call.body
     call.path["id"] = given.backend_id
+    defines = "health_check" in given.model_fields_set
+    if defines:
+        done = await call.context.configuration.update_backend(
+            given.backend_id,
+            {"healthCheck": given.health_check},
+            author=call.author,
+            if_match=call.if_match,
+            dry_run=call.query.dry_run,
+        )
+        if call.query.dry_run:
+            return answers.written(done)
+    elif call.query.dry_run:
+        raise ValidationFailed.of([Detail("dryRun", "dry_run", "a check that is only run has no dry run")])
     found = await _get(call)
     address, check = parse_url(found.document["url"]).url, found.document.get("healthCheck")
     seen = await call.context.node.check_now(address, check) if check else None
-    if seen is None:
+    if seen is None and not defines:
         why = "is disabled" if check and not found.document["isEnabled"] else "has no health check"
         raise Conflict(f"backend {found.document['name']} {why}; nothing was checked")
     told = {key: found.document[key] for key in ("backendId", "name", "url", "isEnabled")}
     status = _live(call, found)["healthStatus"]
     return Answer(told | {"healthStatus": status, "healthCheck": seen})
+
+
+async def order_circuit(call: Call) -> Answer:
+    """Of a registered backend or a route's own. Written down before it is done."""
+    given: CircuitOrder = call.body
+    found = await call.context.store.read(backends.find_any, call.path["id"])
+    if found is None:
+        raise NotFound(f"no backend {call.path['id']}")
+    entry = AuditEntry("backend.circuit-breaker", found["backendId"], found["name"], {"state": given.state})
+    await call.context.store.commit(StoreChanges(audit=[entry]), call.author)
+    state = call.context.node.order_circuit(parse_url(found["url"]).url, given.state)
+    if state is None:
+        raise Conflict(f"backend {found['name']} is not in the configuration of this node")
+    told = {key: found[key] for key in ("backendId", "name", "url")}
+    return Answer(told | {"circuitBreaker": state})
 
 
 async def create_backend(call: Call) -> Answer:
@@ -138,11 +168,20 @@ ENDPOINTS = (
         summary="Health and load of one backend",
     ),
     Endpoint(
+        method="PUT",
+        path=f"{PATH}/{{id}}/circuit-breaker",
+        handler=order_circuit,
+        roles=ADMIN_OPERATOR,
+        summary="Hold a backend's circuit breaker open or closed, or leave it to itself",
+        body=CircuitOrder,
+    ),
+    Endpoint(
         method="POST",
         path="/api/v1/gateway/health-checks",
         handler=run_check,
         roles=ADMIN_OPERATOR,
-        summary="Run a backend's health check now; the result counts like any other",
+        summary="Run a backend's health check now, defining it first if it is given; the result counts like any other",
+        query=WriteQuery,
         body=HealthCheckRun,
     ),
 )
