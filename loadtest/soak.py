@@ -285,7 +285,8 @@ def start_node(
     config.write_text(json.dumps(document))
     command = [
         str(SCRIPTS / "hotswap-proxy"), "run", "--workers", "2", "--config", str(config),
-        "--proxy", f"127.0.0.1:{proxy}", "--admin", f"127.0.0.1:{admin}", "--data-dir", str(directory / "data"),
+        "--proxy", f"127.0.0.1:{proxy}", "--admin", f"127.0.0.1:{admin}",
+        "--data-dir", str(directory / "data"),
     ]  # fmt: skip
     env = {**os.environ, "HOTSWAP_ADMIN_USERNAME": "soak", "HOTSWAP_ADMIN_PASSWORD": password}
     with (directory / "log").open("wb") as log:

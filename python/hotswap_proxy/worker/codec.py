@@ -274,6 +274,9 @@ class ResponseCodec(_Filter):
 
     HEAD = re.compile(rb"HTTP/1\.[01] [0-9]{3}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n" + _FIELDS)
 
+    final: bool  # the answer that is being read is not an interim one
+    over: bool  # that answer is whole: what follows was not asked for
+
     def _new_parser(self) -> _Parser:
         parser: _Parser = httptools.HttpResponseParser(self)
         return parser
@@ -285,7 +288,7 @@ class ResponseCodec(_Filter):
         self.reason = b""
 
     def _start(self) -> None:
-        self.final = False  # the answer that is being read is not an interim one
+        self.final = False
         super()._start()
 
     def begin(self) -> None:
