@@ -23,7 +23,7 @@ cdef class Listener(Stream):
             length = sizeof(address)
             fd = net_accept(self.fd, <sockaddr *>&address, &length)
             if fd >= 0:
-                self.server.accepted(fd, &address, length)
+                self.server.accepted(fd, &address, length, self.speaks_tls)
             elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                 poller_remove(self.reactor.poller, self.fd)
                 self.due_in(ACCEPT_PAUSE_MS)
@@ -52,6 +52,7 @@ cdef class Server:
         self.core_worker = worker
         self.worker = <hs_worker *><uintptr_t>worker.handle
         self.reactor = Reactor(loop)
+        self.reactor.worker = self.worker
         self.reactor.on_tick = self._tick
         self.listeners = []
         self.clients = set()
@@ -71,9 +72,10 @@ cdef class Server:
         """Client connections that are open."""
         return len(self.clients)
 
-    def listen(self, int fd):
-        """Accept on the listening socket `fd`, which this server owns from now on."""
+    def listen(self, int fd, bint tls=False):
+        """Accept on the listening socket `fd`, which this server owns from now on; `tls`: its clients speak TLS."""
         cdef Listener listener = Listener.__new__(Listener)
+        listener.speaks_tls = tls
         listener.server = self
         listener.reactor = self.reactor
         listener.fd = fd
@@ -105,7 +107,8 @@ cdef class Server:
             if client.state == C_IDLE:
                 client.readable = True  # a request may have come that the loop has not seen yet
                 client.on_readable()
-            if client.state == C_IDLE:
+            # One whose handshake is under way is about to send its request: it has its own time for that.
+            if client.state == C_IDLE and (client.tls == NULL or client.tls_state & HS_TLS_READY):
                 client.due_in(DRAIN_IDLE_MS)
         if self.reactor.later:
             self.reactor.run_later()
@@ -124,7 +127,7 @@ cdef class Server:
             client.close()
         for pool in self.pools:
             if pool is not None:
-                pool.retire()
+                pool.retire_all()
         self._tick()
         self.reactor.shut()
 
@@ -135,17 +138,25 @@ cdef class Server:
             pool = <Pool>self.pools[self.next_pool]
             if pool is not None and api.incarnation(self.worker, self.next_pool) != pool.incarnation:
                 self.pools[self.next_pool] = None
-                pool.retire()
+                pool.retire_all()
+            elif pool is not None and pool.sibling is not None and pool.sibling.open == 0 \
+                    and not pool.sibling.waiting:
+                pool.sibling = pool.sibling.sibling
         if self.idle_upstreams != self.idle_upstreams_told:
             api.upstream_idle(self.worker, self.idle_upstreams - self.idle_upstreams_told)
             self.idle_upstreams_told = self.idle_upstreams
 
-    cdef void accepted(self, int fd, void *address, size_t address_len) noexcept:
+    cdef void accepted(self, int fd, void *address, size_t address_len, bint speaks_tls) noexcept:
         cdef Client client = Client.__new__(Client)
         client.server = self
         client.reactor = self.reactor
         client.fd = fd
         api.peer(address, address_len, &client.peer)
+        if speaks_tls:
+            client.peer.tls = True
+            client.tls = api.tls_server(self.worker)
+            if client.tls == NULL:
+                return  # without a certificate there is nothing to be said
         if self.make_request_codec is not None:
             client.codec = self.new_codec(self.make_request_codec)
             if client.codec is None:
@@ -173,13 +184,18 @@ cdef class Server:
         else:
             self.pools.extend([None] * (<Py_ssize_t>slot + 16 - len(self.pools)))
         if pool is not None and pool.incarnation != ex.incarnation:
-            pool.retire()
-            pool = None
+            pool.retire_all()
+            pool = self.pools[slot] = None
+        while pool is not None and pool.tls != ex.tls:
+            pool = pool.sibling
         if pool is None:
             pool = Pool.__new__(Pool)
             pool.server = self
             pool.incarnation = ex.incarnation
+            pool.tls = ex.tls
+            pool.sibling = <Pool>self.pools[slot]
             self.pools[slot] = pool
+        pool.used = self.reactor.now
         pool.configure(ex)
         return pool
 

@@ -27,6 +27,7 @@ __all__ = [
     "check_rewrite",
     "check_template_parameters",
     "examine_regions",
+    "check_tls",
     "histogram_bounds",
     "histogram_quantile",
     "histogram_sum",
@@ -302,6 +303,14 @@ class Worker:
         decides by, `tried` has bit ``i % 64`` set for each candidate `i` that this request has been to.
         KeyError for a route that is not live.
         """
+    def use_tls(self, bundle: bytes) -> None:
+        """Serve new TLS connections of clients with this bundle; those that are open keep theirs.
+
+        `bundle` is a JSON object: `certificates` ({chain, key}, PEM texts; the first is the default),
+        `clientCa` (PEM), `clientAuth` (off, optional or required), `minVersion` (1.2 or 1.3), `ticketKeys` (64
+        hexadecimal digits each, the first seals), `ticketSeconds`, `hstsSeconds`. ValueError names what is
+        wrong, and then nothing has changed.
+        """
     def enter(self, address: str) -> None:
         """Count a request as active on a backend address, as an exchange does. KeyError if it is not
         configured."""
@@ -327,6 +336,10 @@ def check_network(network: str) -> None:
 
 def check_origin(origin: str) -> None:
     """Raise ValueError for what no browser would send as an origin, but ``*`` and ``scheme://*.domain``."""
+
+def check_tls(bundle: bytes) -> list[tuple[list[str], int, int]]:
+    """Read a bundle as `Worker.use_tls` does: of each certificate its names (subjectAltName) and the time from
+    and to which it is valid (seconds since 1970). ValueError, as there."""
 
 def check_pattern(pattern: str) -> None:
     """Raise ValueError naming the rule that a path pattern breaks."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import types
 import typing
@@ -40,6 +41,8 @@ _AT_LEAST = {
     "retry_budget": 0,
 }
 _AT_MOST = {"workers": 512, "retry_budget": 100}
+_DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_MIDDLEWARE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}={_DOTTED}:{_DOTTED}")
 
 
 class SettingsError(ValueError):
@@ -79,6 +82,7 @@ class Settings:
         str, ...
     ] = ()  # may be plain http in Production, link-local or metadata addresses
     health_check_commands: tuple[str, ...] = ()  # programs, absolute paths, that Custom checks may run
+    middleware: tuple[str, ...] = ()  # NAME=package.module:function, for routes to use by name
     alert_webhooks: tuple[str, ...] = field(default=(), repr=False)  # the path of such a URL is its password
     geoip: Path | None = None  # database of regions, MaxMind's format
     log_level: LogLevel = "info"
@@ -117,7 +121,7 @@ class Settings:
         values["data_dir"] = Path(values["data_dir"])
         for name in ("config", "geoip"):
             values[name] = Path(values[name]) if values[name] else None
-        for name in ("allowed_backend_hosts", "health_check_commands"):
+        for name in ("allowed_backend_hosts", "health_check_commands", "middleware"):
             values[name] = tuple(values[name])
         return cls(**values)
 
@@ -137,7 +141,11 @@ def _convert(name: str, hint: Any, text: str) -> Any:
     if hint in (int, float):
         return _number(name, hint, text)
     if typing.get_origin(hint) is tuple:
-        return tuple(_listed(name, part.strip()) for part in text.split(",") if part.strip())
+        items = tuple(_listed(name, part.strip()) for part in text.split(",") if part.strip())
+        names = [item.partition("=")[0] for item in items]
+        if name == "middleware" and len(set(names)) != len(names):
+            raise ValueError("a name is given twice")
+        return items
     if name in ("proxy", "admin"):
         parse_address(text)
     return text
@@ -162,6 +170,8 @@ def _listed(name: str, text: str) -> str:
     """One item of a list."""
     if name == "health_check_commands" and not text.startswith("/"):
         raise ValueError(f"{text!r} is not an absolute path")
+    if name == "middleware" and not _MIDDLEWARE.fullmatch(text):
+        raise ValueError(f"{text!r} is not NAME=package.module:function")
     if name == "alert_webhooks":
         url = urlsplit(text)  # ValueError for a port that is none
         if url.scheme not in ("http", "https") or not url.hostname or (url.port is not None and not url.port):

@@ -13,6 +13,7 @@ pub mod route;
 pub mod select;
 pub mod snapshot;
 pub mod state;
+pub mod tls;
 
 #[cfg(feature = "python")]
 mod python;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from dataclasses import dataclass
 
@@ -25,9 +26,25 @@ class Response:
 class Client:
     """One connection to the gateway."""
 
-    def __init__(self, port: int, timeout: float = 15) -> None:
+    def __init__(
+        self,
+        port: int,
+        timeout: float = 15,
+        tls: ssl.SSLContext | None = None,
+        name: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        """``name`` is asked for in the handshake and looked for in the certificate."""
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent apart arrives apart
+        if tls is not None:
+            try:
+                self.sock = tls.wrap_socket(
+                    self.sock, server_hostname=name, suppress_ragged_eofs=False, session=session
+                )
+            except BaseException:
+                self.sock.close()
+                raise
         self.buffer = b""
 
     def __enter__(self) -> Client:

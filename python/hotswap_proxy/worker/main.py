@@ -30,6 +30,7 @@ from hotswap_proxy.worker.resources import Resources, hear
 
 if TYPE_CHECKING:
     from hotswap_proxy.worker.codec import Codec
+    from hotswap_proxy.worker.middleware import Runner
 
 log = logging.getLogger("hotswap_proxy.worker")
 
@@ -93,8 +94,21 @@ def _core_settings(settings: Settings) -> bytes:
 
 def _server(core: _core.Worker, loop: asyncio.AbstractEventLoop, settings: Settings) -> Server:
     timeouts = {"keepalive_timeout": settings.keepalive_timeout, "header_timeout": settings.header_timeout}
-    server: Server = _wire.Server(core, loop, timeouts, _codec(settings))
+    server: Server = _wire.Server(core, loop, timeouts, _codec(settings), _middleware(loop, settings))
     return server
+
+
+def _middleware(loop: asyncio.AbstractEventLoop, settings: Settings) -> Runner | None:
+    """What runs the middleware of routes, where the node has any; one that cannot be had ends the worker."""
+    if not settings.middleware:
+        return None
+    from hotswap_proxy.worker.middleware import MiddlewareError, Runner, load
+
+    try:
+        return Runner(loop, load(settings.middleware))
+    except MiddlewareError as error:
+        log.critical(str(error))
+        raise SystemExit(1) from None
 
 
 def _codec(settings: Settings) -> Codec | None:

@@ -3,6 +3,7 @@
 use super::input;
 use super::model::{Backend, HeaderRules, Member, Route, Strategy};
 use super::problem::Problems;
+use super::tls;
 use super::url::Origin;
 use crate::route::host::HostRule;
 use crate::route::{method, Pattern};
@@ -105,6 +106,23 @@ fn read_backend(input: input::Backend, below: &str, reader: &mut Reader<'_>) -> 
         }
     }
     let origin = reader.check(format_args!("{below}url"), Origin::parse(&input.url))?;
+    let tls = match (origin.tls, input.tls) {
+        (false, None) => None,
+        (false, Some(_)) => {
+            reader.wrong(
+                format_args!("{below}tls"),
+                "only an https backend has TLS settings",
+            );
+            return None;
+        }
+        (true, tls) => match tls::read(*tls.unwrap_or_default(), &origin) {
+            Ok(tls) => Some(Box::new(tls)),
+            Err((field, rule)) => {
+                reader.wrong(format_args!("{below}tls.{field}"), rule);
+                return None;
+            }
+        },
+    };
     Some(Backend {
         id: input.backend_id.into(),
         name: input.name.into(),
@@ -113,6 +131,7 @@ fn read_backend(input: input::Backend, below: &str, reader: &mut Reader<'_>) -> 
         enabled: input.is_enabled,
         pool: input.pool,
         timeouts: input.timeouts,
+        tls,
     })
 }
 
@@ -305,7 +324,7 @@ fn member(input: input::Member, index: usize, reader: &mut Reader<'_>) -> Option
     let below = format!("backends[{index}].");
     let Some(url) = input.url else {
         let more = input.name.is_some() || input.is_enabled.is_some() || input.pool.is_some();
-        if more || input.timeouts.is_some() {
+        if more || input.timeouts.is_some() || input.tls.is_some() {
             reader.wrong(format_args!("{below}url"), "a backend of the route's own needs a url; a reference has only backendId and weight");
         }
         let weight = input
@@ -324,6 +343,7 @@ fn member(input: input::Member, index: usize, reader: &mut Reader<'_>) -> Option
         is_enabled: input.is_enabled.unwrap_or(true),
         pool: input.pool.unwrap_or_default(),
         timeouts: input.timeouts.unwrap_or_default(),
+        tls: input.tls,
     };
     read_backend(own, &below, reader).map(|backend| Member::Own(Box::new(backend)))
 }

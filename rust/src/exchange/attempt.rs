@@ -24,7 +24,7 @@ const BAD: u8 = 2;
 /// What an attempt came to, as the metrics name it.
 fn retry_event(why: i32) -> Option<Event> {
     match why {
-        why::CONNECT_FAILED => Some(Event::RetryUnconnected),
+        why::CONNECT_FAILED | why::TLS_FAILED => Some(Event::RetryUnconnected),
         why::CONNECT_TIMEOUT => Some(Event::RetryConnectTimeout),
         why::BACKEND_CLOSED => Some(Event::RetryClosed),
         why::BACKEND_TIMEOUT => Some(Event::RetryTimeout),

@@ -19,6 +19,7 @@ impl WorkerCore {
         if !codec::may_complete(buf, ex.seen as usize, &self.limits) {
             return layout::MORE;
         }
+        ex.secure = peer.tls;
         // Taken out for the time of the borrow: the head points into it.
         let mut scratch = self.scratch.take().unwrap_or_default();
         let result = match codec::parse_request(buf, &self.limits, &mut scratch) {
@@ -212,6 +213,7 @@ impl WorkerCore {
         let backend = snapshot.backend(route, candidate)?;
         ex.tried |= select::tried_bit(candidate);
         ex.address_len = write_address(backend, &mut ex.address)?;
+        ex.tls = self.learn_tls(snapshot, backend);
         ex.backend = backend.slot.to_native();
         ex.incarnation = self.lane.backend_incarnation(ex.backend);
         ex.connect_ms = backend.timeouts.connect_ms.to_native();
@@ -224,6 +226,22 @@ impl WorkerCore {
         self.lane.backend_enter(ex.backend);
         ex.phase |= layout::ENTERED;
         Some(backend)
+    }
+
+    /// See to it that connections to a backend can be made; 0 for a plain one.
+    #[inline]
+    fn learn_tls(&self, snapshot: &ArchivedSnapshot, backend: &ArchivedBackend) -> u64 {
+        let Some(tls) = backend.tls.as_ref() else {
+            return 0;
+        };
+        let key = tls.key.to_native();
+        let mut clients = self.tls.clients.borrow_mut();
+        if !clients.knows(key) {
+            if let Some(set) = snapshot.tls_sets.get(tls.set.to_native() as usize) {
+                clients.learn(key, &tls.name, set.digest.to_native(), &set.settings());
+            }
+        }
+        key
     }
 
     /// Answer a request that is not forwarded. Its body is not read, so with one the connection ends.

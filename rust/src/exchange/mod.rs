@@ -29,6 +29,7 @@ use crate::policy::auth;
 use crate::policy::schema::Validators;
 use crate::snapshot::{self, ArchivedSnapshot};
 use crate::state::LaneState;
+use crate::tls::Tls;
 use layout::Exchange;
 use request_id::RequestIds;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -47,6 +48,7 @@ pub struct WorkerCore {
     wall: WallClock,
     changes: transform::Workspace,
     pub regions: region::Regions,
+    pub tls: Tls,
     validators: Validators,
     /// State of a random generator; never 0.
     random: u64,
@@ -87,6 +89,7 @@ impl WorkerCore {
             wall: WallClock::default(),
             changes: transform::Workspace::default(),
             regions: region::Regions::default(),
+            tls: Tls::default(),
             validators: Validators::default(),
             random: RandomState::new().build_hasher().finish() | 1,
             retry_budget: policy.retry_budget,

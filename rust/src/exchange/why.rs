@@ -29,7 +29,7 @@ const fn backend(status: u16, code: &'static str, message: &'static str) -> Answ
 }
 
 /// By number, as `refuse` gets it (`HS_WHY_…` of core_api.h).
-const REASONS: [Answer; 14] = [
+const REASONS: [Answer; 15] = [
     backend(502, "BAD_GATEWAY", "The backend could not be reached."),
     backend(
         504,
@@ -88,6 +88,11 @@ const REASONS: [Answer; 14] = [
         "GATEWAY_TIMEOUT",
         "The request was not processed in time.",
     ),
+    backend(
+        502,
+        "BAD_GATEWAY",
+        "The TLS handshake with the backend failed.",
+    ),
 ];
 
 pub const CONNECT_FAILED: i32 = 0;
@@ -95,10 +100,11 @@ pub const CONNECT_TIMEOUT: i32 = 1;
 pub const BACKEND_CLOSED: i32 = 3;
 pub const BACKEND_TIMEOUT: i32 = 4;
 pub const RESPONSE_TOO_LARGE: i32 = 7;
+pub const TLS_FAILED: i32 = 14;
 
 /// Whether nothing can have been sent.
 pub fn is_unconnected(why: i32) -> bool {
-    matches!(why, CONNECT_FAILED | CONNECT_TIMEOUT)
+    matches!(why, CONNECT_FAILED | CONNECT_TIMEOUT | TLS_FAILED)
 }
 
 /// The answer for a reason; an unknown one is a malfunction of the gateway.

@@ -83,3 +83,11 @@ pub(super) fn borrow<'a>(fd: i32) -> PyResult<BorrowedFd<'a>> {
     // error of the operating system.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
+
+/// Check a TLS bundle. See `_core.pyi`.
+#[pyfunction]
+pub(super) fn check_tls(bundle: &[u8]) -> PyResult<Vec<(Vec<String>, i64, i64)>> {
+    let bundle = crate::tls::read_bundle(bundle).map_err(PyValueError::new_err)?;
+    let shown = |c: crate::tls::Certificate| (c.names, c.not_before, c.not_after);
+    Ok(bundle.certificates.into_iter().map(shown).collect())
+}

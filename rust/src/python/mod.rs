@@ -33,6 +33,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(checks::check_pattern, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_rewrite, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_template_parameters, m)?)?;
+    m.add_function(wrap_pyfunction!(checks::check_tls, m)?)?;
     m.add_function(wrap_pyfunction!(checks::examine_regions, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_bounds, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_quantile, m)?)?;

@@ -7,6 +7,7 @@ use crate::route::{find, method, Match};
 use crate::select;
 use crate::snapshot::{ArchivedRoute, ArchivedSnapshot, Guard};
 use crate::state::LaneState;
+use crate::tls::read_bundle;
 use pyo3::exceptions::{PyKeyError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use serde::Deserialize;
@@ -172,6 +173,14 @@ impl Worker {
         );
         let backend = picked.and_then(|candidate| snapshot.backend(route, candidate));
         Ok(backend.map(|backend| backend.name.as_str().to_owned()))
+    }
+
+    fn use_tls(&self, _py: Python<'_>, bundle: &[u8]) -> PyResult<()> {
+        let bundle = read_bundle(bundle).map_err(PyValueError::new_err)?;
+        // SAFETY: under the interpreter lock nobody else uses the core, see `Core`.
+        let core = unsafe { &mut *self.core.0.get() };
+        core.tls.use_bundle(bundle);
+        Ok(())
     }
 
     fn enter(&self, py: Python<'_>, address: &str) -> PyResult<()> {
