@@ -1,8 +1,8 @@
 """Reads a document from a file, YAML or JSON: the one loader of validate, diff, apply, --config and reload.
 
-What comes out is what JSON can say, whichever it was: a mapping's keys are text as it stands there (``1:`` is
-"1"), a bare date is text, and what only YAML has (binary, sets, infinity) is an error. Bounded, for a file may
-be somebody else's: aliases that unfold to more than a million values are refused.
+What comes out is what JSON can say, whichever it was: a mapping's keys are text as it stands there (``1:``
+is "1"), a bare date is text, and what only YAML has (binary, sets, infinity) is an error. Bounded,
+for a file may be somebody else's: aliases that unfold to more than a million values are refused.
 """
 
 from __future__ import annotations

@@ -19,13 +19,13 @@ _NOT_JSON = {_TIMESTAMP, *(_TAG + kind for kind in ("binary", "set", "omap", "pa
 
 
 class StrictLoader(SafeLoader):
-    """Keys are text as it is written. A key given twice is an error: the first would be lost without a word."""
+    """Keys are text as it is written; one given twice is an error: the first would be lost without a word."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers = {  # noqa: RUF012  as in the base class
         first: [(tag, pattern) for tag, pattern in rules if tag != _TIMESTAMP]
         for first, rules in SafeLoader.yaml_implicit_resolvers.items()
     }
-    yaml_constructors = {
+    yaml_constructors = {  # noqa: RUF012
         tag: constructor for tag, constructor in SafeLoader.yaml_constructors.items() if tag not in _NOT_JSON
     }
 
@@ -35,7 +35,7 @@ class StrictLoader(SafeLoader):
         self._depth = 0
 
     def descend_resolver(self, current_node: Any, current_index: Any) -> None:
-        """Called for each value, within the one around it. libyaml has no bound of its own, only the stack."""
+        """Called for each value, within the one around it. libyaml has no bound but the stack."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise _error(f"nested more than {MAX_DEPTH} deep", current_node)
@@ -44,7 +44,7 @@ class StrictLoader(SafeLoader):
         self._depth -= 1
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Called for every mapping before its merge keys are followed, which writes their keys beside its own."""
+        """Called for every mapping before its merge keys are followed, which adds their keys to its own."""
         if id(node) not in self._seen:
             self._seen.add(id(node))
             self._check_keys(node)

@@ -142,7 +142,10 @@ def write_routes(tmp_path: Path) -> Callable[..., Path]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--seconds", type=float, default=0.0, help="how long the faults are repeated, shared by the tests that can"
+        "--seconds",
+        type=float,
+        default=0.0,
+        help="how long the faults are repeated, shared by the tests that can",
     )
 
 
@@ -185,7 +188,7 @@ def served_by(pid: int, gateway: int) -> set[int]:
     """Local ports of the clients whose connections a process has accepted."""
     inodes = socket_inodes(pid)
     ports = set()
-    with open("/proc/net/tcp") as table:
+    with Path("/proc/net/tcp").open() as table:
         for line in table:
             fields = line.split()
             if fields[1].endswith(f":{gateway:04X}") and f"socket:[{fields[9]}]" in inodes:

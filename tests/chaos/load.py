@@ -1,4 +1,4 @@
-"""A strict load that outlives what is done to the gateway: every request that had no whole, right answer is noted."""
+"""A strict load that outlives what is done to the gateway: whatever was no whole, right answer is noted."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     python server.py PORT NAME
 
-Answers every request with ``x-backend: NAME`` and the length of the body it got; ``/wait/<ms>…`` later; an upgrade
-becomes an echo. Prints its port when it listens.
+Answers every request with ``x-backend: NAME`` and the length of the body it got; ``/wait/<ms>…`` later; an
+upgrade becomes an echo. Prints its port when it listens.
 """
 
 from __future__ import annotations

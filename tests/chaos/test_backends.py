@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
 import time
@@ -44,6 +43,23 @@ def test_a_killed_backend_is_left_and_taken_back(nodes, victims, write_routes, r
             assert load.failures[failed:] == []
     # Until the checks had found out: connections refused or broken, and nothing else.
     assert {one.what for one in load.failures} <= {"HTTP/1.1 502 Bad Gateway"}
+
+
+def test_a_killed_backend_fails_no_request_that_may_be_retried(nodes, victims, write_routes, rounds):
+    retry = {"initialDelay": "10ms", "maxDelay": "50ms", "maxAttempts": 3}
+    file = write_routes(
+        *(victim.url for victim in victims), backend={"healthCheck": CHECK}, retryPolicy=retry
+    )
+    node = nodes.start("--config", str(file))
+    with Load(nodes.port, {"get": 6, "post": 3, "once": 3}) as load:
+        for _ in rounds(1):
+            eventually(lambda: metric(node, "gateway_backends_unhealthy") == 0, "both are healthy")
+            victims[0].kill()
+            eventually(lambda: metric(node, "gateway_backends_unhealthy") == 1, "it is out")
+            load.run_on()
+            victims[0].start()
+    assert load.failed("get", "once") == []
+    assert set(load.failed("post")) <= {"post: HTTP/1.1 502 Bad Gateway"}
 
 
 def test_a_backend_that_stands_still_times_out_and_goes_on(nodes, victims, write_routes):

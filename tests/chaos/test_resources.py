@@ -1,4 +1,4 @@
-"""The node runs out of something: descriptors, room on the disk; or its clock is set, or its store is hurt."""
+"""The node runs out of descriptors or room on the disk; or its clock is set, or its store is hurt."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_damaged_store_stops_changes_not_traffic(nodes, victims, write_routes,
 
 @pytest.fixture
 def clock(tmp_path: Path) -> Iterator[tuple[dict[str, str], Callable[[int], None]]]:
-    """What a node needs in its environment, and the setter of its wall clock: by seconds from the true time."""
+    """What a node needs in its environment, and the setter of its wall clock: seconds from the true time."""
     library, file = tmp_path / "clock.so", tmp_path / "offset"
     source = Path(__file__).with_name("clock.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
@@ -158,8 +158,11 @@ def test_a_clock_that_is_set_changes_no_timeout(nodes, victims, write_routes, cl
                 return abs(moment - time.time() - jump) < 60
 
             eventually(shown, "workers show the new time")
-            before = metric(node, "gateway_backend_health_checks_total")
-            eventually(lambda: metric(node, "gateway_backend_health_checks_total") > before + 4, "checks go on")
+            checks = metric(node, "gateway_backend_health_checks_total")
+            eventually(
+                lambda enough=checks + 4: metric(node, "gateway_backend_health_checks_total") > enough,
+                "checks go on",
+            )
             load.run_on()
         assert metric(node, "gateway_backends_unhealthy") == 0
         assert 0 <= node.health()["uptime"] < 600

@@ -8,12 +8,10 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hotswap_proxy.control.machine import COMPILER, give_way
-
 from tests.node import Node
 from tests.processes import eventually
 
@@ -34,7 +32,10 @@ def test_the_soft_limit_becomes_the_hard_one() -> None:
     program = (
         f"{MODULE}; print(json.dumps([raise_descriptor_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)]))"
     )
-    limit: Callable[[], None] = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 512))
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 512))
+
     done = subprocess.run(
         [sys.executable, "-c", program], preexec_fn=limit, capture_output=True, check=True, text=True
     )

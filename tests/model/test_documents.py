@@ -1,4 +1,4 @@
-"""The one loader: YAML means what JSON would mean, mistakes have a place, and nothing unfolds without measure."""
+"""The one loader: YAML means what JSON would mean, mistakes have a place, nothing unfolds without measure."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_draining_waits_for_a_stream(plane, make_raw, connect):
 
 
 def test_who_was_told_nothing_may_ask_once_more(plane, make_backend, connect):
-    """The next request of a client may cross with the end of its connection: it is answered, and told then."""
+    """A client's next request may cross with the end of its connection: it is answered, and told then."""
     plane.publish(route("/**", backend(make_backend().url)))
     clients = [connect() for _ in range(20)]
     for client in clients:

@@ -41,8 +41,8 @@ class HealthCheckRun(Model):
     backend_id: Annotated[str, Field(min_length=1, max_length=255, description="of a registered backend")]
     health_check: dict[str, Any] | None = Field(
         None,
-        description="defines the check before it is run, as a PUT of the backend's healthCheck would: fields that "
-        "are not given stay; null removes it",
+        description="defines the check first, as a PUT of the backend's healthCheck would: fields that are "
+        "not given stay; null removes it",
     )
 
 

@@ -1,4 +1,4 @@
-"""The data directory of a node: its locks, and the place where orphaned workers find a new control process."""
+"""The data directory of a node: its locks, and where orphaned workers find a new control process."""
 
 from __future__ import annotations
 

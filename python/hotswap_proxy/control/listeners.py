@@ -26,9 +26,10 @@ class ListenError(OSError):
 def listen_proxy(address: str, count: int, gather: Gather | None = None) -> list[socket.socket]:
     """``count`` listening sockets on one address, among which the kernel spreads new connections.
 
-    An address that any socket listens on is refused, even if it is one of ours: SO_REUSEPORT alone would let a
-    second node of the same user take half of the first one's connections. Unless our predecessor's workers are
-    still serving: then ``gather`` collects their sockets, and those on this address are used again.
+    An address that any socket listens on is refused, even if it is one of ours: SO_REUSEPORT alone would
+    let a second node of the same user take half of the first one's connections. Unless our predecessor's
+    workers are still serving: then ``gather`` collects their sockets, and those on this address are used
+    again.
     """
     family, host, port = _resolve(address, "--proxy")
     sockets: list[socket.socket] = []

@@ -1,4 +1,4 @@
-"""What the control process asks of the operating system: its place behind the workers, and enough descriptors."""
+"""What the control process asks of the operating system: a place behind the workers, enough descriptors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import resource
 import sys
 import threading
 
-# Niceness. One change among 10,000 routes is compiled in 40-95 ms, a file of as many is read in seconds: on a machine
-# without an idle core that is time which requests wait. The kernel gives a thread at 5 a third of the weight of
-# a worker, at 10 a tenth. Not lower for the compiler: a change shall be live soon on a busy machine too.
+# Niceness. One change among 10,000 routes is compiled in 40-95 ms, a file of as many is read in seconds: on a
+# machine without an idle core that is time which requests wait. The kernel gives a thread at 5 a third of the
+# weight of a worker, at 10 a tenth. Not lower for the compiler: a change shall be live soon there too.
 COMPILER, APPLIER = 5, 10
 
 
@@ -22,7 +22,7 @@ def give_way(niceness: int) -> None:
 
 
 def raise_descriptor_limit() -> tuple[int, int]:
-    """Use as many descriptors as we may; (limit before, limit now). Processes that are started later inherit it.
+    """Use as many descriptors as we may; (limit before, limit now). Later processes inherit it.
 
     The usual soft limit of 1,024 is there for programs that use select(); we do not.
     """

@@ -11,10 +11,9 @@ import orjson
 from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 
+from hotswap_proxy.model.urls import UrlRules, check_url
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import backends, routes
-
-from hotswap_proxy.model.urls import UrlRules, check_url
 
 from .compile import Document, compile_backend, compile_route, named_targets
 from .health.spec import Described, described, has_check, owner_of
@@ -29,7 +28,7 @@ class Snapshot:
     objects: bytearray = field(default_factory=bytearray)
     names: set[str] = field(default_factory=set)
     checks: Described = field(default_factory=dict)
-    # Stored when the node's settings still permitted it: kind, id, name of what it belongs to, url, rule, message.
+    # Stored when the node's settings still permitted it: kind, id and name of its owner, url, rule, message.
     violations: list[dict[str, str]] = field(default_factory=list)
     rules: UrlRules = field(default_factory=UrlRules)
 

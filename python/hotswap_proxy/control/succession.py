@@ -1,9 +1,9 @@
-"""Taking over from a control process that died: its workers' listening sockets first, then the workers' leave.
+"""Taking over from a control process that died: its workers' listening sockets first, then they may go.
 
-Workers without a control process (orphans) go on. A new control process that opened listening sockets of its own
-beside theirs would lose connections when theirs close: what stands in the queue of a closing socket, or is in
-the middle of its handshake, is reset. So the orphans hand their sockets over (SCM_RIGHTS), our workers accept on the
-same ones, and an orphan that drains only gives up its copy.
+Workers without a control process (orphans) go on. A new control process that opened listening sockets of its
+own beside theirs would lose connections when theirs close: what stands in the queue of a closing socket, or
+is in the middle of its handshake, is reset. So the orphans hand their sockets over (SCM_RIGHTS), our workers
+accept on the same ones, and an orphan that drains only gives up its copy.
 """
 
 from __future__ import annotations

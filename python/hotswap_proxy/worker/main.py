@@ -222,7 +222,7 @@ class WorkerProcess:
             await asyncio.sleep(SUCCESSOR_POLL)
 
     async def _meet_successor(self, path: str) -> bytes:
-        """Offer the listening sockets; what is said when they are in other hands, empty if that one ends too."""
+        """Offer the listening sockets; what is said when they are in other hands, or nothing."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as successor:
             successor.setblocking(False)
             await self._loop.sock_connect(successor, path)

@@ -180,7 +180,7 @@ ENDPOINTS = (
         path="/api/v1/gateway/health-checks",
         handler=run_check,
         roles=ADMIN_OPERATOR,
-        summary="Run a backend's health check now, defining it first if it is given; the result counts like any other",
+        summary="Run a backend's health check now, after defining it if it is given; the result counts",
         query=WriteQuery,
         body=HealthCheckRun,
     ),
