@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import gateway, machine, report, scenarios
-from .gateway import Gateway
+from .gateway import Gateway, Guarded
 from .live import api_changes
 from .proxies import ROUTES, Backends, HAProxy, Nginx, Proxy
 from .scenarios import CONNECTIONS, LARGE, LOW_CONNECTIONS, PATH, Plan, Results
@@ -57,6 +57,12 @@ class Run:
             proxies.append(self.make("gateway", ROUTES))
         return proxies
 
+    def guarded(self) -> list[Proxy]:
+        """The gateway once more, with health checks, breakers, retries and limits on each route."""
+        if "gateway" not in self.chosen:
+            return []
+        return [Guarded(self.backends, self.scratch / "guarded", ROUTES)]
+
     def loaded(self) -> list[Proxy]:
         return [self.make(name, ROUTES) for name in self.chosen]
 
@@ -65,7 +71,9 @@ class Run:
             proxies = self.field(full=True)
             plain_only = [proxy for proxy in proxies if proxy.routes == 1 or proxy.name == Gateway.name]
             with scenarios.running(proxies):
-                self.requests("plain", proxies, PATH, CONNECTIONS)
+                guarded = self.guarded()
+                with scenarios.running(guarded):
+                    self.requests("plain", [*proxies, *guarded], PATH, CONNECTIONS)
                 self.requests("large", plain_only, LARGE, CONNECTIONS)
                 self.requests("close", plain_only, PATH, CONNECTIONS, close=True)
                 self.requests("low", plain_only, PATH, LOW_CONNECTIONS)

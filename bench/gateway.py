@@ -11,6 +11,7 @@ import sysconfig
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +41,9 @@ def executable() -> Path:
 
 class Gateway(Proxy):
     name = "hotswap-proxy"
+    # What each backend and each route has beside the least.
+    backend_extra: Mapping[str, Any] = {}
+    route_extra: Mapping[str, Any] = {}
 
     def __init__(self, backends: Backends, directory: Path, routes: int, http: str = "native") -> None:
         super().__init__(backends, directory, routes)
@@ -55,10 +59,16 @@ class Gateway(Proxy):
         document = {
             "version": "1",
             "backends": [
-                {"name": name, "url": f"http://127.0.0.1:{self.backends.port(name)}"} for name in "ab"
+                {"name": name, "url": f"http://127.0.0.1:{self.backends.port(name)}", **self.backend_extra}
+                for name in "ab"
             ],
             "routes": [
-                {"name": f"bench-{index}", "pathPattern": pattern, "backends": [{"name": label}]}
+                {
+                    "name": f"bench-{index}",
+                    "pathPattern": pattern,
+                    "backends": [{"name": label}],
+                    **self.route_extra,
+                }
                 for index, pattern in enumerate(patterns)
             ],
         }
@@ -126,6 +136,23 @@ class Gateway(Proxy):
     def login(self) -> str:
         answer = self.admin("POST", "/authentication/login", {"username": USER, "password": PASSWORD})
         return str(answer["token"])
+
+
+class Guarded(Gateway):
+    """The same with everything on that guards backends; no limit is reached, nothing fails."""
+
+    backend_extra: Mapping[str, Any] = {
+        "healthCheck": {"type": "Http", "endpoint": "/item", "interval": "1s"}
+    }
+    route_extra: Mapping[str, Any] = {
+        "circuitBreaker": {},
+        "retryPolicy": {},
+        "rateLimit": {"type": "TokenBucket", "requests": 1_000_000, "window": "1s"},
+    }
+
+    @property
+    def label(self) -> str:
+        return f"{super().label}, guarded"
 
 
 def explain(error: urllib.error.HTTPError) -> str:

@@ -150,7 +150,8 @@ class KeyKeeper:
         addresses = await self._addresses(source.url, target)
         for number, address in enumerate(addresses, 1):
             try:
-                return await self._get_from(source, target, address, path)
+                await self._get_from(source, target, address, path)
+                break
             except _ConnectError:
                 if number == len(addresses):
                     raise
@@ -216,7 +217,7 @@ class _ConnectError(FetchError):
 
 
 def usable(body: bytes) -> Keys:
-    """The keys of a JWKS document that can verify signatures here, as the core takes them. FetchError: none."""
+    """The keys of a JWKS document that can verify signatures here, as the core takes them, or FetchError."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -99,7 +99,7 @@ impl WorkerCore {
             return false;
         }
         self.lane.count(event);
-        self.leave(ex, failed);
+        self.leave(ex, now, failed);
         ex.attempts += 1;
         ex.delay_ms = delay;
         ex.waited = 1;
@@ -155,7 +155,7 @@ impl WorkerCore {
         }
         self.scratch = Some(scratch);
         if written.is_err() {
-            self.leave(ex, false);
+            self.leave(ex, now, false);
             return layout::BAD;
         }
         if chosen.is_some() {
@@ -180,9 +180,12 @@ impl WorkerCore {
         Some((snapshot, snapshot.routes.get(ex.route as usize)?))
     }
 
-    /// Leave the backend of an attempt that is over.
-    fn leave(&self, ex: &mut Exchange, failed: bool) {
+    /// Leave the backend of an attempt that is over; a trial that came to nothing is given back.
+    fn leave(&self, ex: &mut Exchange, now: u64, failed: bool) {
         if ex.phase & layout::ENTERED != 0 {
+            if ex.trial != 0 && ex.settled == 0 {
+                self.ended(ex, now, Outcome::Neither, false);
+            }
             ex.phase &= !layout::ENTERED;
             self.lane.backend_leave(ex.backend, failed);
         }
