@@ -149,6 +149,11 @@ impl<'a> Fields<'a> {
             .any(|option| option.eq_ignore_ascii_case(name))
     }
 
+    /// Whether the field has one of these names.
+    pub(super) fn is_any_of(&self, span: &FieldSpan, names: &[&[u8]]) -> bool {
+        names.iter().any(|name| self.is_named(span, name))
+    }
+
     /// Whether the line is exactly `Name: value CRLF`, with no other blanks. Fields that delimit
     /// messages are copied only in this form, so that no recipient can read them differently.
     #[inline]

@@ -17,6 +17,8 @@ pub struct ClientContext<'a> {
     pub date: &'a [u8; 29],
     /// Further field lines, each with its CRLF, for a final answer.
     pub fields: &'a [u8],
+    /// Names (in lower case) of those among them that the backend's own give way to.
+    pub replaced: &'a [&'a [u8]],
 }
 
 /// How the body must be sent to the client.
@@ -69,8 +71,12 @@ pub fn write_client_head(
         _ => head.described_length,
     };
     let mut length_copied = false;
+    let all = !head.connection.nominates && ctx.replaced.is_empty();
     fields.copy_lines(out, copied_from, |span| match span.id {
-        FieldId::Other => !head.connection.nominates || !fields.is_nominated(span),
+        FieldId::Other => {
+            all || !(head.connection.nominates && fields.is_nominated(span)
+                || fields.is_any_of(span, ctx.replaced))
+        }
         FieldId::ContentLength => {
             let copied = length.is_some() && !length_copied && fields.is_plain_length(span);
             length_copied |= copied;

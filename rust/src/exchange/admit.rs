@@ -28,10 +28,10 @@ impl WorkerCore {
     /// CORS preflight → authentication → rate limit → validation.
     pub(super) fn admit(
         &mut self,
-        _ex: &mut Exchange,
-        _request: &Request<'_>,
-        _policy: &ArchivedPolicy,
+        ex: &mut Exchange,
+        request: &Request<'_>,
+        policy: &ArchivedPolicy,
     ) -> Result<(), Refused> {
-        Ok(())
+        self.rate_limit(ex, request, policy)
     }
 }

@@ -73,6 +73,18 @@ impl WorkerCore {
         let Some(snapshot) = self.open(ex, now) else {
             return self.decline(ex, now, why::NO_CONFIGURATION, b"");
         };
+        let behind;
+        let (hop, peer) = if peer.trusted == 0 {
+            (peer, peer)
+        } else {
+            behind = self.client_behind(peer, head);
+            (peer, &behind)
+        };
+        if self.edge.max_requests_per_second_per_client != 0 {
+            if let Err(refused) = self.client_ceiling(ex, peer, now) {
+                return self.decline(ex, now, refused.answer, &refused.fields);
+            }
+        }
         if head.max_forwards() == Some(0) {
             return self.decline(ex, now, why::LAST_HOP, b""); // RFC 9110 section 7.6.2
         }
@@ -114,11 +126,12 @@ impl WorkerCore {
             &mut self.head,
             head,
             &codec::ForwardContext {
-                client_ip: peer.ip(),
-                secure: peer.tls != 0,
+                client_ip: hop.ip(),
+                trusted: hop.trusted != 0,
+                secure: hop.tls != 0,
                 request_id: ex.request_id(),
                 backend_host: backend.authority.as_bytes(),
-                forwarded: false,
+                forwarded: self.edge.forwarded,
                 forward_expect: true,
             },
         );

@@ -7,6 +7,10 @@ use super::layout::Exchange;
 pub struct Extras {
     /// Complete field lines, each with its CRLF, for the final answer, whoever gives it.
     pub answer_fields: Vec<u8>,
+    /// Who the client has proved to be.
+    pub identity: Option<Vec<u8>>,
+    /// `answer_fields` tells of a limit: the backend's own telling is dropped.
+    pub limited: bool,
 }
 
 impl Exchange {

@@ -8,8 +8,10 @@
 mod admit;
 mod answer;
 mod begin;
+pub mod edge;
 mod extras;
 pub mod layout;
+mod limit;
 mod request_id;
 mod respond;
 mod wall;
@@ -17,7 +19,9 @@ mod why;
 
 use crate::codec::{self, Limits, Scratch};
 use crate::snapshot::{self, ArchivedSnapshot};
+use crate::state::sets::HashKey;
 use crate::state::LaneState;
+use edge::Edge;
 use layout::Exchange;
 use request_id::RequestIds;
 use wall::WallClock;
@@ -26,6 +30,8 @@ use wall::WallClock;
 pub struct WorkerCore {
     pub lane: LaneState,
     limits: Limits,
+    edge: Edge,
+    hash_key: HashKey,
     /// Away while a head borrows it, which is never across calls.
     scratch: Option<Box<Scratch>>,
     head: Vec<u8>,
@@ -36,11 +42,14 @@ pub struct WorkerCore {
 }
 
 impl WorkerCore {
-    pub fn new(lane: LaneState, limits: Limits) -> Self {
+    pub fn new(lane: LaneState, limits: Limits, edge: Edge) -> Self {
         let ids = RequestIds::new(lane.lane());
+        let hash_key = lane.hash_key();
         Self {
             lane,
             limits,
+            edge,
+            hash_key,
             scratch: Some(Box::new(Scratch::new())),
             head: Vec::with_capacity(16 * 1024),
             body: Vec::with_capacity(160 * 1024),

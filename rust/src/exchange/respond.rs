@@ -1,6 +1,7 @@
 //! What becomes of an answer: read the backend's head, decide how the body ends, write the client's head.
 
 use super::layout::{self, Exchange};
+use super::limit;
 use super::WorkerCore;
 use crate::codec::{self, BodyFraming, ClientBody};
 
@@ -39,6 +40,10 @@ impl WorkerCore {
             request_id: ex.request_id(),
             date: self.date.at(self.wall.unix(now)),
             fields: ex.extras().map_or(b"", |extras| &extras.answer_fields),
+            replaced: match ex.extras() {
+                Some(extras) if extras.limited => &limit::FIELDS,
+                _ => &[],
+            },
         };
         if head.is_interim() {
             // RFC 9110 section 15.2: a 1.0 client does not know interim answers.

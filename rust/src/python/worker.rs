@@ -1,7 +1,9 @@
 //! `Worker`: one worker process's lane and its view of the snapshots.
 
 use crate::codec::Limits;
+use crate::exchange::edge::Edge;
 use crate::exchange::WorkerCore;
+use crate::net::Cidr;
 use crate::route::{find, method, Match};
 use crate::select;
 use crate::snapshot::{ArchivedRoute, ArchivedSnapshot, Guard};
@@ -17,6 +19,10 @@ use std::cell::UnsafeCell;
 struct Settings {
     max_header_bytes: Option<usize>,
     max_target_bytes: Option<usize>,
+    max_connections_per_client: u32,
+    max_requests_per_second_per_client: u32,
+    trusted_proxies: Vec<String>,
+    forwarded: bool,
 }
 
 impl Settings {
@@ -27,6 +33,19 @@ impl Settings {
             target: self.max_target_bytes.unwrap_or(usual.target),
             ..usual
         }
+    }
+
+    fn edge(&self) -> Result<Edge, String> {
+        let networks = self.trusted_proxies.iter().map(|text| {
+            let network = text.parse::<Cidr>();
+            network.map_err(|problem| format!("trustedProxies: {text:?} {problem}"))
+        });
+        Ok(Edge {
+            max_connections_per_client: self.max_connections_per_client,
+            max_requests_per_second_per_client: self.max_requests_per_second_per_client,
+            trusted_proxies: networks.collect::<Result<_, _>>()?,
+            forwarded: self.forwarded,
+        })
     }
 }
 
@@ -83,9 +102,16 @@ impl Worker {
     fn new(state_fd: i32, arena_fd: i32, lane: u32, settings: Option<&[u8]>) -> PyResult<Self> {
         let settings: Settings = serde_json::from_slice(settings.unwrap_or(b"{}"))
             .map_err(|error| PyValueError::new_err(format!("settings: {error}")))?;
+        let edge = settings
+            .edge()
+            .map_err(|problem| PyValueError::new_err(format!("settings: {problem}")))?;
         let lane = LaneState::attach(state_fd, arena_fd, lane).map_err(PyOSError::new_err)?;
         Ok(Self {
-            core: Core(UnsafeCell::new(WorkerCore::new(lane, settings.limits()))),
+            core: Core(UnsafeCell::new(WorkerCore::new(
+                lane,
+                settings.limits(),
+                edge,
+            ))),
         })
     }
 

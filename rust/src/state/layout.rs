@@ -5,9 +5,11 @@
 //! being when it is first *read*).
 
 use super::backend::{BackendLane, BackendShared};
+use super::buckets::BucketSet;
 use super::lane::{LaneHead, NodeLane};
 use super::ledger::{GenerationLane, GenerationRow};
 use super::series::{SeriesLane, SeriesShared};
+use super::sets::{HashKey, Tags, WAYS};
 use super::shm::PAGE;
 use std::io;
 use std::mem::size_of;
@@ -15,7 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"hotswap\0");
 /// Raised with every change of the layout; a worker of another version refuses to attach.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Far above any node; keeps the size of the region within 64 bits.
 const MAX_LANES: u32 = 4096;
 
@@ -28,6 +30,10 @@ pub struct Capacities {
     pub series: u32,
     /// Generations with something in flight; a power of two.
     pub rows: u32,
+    /// Buckets of rate limits; eight times a power of two.
+    pub buckets: u32,
+    /// Clients whose connections are counted; eight times a power of two.
+    pub clients: u32,
 }
 
 impl Default for Capacities {
@@ -36,6 +42,8 @@ impl Default for Capacities {
             backends: 131_072,
             series: 32_768,
             rows: 4096,
+            buckets: 65_536,
+            clients: 65_536,
         }
     }
 }
@@ -49,8 +57,12 @@ pub(super) struct Header {
     backends: AtomicU32,
     series: AtomicU32,
     rows: AtomicU32,
-    reserved: AtomicU32,
+    buckets: AtomicU32,
     arena_len: AtomicU64,
+    clients: AtomicU32,
+    reserved: AtomicU32,
+    /// Of the hashes by which strangers' keys are found.
+    hash_key: [AtomicU64; 2],
     /// The current generation, alone on its cache line: read by every request, written by none.
     pub current: Line,
 }
@@ -69,6 +81,9 @@ pub(super) struct Layout {
     pub backends: usize,
     pub active: usize,
     pub series: usize,
+    pub buckets: usize,
+    pub clients: usize,
+    pub client_cells: usize,
     /// First lane's private tables; `lane_stride` to the next lane's.
     pub private: usize,
     pub lane_stride: usize,
@@ -102,12 +117,16 @@ impl Layout {
             backends,
             series,
             rows,
+            buckets,
+            clients,
         } = capacities;
         if !(1..=MAX_LANES).contains(&lanes)
             || backends == 0
             || series == 0
             || rows < 2
             || !rows.is_power_of_two()
+            || !is_table(buckets)
+            || !is_table(clients)
         {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -127,6 +146,9 @@ impl Layout {
         let backends_at = shared.table::<BackendShared>(backends)?;
         let active = shared.table::<AtomicU32>(backends.saturating_mul(n))?;
         let series_at = shared.table::<SeriesShared>(series)?;
+        let buckets_at = shared.table::<BucketSet>(buckets as usize / WAYS)?;
+        let clients_at = shared.table::<Tags>(clients as usize / WAYS)?;
+        let client_cells = shared.table::<AtomicU32>((clients as usize).saturating_mul(n))?;
         let mut lane = Cursor(0);
         let node_lane = lane.table::<NodeLane>(1)?;
         let row_lane = lane.table::<GenerationLane>(rows)?;
@@ -147,6 +169,9 @@ impl Layout {
             backends: backends_at,
             active,
             series: series_at,
+            buckets: buckets_at,
+            clients: clients_at,
+            client_cells,
             private: shared.0,
             lane_stride: lane.0,
             node_lane,
@@ -157,6 +182,11 @@ impl Layout {
             total,
         })
     }
+}
+
+/// Whole sets, as many as a mask can choose from.
+fn is_table(ways: u32) -> bool {
+    ways as usize >= WAYS && ways.is_power_of_two()
 }
 
 // The header is filled before a worker exists and constant afterwards, `current` apart; the relaxed
@@ -170,6 +200,11 @@ impl Header {
         self.backends.store(layout.capacities.backends, Relaxed);
         self.series.store(layout.capacities.series, Relaxed);
         self.rows.store(layout.capacities.rows, Relaxed);
+        self.buckets.store(layout.capacities.buckets, Relaxed);
+        self.clients.store(layout.capacities.clients, Relaxed);
+        let HashKey(first, second) = HashKey::random();
+        self.hash_key[0].store(first, Relaxed);
+        self.hash_key[1].store(second, Relaxed);
         self.arena_len.store(arena_len as u64, Relaxed);
         self.magic.store(MAGIC, Relaxed);
     }
@@ -187,12 +222,19 @@ impl Header {
             backends: self.backends.load(Relaxed),
             series: self.series.load(Relaxed),
             rows: self.rows.load(Relaxed),
+            buckets: self.buckets.load(Relaxed),
+            clients: self.clients.load(Relaxed),
         };
         let layout = Layout::new(self.lanes.load(Relaxed), capacities)?;
         if layout.total != size {
             return Err(bad("state region has the wrong size"));
         }
         Ok(layout)
+    }
+
+    pub fn hash_key(&self) -> HashKey {
+        let [first, second] = &self.hash_key;
+        HashKey(first.load(Relaxed), second.load(Relaxed))
     }
 
     pub fn arena_len(&self) -> usize {
@@ -212,6 +254,8 @@ mod tests {
         assert_eq!(size_of::<GenerationRow>(), 24);
         assert_eq!(size_of::<BackendShared>(), 8);
         assert_eq!(size_of::<BackendLane>(), 16);
+        assert_eq!(size_of::<BucketSet>(), 256);
+        assert_eq!(size_of::<Tags>(), 128);
         assert_eq!(std::mem::offset_of!(Header, current), 64);
     }
 
@@ -225,6 +269,9 @@ mod tests {
             layout.backends,
             layout.active,
             layout.series,
+            layout.buckets,
+            layout.clients,
+            layout.client_cells,
             layout.private,
         ];
         assert!(starts.windows(2).all(|pair| pair[0] < pair[1]));
@@ -242,6 +289,14 @@ mod tests {
         assert!(refused(1, Capacities { rows: 3, ..good }));
         assert!(refused(1, Capacities { rows: 1, ..good }));
         assert!(refused(1, Capacities { series: 0, ..good }));
+        assert!(refused(1, Capacities { buckets: 4, ..good }));
+        assert!(refused(
+            1,
+            Capacities {
+                clients: 24,
+                ..good
+            }
+        ));
         assert!(refused(
             1,
             Capacities {
@@ -253,6 +308,8 @@ mod tests {
             backends: u32::MAX,
             series: u32::MAX,
             rows: 1 << 31,
+            buckets: 1 << 31,
+            clients: 1 << 31,
         };
         assert!(refused(MAX_LANES, huge) || usize::BITS == 64);
     }

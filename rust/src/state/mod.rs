@@ -22,7 +22,8 @@
 //! pin → Pinned   unpin   accept   complete   abort                       one generation's ledger
 //! backend_status  backend_incarnation  backend_active  backend_enter  backend_leave
 //! cursor  fallback  record                                               one series (route, arm)
-//! connection_opened  connection_closed  upstream_idle  backend_duration  overhead
+//! bucket  sit_down  stand_up  limited                                        keys of limits, clients
+//! connection_opened  connection_closed  refused  upstream_idle  backend_duration  overhead
 //! ```
 //!
 //! The order of a request, on which the proofs in [`protocol`] and [`slots`] rest:
@@ -35,7 +36,9 @@
 
 pub mod arena;
 pub mod backend;
+pub mod buckets;
 mod cell;
+pub mod clients;
 pub mod error;
 pub mod histogram;
 pub mod lane;
@@ -45,6 +48,7 @@ pub mod node;
 pub mod protocol;
 pub mod region;
 pub mod series;
+pub mod sets;
 mod shm;
 pub mod slots;
 pub mod stats;
@@ -52,6 +56,8 @@ pub mod worker;
 
 pub use arena::Range;
 pub use backend::BackendStatus;
+pub use buckets::Step;
+pub use clients::Seat;
 pub use error::{Exhausted, PublishError};
 pub use layout::Capacities;
 pub use node::{Node, SlotRefs};

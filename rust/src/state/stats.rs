@@ -61,6 +61,8 @@ pub struct SeriesTotals {
     pub requests: u64,
     /// Those that failed.
     pub failed: u64,
+    /// Those that a limit refused.
+    pub limited: u64,
     /// By (method id, status); [`OTHER_CODE`] for the rest.
     pub codes: BTreeMap<(u8, u16), u64>,
     /// Durations in microseconds; see [`histogram`].
@@ -72,6 +74,7 @@ impl Default for SeriesTotals {
         Self {
             requests: 0,
             failed: 0,
+            limited: 0,
             codes: BTreeMap::new(),
             histogram: Box::new([0; BUCKETS]),
         }
@@ -83,6 +86,7 @@ impl SeriesTotals {
     pub fn clear(&mut self) {
         self.requests = 0;
         self.failed = 0;
+        self.limited = 0;
         self.codes.clear();
         self.histogram.fill(0);
     }
@@ -91,6 +95,7 @@ impl SeriesTotals {
     pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
         self.failed += other.failed;
+        self.limited += other.limited;
         for (code, count) in &other.codes {
             *self.codes.entry(*code).or_default() += count;
         }
@@ -122,6 +127,8 @@ pub struct LaneStats {
     pub client_connections: u64,
     /// Client connections accepted so far.
     pub accepted_connections: u64,
+    /// Client connections turned away so far, by [`Turned`](super::lane::Turned).
+    pub refused_connections: [u64; 3],
     /// Pooled connections to backends that are idle.
     pub upstream_idle: u64,
     /// Time to a backend's answer, microseconds.

@@ -6,10 +6,12 @@
 use super::backend::{BackendLane, BackendStatus};
 use super::cell::{add, shift};
 use super::lane::NodeLane;
+use super::lane::Turned;
 use super::ledger::GenerationLane;
 use super::protocol;
 use super::region::{borrow, Region};
 use super::series::SeriesLane;
+use super::sets::HashKey;
 use super::shm::{self, Access, Mapping};
 use std::io;
 use std::marker::PhantomData;
@@ -94,6 +96,15 @@ impl LaneState {
         })
     }
 
+    pub(super) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// The key of the node's hashes.
+    pub fn hash_key(&self) -> HashKey {
+        self.region.header().hash_key()
+    }
+
     /// The lane taken.
     pub fn lane(&self) -> u32 {
         self.lane
@@ -118,7 +129,7 @@ impl LaneState {
     }
 
     #[inline]
-    fn node(&self) -> &NodeLane {
+    pub(super) fn node(&self) -> &NodeLane {
         // SAFETY: points into `self.region`, mapped as long as `self` lives.
         unsafe { &*self.node }
     }
@@ -261,6 +272,16 @@ impl LaneState {
     #[inline]
     pub fn connection_closed(&self) {
         shift(&self.node().client_connections, -1);
+    }
+
+    /// A client connection was turned away.
+    pub fn connection_refused(&self, why: Turned) {
+        add(&self.node().connections_refused[why as usize], 1);
+    }
+
+    /// A request of a series was refused by a limit. Rare enough for a cell that all lanes share.
+    pub fn limited(&self, series: u32) {
+        self.region.series(series).limited.fetch_add(1, Relaxed);
     }
 
     /// Pooled idle connections to backends came or went.
