@@ -47,9 +47,12 @@ cdef struct Exchange:
     uint64_t due              # tick at which the whole exchange times out
     uint8_t *head             # what was sent to the backend: `stash`, or malloc'ed when larger
     size_t head_len
+    uint64_t rate_tick        # since when the client's rate is watched; 0: it is not
+    uint64_t rate_bytes       # what it had moved by then
     bint request_open         # the request body has not ended
     bint replayable           # `head` is all that was sent
     bint replayed
+    uint32_t interims         # answers of status 1xx so far
     bint cut                  # the gateway ended the answer before it was whole
     Exchange *next_free
     uint8_t stash[STASH]
@@ -154,6 +157,8 @@ cdef class Client(Stream):
     cdef bint input_over      # all of the input has been read
     cdef uint32_t head_seen   # bytes of an incomplete head that were looked at
     cdef object codec         # a second parser in front (--http httptools), or None
+    cdef bint passing         # the codec holds back what it gets until it is known which protocol it is
+    cdef size_t held          # bytes it holds, at most
     # exchange
     cdef Exchange *x          # NULL between requests
     cdef Upstream upstream
@@ -163,22 +168,16 @@ cdef class Client(Stream):
     # input
     cdef bint input_held(self) noexcept
     cdef void received(self, const uint8_t *p, size_t n) noexcept
+    cdef void take_held(self) noexcept
     cdef void take_waiting_input(self) noexcept
     cdef size_t consume(self, const uint8_t *p, size_t n) noexcept
     cdef void head_begins(self) noexcept
     cdef void input_ended(self) noexcept
-    # towards the backend
-    cdef void find_upstream(self) noexcept
-    cdef void wait_for(self, uint32_t ms) noexcept
-    cdef void attach(self, Upstream up) noexcept
+    # while its backend has it
     cdef bint body_is_due(self) noexcept
     cdef void progress(self) noexcept
-    cdef void connect_failed(self) noexcept
     cdef void upstream_drained(self) noexcept
     cdef void upstream_write_failed(self) noexcept
-    cdef void upstream_lost(self) noexcept
-    cdef void drop_upstream(self) noexcept
-    cdef void replay(self) noexcept
     # the end of an exchange
     cdef void answered(self, hs_out *out) noexcept
     cdef void refuse(self, int why) noexcept
@@ -220,10 +219,14 @@ cdef class Server:
     cdef uint64_t write_timeout_ms
     cdef uint64_t stream_idle_ms
     cdef size_t max_waiting
+    cdef size_t max_connections          # 0: any number
+    cdef uint64_t min_transfer_rate      # bytes per second that a client must move; 0: any
+    cdef bint proxy_protocol             # connections begin with a PROXY header
 
     cdef Pool pool_for(self, const hs_exchange *ex)
     cdef object new_codec(self, object factory)
     cdef void begin_codec(self, object codec) noexcept
+    cdef bint is_passing(self, object codec) noexcept
+    cdef bytes end_passing(self, object codec, bint switched)
     cdef bytes run_codec(self, object codec, const uint8_t *p, size_t n)
-    cdef void accepted(self, int fd, void *address, size_t address_len) noexcept
     cdef void client_closed(self, Client client) noexcept

@@ -12,7 +12,8 @@ cdef enum:
     C_CLOSED = 8
     C_COLLECT = 9     # admitted; its body is read whole before a backend is chosen
     C_BACKOFF = 10    # an attempt failed; waits before the next
-    C_STATES = 11
+    C_PROXY = 11      # before anything else: its PROXY header is awaited
+    C_STATES = 12
 
     PIPELINE = 64 * 1024     # bytes of later requests that are kept while one is served
     LINGER_MS = 2_000
@@ -33,6 +34,7 @@ cdef uint16_t[C_STATES] LEGAL = [
     0,                                                                                                 # CLOSED
     1 << C_WAITING | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                    # COLLECT
     1 << C_WAITING | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                    # BACKOFF
+    1 << C_IDLE | 1 << C_CLOSED,                                                                       # PROXY
 ]
 
 
@@ -58,6 +60,10 @@ cdef class Client(Stream):
     cdef void on_readable(self) noexcept:
         cdef ssize_t n
         cdef int reads = 0
+        if self.state == C_PROXY and not edge_take_proxy_header(self):
+            return
+        if self.passing:
+            self.take_held()
         if self.inb.data != NULL:
             self.take_waiting_input()
         while self.readable and self.fd >= 0 and not self.deferred and not self.input_held():
@@ -91,7 +97,7 @@ cdef class Client(Stream):
             return self.upstream.blocked()
         if self.state == C_IDLE or self.state == C_HEAD:
             return False  # the core bounds a head
-        return buffer_len(&self.inb) >= PIPELINE
+        return buffer_len(&self.inb) + self.held >= PIPELINE
 
     cdef void received(self, const uint8_t *p, size_t n) noexcept:
         cdef size_t used
@@ -103,6 +109,9 @@ cdef class Client(Stream):
                     self.reject(self.server.codec_status)
                     return
                 canonical = REFUSED  # refused again when its turn comes: answers keep their order
+            elif self.server.is_passing(self.codec):
+                self.passing = True
+                self.held += n
             p = canonical
             n = len(canonical)
             if n == 0:
@@ -117,6 +126,19 @@ cdef class Client(Stream):
             return
         used = self.consume(p, n)
         if used < n and self.fd >= 0 and not buffer_append(&self.inb, p + used, n - used):
+            self.close()
+
+    cdef void take_held(self) noexcept:
+        """What has followed a request for an upgrade is of the new protocol, or HTTP after all."""
+        cdef bint switched = self.state == C_TUNNEL
+        cdef bytes held
+        if self.inb.data != NULL or not (switched or self.state == C_IDLE):
+            return  # its turn has not come
+        held = self.server.end_passing(self.codec, switched)
+        self.passing = not switched and self.server.is_passing(self.codec)
+        if not self.passing:
+            self.held = 0
+        if held is None or not buffer_append(&self.inb, held, len(held)):
             self.close()
 
     cdef void take_waiting_input(self) noexcept:
@@ -171,46 +193,7 @@ cdef class Client(Stream):
         elif self.x != NULL and self.x.request_open and self.state != C_FLUSHING and self.inb.data == NULL:
             self.close()  # the body was cut short; with input left it is not known yet, and looked at again
 
-    # ---- the backend's connection ----
-
-    cdef void find_upstream(self) noexcept:
-        cdef Exchange *x = self.x
-        cdef Pool pool = self.server.pool_for(&x.core)
-        cdef Upstream up = pool.take(x.core.idempotent and x.replayable and not x.request_open)
-        if not self.enter(C_WAITING):
-            return
-        if up is not None:
-            self.attach(up)
-            return
-        x.core.waited = True
-        if pool.open < pool.limit:
-            if not pool.connect(self):
-                self.connect_failed()
-            return
-        if <size_t>len(pool.waiting) >= self.server.max_waiting:
-            self.refuse(HS_WHY_POOL_FULL)
-            return
-        self.queued_in = pool
-        pool.waiting[self] = None
-        self.wait_for(x.core.pool_wait_ms)
-
-    cdef void wait_for(self, uint32_t ms) noexcept:
-        wheel_set(&self.reactor.wheel, &self.timer, min(self.x.due, self.reactor.now + ticks(ms)))
-
-    cdef void attach(self, Upstream up) noexcept:
-        """The exchange has its connection: the request goes out."""
-        cdef Exchange *x = self.x
-        self.queued_in = None
-        up.client = self
-        self.upstream = up
-        if not self.enter(C_SENT):
-            return
-        if up.codec is not None:
-            self.server.begin_codec(up.codec)
-        x.core.sent_ns = net_now_ns()
-        if not up.send(x.head, x.head_len):
-            self.upstream_write_failed()
-        self.progress()
+    # ---- while the backend has the request ----
 
     cdef bint body_is_due(self) noexcept:
         """The next move is the client's: it has neither sent all of its body nor waits for 100 (Continue)."""
@@ -232,11 +215,6 @@ cdef class Client(Stream):
             due = x.due
         wheel_set(&self.reactor.wheel, &self.timer, due)
 
-    cdef void connect_failed(self) noexcept:
-        self.queued_in = None
-        if self.state == C_WAITING:
-            self.refuse(HS_WHY_CONNECT_FAILED if self.x.core.address_len else HS_WHY_NO_SOCKET)
-
     cdef void upstream_drained(self) noexcept:
         """The backend takes bytes again."""
         if self.state == C_SENT or self.state == C_STREAMING:
@@ -250,45 +228,6 @@ cdef class Client(Stream):
         up.readable = True
         up.eof_seen = True
         self.reactor.defer(up)
-
-    cdef void drop_upstream(self) noexcept:
-        """Give up the connection and the place in the queue, whichever there is."""
-        cdef Upstream up = self.upstream
-        cdef Pool pool = self.queued_in
-        self.upstream = None
-        self.queued_in = None
-        if up is not None:
-            up.client = None
-            up.pool.release(up)
-        if pool is not None:
-            pool.waiting.pop(self, None)
-
-    cdef void upstream_lost(self) noexcept:
-        """The connection broke before the answer was whole."""
-        cdef Exchange *x = self.x
-        cdef Upstream up = self.upstream
-        if self.state == C_TUNNEL:
-            self.close()
-            return
-        x.core.failed = True
-        if self.state != C_SENT:
-            x.cut = True
-            self.close()
-        elif (up.reused and not up.answered and x.replayable and not x.replayed and x.core.idempotent):
-            self.replay()
-        else:
-            self.refuse(HS_WHY_BACKEND_CLOSED)
-
-    cdef void replay(self) noexcept:
-        """A pooled connection had been closed under the request (RFC 9112 section 9.3.1): once more on a new one."""
-        cdef Upstream up = self.upstream
-        self.x.core.failed = False
-        self.x.replayed = True
-        self.upstream = None
-        up.pool.close(up)  # no release: its place is the new one's
-        if self.enter(C_WAITING) and not up.pool.connect(self):
-            self.connect_failed()
-            up.pool.serve_waiting()
 
     # ---- answers ----
 
@@ -306,7 +245,7 @@ cdef class Client(Stream):
         """Answer instead of the backend; too late for that once its head went out: then cut the connection."""
         cdef hs_out out
         cdef Exchange *x = self.x
-        self.drop_upstream()
+        attempt_drop(self)
         if self.state == C_STREAMING or self.state == C_TUNNEL:
             x.cut = True
             self.close()
@@ -333,12 +272,13 @@ cdef class Client(Stream):
         cdef Exchange *x = self.x
         cdef bint keep = x.core.client_keep_alive and not x.request_open and not self.server.draining
         # Nothing more is to come when the request was taken whole and its sender wants to close.
-        cdef bint unread = x.core.sent_ns == 0 or x.request_open or self.inb.data != NULL or self.server.draining
+        cdef bint unread = (
+            x.core.sent_ns == 0 or x.request_open or self.inb.data != NULL or self.held > 0 or self.server.draining)
         self.end_exchange(HS_COMPLETED)
         if keep:
             if self.enter(C_IDLE):
                 self.due_in(self.server.keepalive_ms)
-                if self.inb.data != NULL or self.eof_seen:
+                if self.inb.data != NULL or self.eof_seen or self.passing:
                     self.reactor.defer(self)
         elif unread and not self.input_over and self.enter(C_LINGER):
             # Closing with input unread would reset the connection under the answer (RFC 9112 section 9.6).
@@ -360,7 +300,7 @@ cdef class Client(Stream):
         if self.x != NULL and self.state == C_STREAMING and self.x.core.client_framing == HS_BODY_CLOSE:
             net_reset_on_close(self.fd)  # a cut answer must not look whole
         self.state = C_CLOSED
-        self.drop_upstream()
+        attempt_drop(self)
         if self.x != NULL:
             # An answer that was cut short here ended too: only a client that left has aborted.
             self.end_exchange(HS_COMPLETED if self.x.cut else HS_ABORTED)
@@ -380,7 +320,10 @@ cdef class Client(Stream):
         elif self.state == C_FLUSHING and self.out.data == NULL:
             self.exchange_done()
         elif self.state == C_FLUSHING:
-            self.due_in(self.server.write_timeout_ms)
+            if edge_too_slow(self, (<uint64_t>1 << 62) - buffer_len(&self.out), self.server.write_timeout_ms):
+                self.close()
+            else:
+                self.due_in(self.server.write_timeout_ms)
         elif up is not None:
             if self.state == C_STREAMING or self.state == C_SENT:
                 self.progress()

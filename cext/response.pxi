@@ -1,5 +1,9 @@
 # The way back: what a backend sends becomes the client's answer.
 
+cdef enum:
+    INTERIMS = 100  # answers of status 1xx to one request; a backend that sends more is not about to answer
+
+
 cdef void response_received(Client c, ssize_t got) noexcept:
     """`got` bytes from the backend stand in the reactor's buffer, with HEADROOM writable bytes before them."""
     cdef Upstream up = c.upstream
@@ -20,10 +24,10 @@ cdef void response_received(Client c, ssize_t got) noexcept:
     if up.inb.data == NULL:
         used = response_consume(c, p, n, room)
         if c.upstream is up and used < n and not buffer_append(&up.inb, p + used, n - used):
-            c.upstream_lost()
+            attempt_lost(c)
         return
     if not buffer_append(&up.inb, p, n):
-        c.upstream_lost()
+        attempt_lost(c)
         return
     # Taken out: when the answer is whole, the connection goes on to another client and must not bring it along.
     head = up.inb
@@ -60,6 +64,10 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
         x.core.seen = 0
         if result == HS_INTERIM:
             x.core.expect_continue = False
+            x.interims += 1
+            if x.interims > INTERIMS:
+                response_malformed(c)
+                return n
             if out.len and not c.send(out.ptr, out.len):
                 c.close()
                 return n
@@ -91,7 +99,7 @@ cdef void response_switch(Client c, hs_out *head, const uint8_t *p, size_t n) no
     c.due_in(c.server.stream_idle_ms)
     if not c.send2(head.ptr, head.len, p, n):
         c.close()
-    elif c.inb.data != NULL or c.eof_seen:
+    elif c.inb.data != NULL or c.eof_seen or c.passing:
         c.reactor.defer(c)
 
 
@@ -184,4 +192,4 @@ cdef void response_ended(Client c) noexcept:
         else:
             response_complete(c, False)
     else:
-        c.upstream_lost()
+        attempt_lost(c)

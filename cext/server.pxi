@@ -22,7 +22,7 @@ cdef class Listener(Stream):
             length = sizeof(address)
             fd = net_accept(self.fd, <sockaddr *>&address, &length)
             if fd >= 0:
-                self.server.accepted(fd, &address, length)
+                edge_accept(self.server, fd, &address, length)
             elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                 poller_remove(self.reactor.poller, self.fd)
                 self.due_in(ACCEPT_PAUSE_MS)
@@ -41,7 +41,8 @@ cdef class Server:
 
     `worker` is a `_core.Worker`, `loop` the running event loop, `settings` a dict of numbers: `keepalive_timeout`,
     `header_timeout`, `body_timeout`, `write_timeout`, `stream_idle_timeout` (seconds), `max_waiting` (clients
-    queued for one backend); all have defaults. `codec` is None (native) or a pair of factories for request and
+    queued for one backend), `max_connections` (0: any number), `min_transfer_rate` (bytes per second; 0: any),
+    `proxy_protocol` (0 or 1); all have defaults. `codec` is None (native) or a pair of factories for request and
     response codecs, see `hotswap_proxy.worker.codec`.
     """
 
@@ -60,6 +61,9 @@ cdef class Server:
         self.write_timeout_ms = int(1000 * settings.get("write_timeout", 30))
         self.stream_idle_ms = int(1000 * settings.get("stream_idle_timeout", 300))
         self.max_waiting = settings.get("max_waiting", 10_000)
+        self.max_connections = settings.get("max_connections", 0)
+        self.min_transfer_rate = settings.get("min_transfer_rate", 0)
+        self.proxy_protocol = settings.get("proxy_protocol", 0)
         if codec is not None:
             self.make_request_codec, self.make_response_codec = codec
 
@@ -98,7 +102,7 @@ cdef class Server:
             if client.state == C_IDLE:
                 client.readable = True  # a request may have come that the loop has not seen yet
                 client.on_readable()
-            if client.state == C_IDLE:
+            if client.state == C_IDLE or client.state == C_PROXY:
                 client.close()
         if self.reactor.later:
             self.reactor.run_later()
@@ -133,28 +137,10 @@ cdef class Server:
             api.upstream_idle(self.worker, self.idle_upstreams - self.idle_upstreams_told)
             self.idle_upstreams_told = self.idle_upstreams
 
-    cdef void accepted(self, int fd, void *address, size_t address_len) noexcept:
-        cdef Client client = Client.__new__(Client)
-        client.server = self
-        client.reactor = self.reactor
-        client.fd = fd
-        api.peer(address, address_len, &client.peer)
-        if self.make_request_codec is not None:
-            client.codec = self.new_codec(self.make_request_codec)
-            if client.codec is None:
-                return
-        if not self.reactor.register(client):
-            return  # the descriptor goes with the object
-        self.clients.add(client)
-        api.connection(self.worker, True)
-        client.due_in(self.header_timeout_ms)
-        # Most clients have sent their request by now: reading saves a turn of the readiness set.
-        client.readable = True
-        client.on_readable()
-
     cdef void client_closed(self, Client client) noexcept:
         self.clients.discard(client)
         api.connection(self.worker, False)
+        api.part(self.worker, &client.peer)
         if not self.clients and self.drained is not None and not self.drained.done():
             self.drained.set_result(None)
 
@@ -185,6 +171,16 @@ cdef class Server:
 
     cdef void begin_codec(self, object codec) noexcept:
         codec.begin()
+
+    cdef bint is_passing(self, object codec) noexcept:
+        return codec.passing
+
+    cdef bytes end_passing(self, object codec, bint switched):
+        """What the codec has held back, as received or in canonical form; None when out of memory."""
+        try:
+            return <bytes?>(codec.release() if switched else codec.resume())
+        except Exception:
+            return None
 
     cdef bytes run_codec(self, object codec, const uint8_t *p, size_t n):
         """The canonical form of what the codec accepted, or None when it refused (`codec_status`)."""

@@ -58,7 +58,7 @@ cdef class Upstream(Stream):
             elif n == -1:
                 return
             else:
-                client.upstream_lost()
+                attempt_lost(client)
                 return
             reads += 1
             if reads == READS and self.readable:
@@ -107,7 +107,7 @@ cdef class Pool:
         cdef hs_exchange *ex = &client.x.core
         fd = net_socket((<sockaddr *>ex.address).sa_family)
         if fd < 0:
-            client.x.core.address_len = 0  # not the backend's fault, see Client.connect_failed
+            client.x.core.address_len = 0  # not the backend's fault, see attempt_connect_failed
             return False
         net_nodelay(fd)
         up = Upstream.__new__(Upstream)
@@ -126,7 +126,7 @@ cdef class Pool:
         up.client = client
         client.upstream = up
         client.queued_in = None
-        client.wait_for(ex.connect_ms)
+        attempt_wait(client, ex.connect_ms)
         return True
 
     cdef void connected(self, Upstream up, int error) noexcept:
@@ -134,11 +134,11 @@ cdef class Pool:
         if error:
             client.upstream = None
             self.close(up)
-            client.connect_failed()
+            attempt_connect_failed(client)
             self.serve_waiting()
             return
         up.state = U_BUSY
-        client.attach(up)
+        attempt_send(client, up)
         client.on_readable()
 
     cdef void put(self, Upstream up) noexcept:
@@ -154,7 +154,7 @@ cdef class Pool:
         up.readable = False
         if self.waiting:
             client = <Client>self.waiting.popitem(False)[0]
-            client.attach(up)
+            attempt_send(client, up)
             client.on_readable()
             return
         up.state = U_IDLE
@@ -168,7 +168,7 @@ cdef class Pool:
         while self.waiting and self.open < self.limit:
             client = <Client>self.waiting.popitem(False)[0]
             if not self.connect(client):
-                client.connect_failed()
+                attempt_connect_failed(client)
 
     cdef void drop(self, Upstream up) noexcept:
         """An idle connection that is of no more use."""

@@ -52,7 +52,9 @@ class Side:
         own = ("Host", f"127.0.0.1:{self.backend.port}")  # of a request without one
 
         def fields(request: Received) -> list[tuple[str, str]]:
-            return [f for f in request.headers if f[0].lower() != "x-request-id" and f != own]
+            sent = [f for f in request.headers if f[0].lower() != "x-request-id" and f != own]
+            # The order of fields of different names means nothing (RFC 9110 section 5.3).
+            return sorted(sent, key=lambda f: f[0].lower())
 
         forwarded = [(r.method, r.target, fields(r), r.body) for r in self.backend.requests]
         # Bodies of ours are JSON or text of one line: no line of them looks like a status line.

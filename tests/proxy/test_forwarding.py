@@ -155,7 +155,7 @@ def test_max_forwards(plane, make_backend, connect, method):
     plane.publish(route("/**", backend(server.url)))
     client = connect()
     answer = client.get("/", "Max-Forwards: 0", "Cookie: secret=1", method=method)
-    assert answer.status == 501
+    assert answer.status == {"OPTIONS": 204, "TRACE": 501}[method]
     assert b"secret" not in answer.body
     assert server.requests == []
     assert client.get("/", "Max-Forwards: 2", method=method).status == 200

@@ -14,7 +14,17 @@ import pytest
 
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.worker.main import WorkerProcess
-from hotswap_proxy.worker.protocol import DRAIN, DRAINING, READY, STOP, SUCCESSOR_SOCKET
+from hotswap_proxy.worker.protocol import (
+    BEGIN,
+    DRAIN,
+    DRAINING,
+    GEOIP,
+    READY,
+    STOP,
+    SUCCESSOR_SOCKET,
+    TLS,
+)
+from hotswap_proxy.worker.resources import Resources, Use, contents
 
 
 class Server:
@@ -41,12 +51,14 @@ class Server:
 class Life:
     """A worker's life in a task, with the control process's end of its socket."""
 
-    def __init__(self, tmp_path: Path, **settings: float) -> None:
+    def __init__(self, tmp_path: Path, uses: dict[bytes, Use] | None = None, **settings: float) -> None:
         self.server = Server()
         self.control, theirs = socket.socketpair()
         self.control.setblocking(False)
         config = Settings(data_dir=tmp_path, **settings)  # type: ignore[arg-type]
-        self.process = WorkerProcess(asyncio.get_running_loop(), self.server, theirs, config)
+        self.process = WorkerProcess(
+            asyncio.get_running_loop(), self.server, theirs, config, Resources(uses or {})
+        )
         self.task = asyncio.create_task(self.process.run())
 
     async def hear(self) -> bytes:
@@ -60,8 +72,10 @@ class Life:
 
 
 @contextlib.asynccontextmanager
-async def life(tmp_path: Path, **settings: float) -> AsyncIterator[Life]:
-    lived = Life(tmp_path, **settings)
+async def life(
+    tmp_path: Path, uses: dict[bytes, Use] | None = None, **settings: float
+) -> AsyncIterator[Life]:
+    lived = Life(tmp_path, uses, **settings)
     try:
         assert await lived.hear() == READY
         yield lived
@@ -155,3 +169,59 @@ def test_an_order_given_just_before_control_ended_counts(tmp_path: Path) -> None
             assert not lived.server.accepting
 
     asyncio.run(scenario())
+
+
+def resource(data: bytes) -> int:
+    fd = os.memfd_create("resource")
+    os.write(fd, data)
+    return fd
+
+
+def test_a_worker_takes_its_resources_before_it_begins() -> None:
+    seen: list[tuple[bytes, bytes]] = []
+    uses = {kind: lambda fd, kind=kind: seen.append((kind, contents(fd))) for kind in (TLS, GEOIP)}
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for kind, data in ((GEOIP, b"places"), (TLS, b"keys"), (b"?", b"of a later version")):
+            fd = resource(data)
+            socket.send_fds(ours, [kind], [fd])
+            os.close(fd)
+        ours.send(BEGIN + DRAIN)
+        assert Resources(uses).take_first(theirs)
+        assert seen == [(GEOIP, b"places"), (TLS, b"keys")]
+        assert theirs.recv(8) == DRAIN, "what comes later is left for later"
+
+
+@pytest.mark.parametrize("word", [STOP, b""])
+def test_a_worker_that_is_not_wanted_any_more_does_not_begin(word: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with ours:
+            ours.send(word)
+        assert not Resources({}).take_first(theirs)
+
+
+def test_a_changed_resource_is_used_and_a_broken_one_does_not_end_the_worker(tmp_path: Path) -> None:
+    seen: list[bytes] = []
+
+    def use(fd: int) -> None:
+        data = contents(fd)
+        if data == b"broken":
+            raise ValueError("broken")
+        seen.append(data)
+
+    async def scenario() -> None:
+        async with life(tmp_path, {TLS: use}) as lived:
+            for data in (b"one", b"broken", b"two"):
+                fd = resource(data)
+                socket.send_fds(lived.control, [TLS], [fd])
+                os.close(fd)
+            lived.control.send(DRAIN)
+            assert await lived.hear() == DRAINING
+            lived.server.last_has_ended.set()
+            await lived.end()
+        assert seen == [b"one", b"two"]
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    asyncio.run(scenario())
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before, "every descriptor was closed"

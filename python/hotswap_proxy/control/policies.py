@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from hotswap_proxy.model import duration_ms
 
 Document = dict[str, Any]
@@ -43,8 +45,16 @@ def _retry_policy(policy: Document) -> Document:
     }
 
 
+def _validation(policy: Document) -> Document:
+    compiled = dict(policy)
+    if "jsonSchema" in policy:
+        compiled["jsonSchema"] = orjson.dumps(policy["jsonSchema"]).decode()
+    return compiled
+
+
 _POLICIES: dict[str, Callable[[Document], Document]] = {
     "circuitBreaker": _circuit_breaker,
     "rateLimit": _rate_limit,
     "retryPolicy": _retry_policy,
+    "validation": _validation,
 }

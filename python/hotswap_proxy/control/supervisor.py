@@ -63,6 +63,15 @@ class WorkerHandle:
         with contextlib.suppress(OSError):
             self.channel.send(word)
 
+    def give(self, kind: bytes, fd: int) -> None:
+        """Send the worker a resource; it gets a descriptor of its own."""
+        try:
+            socket.send_fds(self.channel, [kind], [fd])
+        except BlockingIOError:  # hundreds wait: it hangs, and whoever ends it gives the next one everything
+            log.error("a worker takes no resources", extra={"slot": self.slot, "worker_pid": self.pid})
+        except OSError:
+            pass  # it is gone
+
 
 class Supervisor:
     """All workers of the node. ``sockets`` become ours to close; each worker gets ``presence_fd``."""
@@ -83,6 +92,7 @@ class Supervisor:
         self._presence_fd = presence_fd
         self._free_lanes = set(range(LANES_PER_WORKER * len(sockets)))
         self._handles: set[WorkerHandle] = set()
+        self._resources: dict[bytes, int] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._burials: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -93,6 +103,15 @@ class Supervisor:
     def workers(self) -> list[WorkerHandle]:
         """Every living worker, draining ones too, by slot and age."""
         return sorted(self._handles, key=lambda handle: (handle.slot, handle.started))
+
+    def publish(self, kind: bytes, fd: int) -> None:
+        """Give a resource (see ``worker.protocol``) to all workers, future ones too; ``fd`` becomes ours."""
+        old = self._resources.get(kind)
+        self._resources[kind] = fd
+        if old is not None:
+            os.close(old)
+        for handle in self._handles:
+            handle.give(kind, fd)
 
     async def start(self) -> None:
         """Start all workers and wait until each accepts; raises :class:`WorkerStartError`."""
@@ -128,6 +147,8 @@ class Supervisor:
         """End all workers now."""
         self._stop_replacing()
         self._close_sockets()
+        while self._resources:
+            os.close(self._resources.popitem()[1])
         for handle in self._handles:
             handle.command(protocol.STOP)
         if not await _all((handle.ended for handle in self._handles), within=2.0):
@@ -177,6 +198,9 @@ class Supervisor:
                 raise SpawnError(str(error)) from error
             raise
         handle = WorkerHandle(slot, lane, pid, ours)
+        for kind, fd in self._resources.items():
+            handle.give(kind, fd)
+        handle.command(protocol.BEGIN)
         self._handles.add(handle)
         asyncio.get_running_loop().add_reader(ours, self._on_channel, handle)
         if self._stopping:

@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema
 
 from .backend import BackendReference, InlineBackend
 from .base import Environment, Identifier, Model, Name, Version, problem
-from .policy import CircuitBreaker, RateLimit, RetryPolicy
+from .policy import CircuitBreaker, RateLimit, RetryPolicy, Validation
 
 Strategy = Literal["RoundRobin", "WeightedRoundRobin", "LeastConnections", "IPHash", "HeaderBased", "Direct"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
@@ -147,6 +147,7 @@ class Route(Model):
     circuit_breaker: CircuitBreaker | None = None
     rate_limit: RateLimit | None = None
     retry_policy: RetryPolicy | None = None
+    validation: Validation | None = None
     is_enabled: bool = True
     priority: int = Field(0, ge=0, le=100, description="higher is matched first")
     environment: Environment | None = Field(None, description="served only by nodes of it; any when left out")

@@ -5,7 +5,7 @@ understood it out, so that a message goes on only when both parsers accept it an
 two ways. What that canonical form would hide from the worker's parser (line endings, folding, blanks, empty
 lines), llhttp being the more tolerant one, is checked here on the bytes as received.
 
-After a request for an upgrade, what follows may or may not be HTTP: from there the worker's parser is alone.
+After a request for an upgrade, what follows may or may not be HTTP: it is held back until the worker knows.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ ENDLESS = 1 << 64  # left of a body that ends with its connection
 # As strict as the worker's own parser (RFC 9112 section 7.1).
 CHUNK = re.compile(rb"[0-9A-Fa-f]{1,16}(?:;[\t\x20-\x7e\x80-\xff]{0,256})?\r\n")
 _FIELDS = rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
+REQUEST_LINE = re.compile(
+    rb"(?:\r\n)?(?P<method>[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) [\x21-\x7e\x80-\xff]+ HTTP/(?P<version>[0-9]\.[0-9])\r\n"
+)
+# To llhttp the others are POST: it refuses those that it does not know, and takes some for other protocols.
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"TRACE"))
 
 
 class _Parser(Protocol):
@@ -45,7 +50,8 @@ class _Filter:
         self.parser: _Parser = self._new_parser()
         self.unfinished = 0  # bytes taken since something came out: of a head, a chunk's size, trailers
         self.refused = False
-        self.passing = False
+        self.passing = False  # another protocol may have begun
+        self.held = bytearray()  # what has come since
         self._next_message()
 
     def _next_message(self) -> None:
@@ -121,10 +127,10 @@ class _Filter:
             self._take(data[at:end])
             at = end
         if self.passing:
-            self.out += data[at:]
+            self.held += data[at:]
         out = bytes(self.out)
         self.out.clear()
-        self.unfinished = 0 if out else self.unfinished + len(data)
+        self.unfinished = 0 if out or self.passing else self.unfinished + len(data)
         if self.unfinished >= self.max_head and not self.refused:
             self.refused = True
             raise ValueError(431)
@@ -172,7 +178,52 @@ class RequestCodec(_Filter):
 
     def _next_message(self) -> None:
         super()._next_message()
+        self.line = b""  # the first, as far as it has come
+        self.method = b""
         self.url = b""
+
+    def release(self) -> bytes:
+        """Return what followed a request for an upgrade, as received: another protocol has begun."""
+        held = bytes(self.held)
+        self.held.clear()
+        return held
+
+    def resume(self) -> bytes:
+        """Return the canonical form of what followed a request for an upgrade: it came to nothing.
+
+        What is too long is refused like anything else: its turn comes among the answers.
+        """
+        held = self.release()
+        self._start()
+        try:
+            return self.feed(held)
+        except ValueError:
+            return REFUSED
+
+    def _take(self, piece: bytes) -> None:
+        if self.in_head and not self.method:
+            self.line += piece
+            if self.line.endswith(b"\n") and self.line != b"\r\n":
+                self._take_line(self.line)
+            return
+        super()._take(piece)
+
+    def _take_line(self, line: bytes) -> None:
+        """Only now that it is complete: llhttp knows some methods and the worker's parser all."""
+        match = REQUEST_LINE.fullmatch(line)
+        if not match or match["version"] not in (b"1.0", b"1.1"):
+            self.out += line  # not harmed by what follows, the worker's parser may have a better answer
+            self._refuse()
+            return
+        self.method = match["method"]
+        if self.method == b"CONNECT":  # refused by itself
+            self.out += line + b"\r\n"
+            self._refuse()
+            return
+        start = match.start("method")
+        if self.method not in METHODS:
+            line = line[:start] + b"POST" + line[match.end("method") :]
+        super()._take(line)
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -180,7 +231,7 @@ class RequestCodec(_Filter):
     def _first_line(self) -> bytes:
         assert isinstance(self.parser, httptools.HttpRequestParser)
         version = self.parser.get_http_version().encode()
-        return self.parser.get_method() + b" " + self.url + b" HTTP/" + version
+        return self.method + b" " + self.url + b" HTTP/" + version
 
 
 class ResponseCodec(_Filter):

@@ -26,6 +26,7 @@ from hotswap_proxy import _core, _wire
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.worker.protocol import DRAIN, DRAINING, READY, STOP, SUCCESSOR_SOCKET
+from hotswap_proxy.worker.resources import Resources, hear
 
 if TYPE_CHECKING:
     from hotswap_proxy.worker.codec import Codec
@@ -69,8 +70,12 @@ def main(
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     server = _server(core, loop, settings)
+    control = socket.socket(fileno=control_fd)
+    resources = Resources({})
+    if not resources.take_first(control):
+        return
     server.listen(listen_fd)
-    worker = WorkerProcess(loop, server, socket.socket(fileno=control_fd), settings)
+    worker = WorkerProcess(loop, server, control, settings, resources)
     try:
         loop.run_until_complete(worker.run())
     finally:
@@ -102,8 +107,14 @@ class WorkerProcess:
     """The life of a worker around its server."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, server: Server, control: socket.socket, settings: Settings
+        self,
+        loop: asyncio.AbstractEventLoop,
+        server: Server,
+        control: socket.socket,
+        settings: Settings,
+        resources: Resources,
     ) -> None:
+        self._resources = resources
         self._loop = loop
         self._server = server
         self._control = control
@@ -154,21 +165,23 @@ class WorkerProcess:
 
     def _on_control(self) -> None:
         try:
-            data = self._control.recv(64)
+            word, fd = hear(self._control)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data = b""
-        if not data:
+            word, fd = b"", None
+        if not word:
             self._loop.remove_reader(self._control)
             self._control.close()
             if self._draining is None:
                 log.warning("the control process is gone; serving the last configuration")
                 self._orphan = self._loop.create_task(self._await_successor())
             return
-        if STOP in data:
+        if fd is not None:
+            self._resources.renew(word, fd)
+        elif word == STOP:
             self.stop()
-        elif DRAIN in data:
+        elif word == DRAIN:
             self.drain()
 
     async def _await_successor(self) -> None:

@@ -1,9 +1,18 @@
-"""The words between the control process and a worker: single bytes on their socket pair."""
+"""The words between the control process and a worker: single bytes on their socket pair.
+
+A resource is something that the control process has and workers need: a byte for its kind, with a descriptor
+(SCM_RIGHTS). A new worker gets all there are before ``BEGIN``, and begins to accept only then; afterwards a
+resource comes again whenever it has changed.
+"""
 
 from __future__ import annotations
 
 # Control process → worker.
-DRAIN, STOP = b"D", b"S"
+DRAIN, STOP, BEGIN = b"D", b"S", b"B"
+# Kinds of resources, each with its descriptor. It may be shared with other workers: read it by position.
+TLS = b"T"  # a sealed memfd: certificates and keys, as control.tls.bundle writes them
+GEOIP = b"G"  # an open database file
+RESOURCES = frozenset({TLS, GEOIP})
 # Worker → control process.
 READY, DRAINING = b"R", b"D"
 # In the data directory: where a worker whose control process died finds the next one, which answers DRAIN.

@@ -4,6 +4,16 @@ use super::date::{http_date, timestamp};
 use super::encode::{push_decimal, push_field};
 use super::verdict::phrase_for;
 
+/// What an error answer points at, in the form of the admin API's details.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// Where in the request: `headers.X-Tenant`, `query.page`, `body.items[0]`.
+    pub field: String,
+    pub rule: &'static str,
+    /// One sentence for people. What a client sent may stand in it.
+    pub message: String,
+}
+
 /// One error answer. `fields` must be valid (RFC 9110 section 5).
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorAnswer<'a> {
@@ -12,6 +22,7 @@ pub struct ErrorAnswer<'a> {
     pub code: &'a str,
     /// One sentence for people.
     pub message: &'a str,
+    pub details: &'a [Detail],
     pub request_id: &'a [u8],
     pub accepts_json: bool,
     /// The connection ends after this answer.
@@ -42,11 +53,15 @@ pub fn write_error(out: &mut Vec<u8>, answer: &ErrorAnswer<'_>) {
     out.push(b' ');
     push_field_line(out, phrase_for(answer.status).as_bytes());
     push_field(out, "Date", &http_date(answer.unix));
-    push_field(out, "Content-Type", media_type);
-    out.extend_from_slice(b"Content-Length: ");
-    push_decimal(out, body.len() as u64);
+    let bodiless = answer.status == 204; // RFC 9110 section 8.6: without a length, too
+    if !bodiless {
+        push_field(out, "Content-Type", media_type);
+        out.extend_from_slice(b"Content-Length: ");
+        push_decimal(out, body.len() as u64);
+        out.extend_from_slice(b"\r\n");
+    }
     // RFC 9110 section 15.1: 404, 405, 414 and 501 could be cached, and outlive a route change.
-    out.extend_from_slice(b"\r\nCache-Control: no-store\r\n");
+    out.extend_from_slice(b"Cache-Control: no-store\r\n");
     for lines in answer.fields {
         out.extend_from_slice(lines);
     }
@@ -57,7 +72,7 @@ pub fn write_error(out: &mut Vec<u8>, answer: &ErrorAnswer<'_>) {
         (false, _) => {}
     }
     out.extend_from_slice(b"\r\n");
-    if !answer.head_request {
+    if !answer.head_request && !bodiless {
         out.extend_from_slice(&body);
     }
 }
@@ -72,7 +87,18 @@ fn write_json(body: &mut Vec<u8>, answer: &ErrorAnswer<'_>) {
     push_string(body, answer.code);
     body.extend_from_slice(b",\"message\":");
     push_string(body, answer.message);
-    body.extend_from_slice(b",\"details\":[],\"traceId\":");
+    body.extend_from_slice(b",\"details\":[");
+    for (index, detail) in answer.details.iter().enumerate() {
+        body.extend_from_slice(if index == 0 { b"" } else { b"," });
+        body.extend_from_slice(b"{\"field\":");
+        push_string(body, &detail.field);
+        body.extend_from_slice(b",\"rule\":");
+        push_string(body, detail.rule);
+        body.extend_from_slice(b",\"message\":");
+        push_string(body, &detail.message);
+        body.push(b'}');
+    }
+    body.extend_from_slice(b"],\"traceId\":");
     push_string(body, &String::from_utf8_lossy(answer.request_id));
     body.extend_from_slice(b",\"timestamp\":\"");
     body.extend_from_slice(&timestamp(answer.unix));
@@ -85,6 +111,12 @@ fn write_text(body: &mut Vec<u8>, answer: &ErrorAnswer<'_>) {
     body.extend_from_slice(answer.code.as_bytes());
     body.extend_from_slice(b": ");
     body.extend_from_slice(answer.message.as_bytes());
+    for detail in answer.details {
+        body.extend_from_slice(b"\n- ");
+        let plain = |c: char| if c.is_control() { '?' } else { c };
+        let line: String = detail.message.chars().map(plain).collect();
+        body.extend_from_slice(line.as_bytes());
+    }
     body.extend_from_slice(b"\nrequest id: ");
     body.extend_from_slice(answer.request_id);
     body.push(b'\n');

@@ -21,7 +21,7 @@ pub mod trailer;
 pub mod values;
 pub mod verdict;
 
-pub use answer::{write_error, ErrorAnswer};
+pub use answer::{write_error, Detail, ErrorAnswer};
 pub use chunked::{ChunkedDecoder, Fed, Mode};
 pub use date::DateCache;
 pub use encode::{begin_chunk, CHUNK_END, CONTINUE, LAST_CHUNK};
@@ -30,6 +30,7 @@ pub use forward::{write_upstream_head, ForwardContext};
 pub use relay::{write_client_head, ClientBody, ClientContext, ClientHead};
 pub use request::{may_complete, parse_request, RequestHead};
 pub use response::{parse_response, ResponseContext, ResponseHead};
+pub use values::{is_token, trim};
 pub use verdict::{BadGateway, Malformed, Refusal};
 
 /// Most fields a head may have; the size of the scratch table.

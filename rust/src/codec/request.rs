@@ -6,8 +6,8 @@ use super::early::{check_beginning, check_leading, refusal_for, unfinished, MAX_
 use super::fields::{collect, Fault, FieldId, Fields};
 use super::form::{resolve_target, Resolved};
 use super::values::{
-    content_length, is_forwardable_upgrade, is_host, is_request_id, json_preference,
-    transfer_coding, Coding, ConnectionOptions,
+    content_length, elements, is_forwardable_upgrade, is_host, is_own_hop, is_request_id,
+    json_preference, Coding, ConnectionOptions, TransferCodings,
 };
 use super::verdict::Refusal;
 use super::{BodyFraming, Limits, Scratch, MAX_FIELDS};
@@ -75,6 +75,16 @@ impl<'a> RequestHead<'a> {
         }
         let value = self.fields.by_id(FieldId::MaxForwards).next()?;
         content_length(value).ok()
+    }
+
+    /// How often the request has come through a gateway of this name: a loop shows here (RFC 9110
+    /// section 7.6).
+    pub fn own_hops(&self) -> usize {
+        if !self.fields.has(FieldId::Via.bit()) {
+            return 0;
+        }
+        let elements = self.fields.by_id(FieldId::Via).flat_map(elements);
+        elements.filter(|element| is_own_hop(element)).count()
     }
 }
 
@@ -191,7 +201,8 @@ impl<'a> Facts<'a> {
             expect: false,
             request_id: None,
         };
-        let (mut length, mut chunked, mut request_ids) = (None, false, 0);
+        let (mut length, mut request_ids) = (None, 0);
+        let mut codings = TransferCodings::default();
         for span in fields.spans {
             if span.id == FieldId::Other {
                 continue;
@@ -220,11 +231,7 @@ impl<'a> Facts<'a> {
                     if minor == 0 {
                         return Err(Refusal::CodingInHttp10);
                     }
-                    match transfer_coding(value) {
-                        Ok(Coding::Chunked) if !chunked => chunked = true,
-                        Ok(Coding::Unknown) if !chunked => return Err(Refusal::CodingUnknown),
-                        _ => return Err(Refusal::CodingInvalid),
-                    }
+                    codings.add(value).map_err(|_| Refusal::CodingInvalid)?;
                 }
                 FieldId::Expect => {
                     if minor == 1 && !value.eq_ignore_ascii_case(b"100-continue") {
@@ -242,11 +249,13 @@ impl<'a> Facts<'a> {
         facts.request_id = facts
             .request_id
             .filter(|id| request_ids == 1 && is_request_id(id));
-        facts.framing = match (chunked, length) {
-            (true, Some(_)) => return Err(Refusal::LengthAndCoding),
-            (true, None) => BodyFraming::Chunked,
-            (false, Some(length)) => BodyFraming::Length(length),
-            (false, None) => BodyFraming::None,
+        let coding = codings.coding().map_err(|_| Refusal::CodingInvalid)?;
+        facts.framing = match (coding, length) {
+            (Some(_), Some(_)) => return Err(Refusal::LengthAndCoding),
+            (Some(Coding::Unknown), None) => return Err(Refusal::CodingUnknown),
+            (Some(Coding::Chunked), None) => BodyFraming::Chunked,
+            (None, Some(length)) => BodyFraming::Length(length),
+            (None, None) => BodyFraming::None,
         };
         Ok(facts)
     }

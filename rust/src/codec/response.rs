@@ -4,17 +4,17 @@
 use std::mem::MaybeUninit;
 
 use super::fields::{collect, Fault, FieldId, Fields};
-use super::values::{content_length, transfer_coding, Coding, ConnectionOptions};
+use super::values::{content_length, is_asked_for, Coding, ConnectionOptions, TransferCodings};
 use super::verdict::BadGateway;
 use super::{BodyFraming, Limits, Scratch, MAX_FIELDS};
 
 /// What the request determines about its response.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ResponseContext {
+pub struct ResponseContext<'a> {
     /// The request was HEAD: the response has no body, whatever its fields say.
     pub head_request: bool,
-    /// The request asked to switch protocols: 101 is a possible answer.
-    pub upgrade: bool,
+    /// The protocols that the request asked to switch to: 101 is a possible answer.
+    pub upgrade: Option<&'a [u8]>,
 }
 
 /// A response head, read in place.
@@ -56,7 +56,7 @@ impl<'a> ResponseHead<'a> {
 /// The fault, for which the gateway answers 502 and drops the backend's connection.
 pub fn parse_response<'a>(
     buf: &'a [u8],
-    ctx: &ResponseContext,
+    ctx: &ResponseContext<'_>,
     limits: &Limits,
     scratch: &'a mut Scratch,
 ) -> Result<Option<ResponseHead<'a>>, BadGateway> {
@@ -99,7 +99,7 @@ pub fn parse_response<'a>(
         end: head_len - 2,
     };
     let facts = Facts::read(&fields, minor)?;
-    if status == 101 && !(ctx.upgrade && minor == 1) {
+    if status == 101 && !(minor == 1 && is_switch(&fields, ctx.upgrade)) {
         return Err(BadGateway::UnexpectedUpgrade);
     }
     let bodiless = ctx.head_request || status < 200 || status == 204 || status == 304;
@@ -131,6 +131,14 @@ pub fn parse_response<'a>(
     }))
 }
 
+/// Whether a 101 names the protocol it switches to, and the request had named it (RFC 9110 section 7.8).
+#[cold]
+fn is_switch(fields: &Fields<'_>, asked: Option<&[u8]>) -> bool {
+    let mut chosen = fields.by_id(FieldId::Upgrade);
+    let named = fields.has(FieldId::Upgrade.bit());
+    named && asked.is_some_and(|asked| chosen.all(|chosen| is_asked_for(asked, chosen)))
+}
+
 /// What the fields say, gathered in one pass.
 #[derive(Default)]
 struct Facts {
@@ -146,6 +154,7 @@ impl Facts {
             | FieldId::ContentLength.bit()
             | FieldId::TransferEncoding.bit();
         let mut facts = Facts::default();
+        let mut codings = TransferCodings::default();
         for span in fields.spans {
             if span.id.bit() & READ == 0 {
                 continue;
@@ -164,14 +173,16 @@ impl Facts {
                     }
                 }
                 _ if minor == 0 => return Err(BadGateway::CodingInHttp10),
-                _ => {
-                    if facts.chunked || transfer_coding(value) != Ok(Coding::Chunked) {
-                        return Err(BadGateway::CodingUnsupported);
-                    }
-                    facts.chunked = true;
-                }
+                _ => codings
+                    .add(value)
+                    .map_err(|_| BadGateway::CodingUnsupported)?,
             }
         }
+        facts.chunked = match codings.coding() {
+            Ok(None) => false,
+            Ok(Some(Coding::Chunked)) => true,
+            _ => return Err(BadGateway::CodingUnsupported),
+        };
         match facts.chunked && facts.length.is_some() {
             true => Err(BadGateway::LengthAndCoding),
             false => Ok(facts),

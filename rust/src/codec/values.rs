@@ -70,30 +70,50 @@ impl ConnectionOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
     Chunked,
-    /// A well-formed list with a coding we do not implement, chunked last or absent.
+    /// Chunked on top of a coding we do not implement.
     Unknown,
 }
 
-/// Reads one Transfer-Encoding line (RFC 9112 sections 6.1 and 7). Chunked twice, not last, with
-/// parameters, and empty elements are errors.
-#[inline]
-pub fn transfer_coding(value: &[u8]) -> Result<Coding, Invalid> {
-    if value.eq_ignore_ascii_case(b"chunked") {
-        return Ok(Coding::Chunked);
-    }
-    let mut after_chunked = false;
-    for element in elements(value) {
-        let name = match element.iter().position(|&b| b == b';') {
-            Some(at) => trim(&element[..at]),
-            None => element,
-        };
-        let chunked = name.eq_ignore_ascii_case(b"chunked");
-        if after_chunked || !is_token(name) || (chunked && name.len() != element.len()) {
-            return Err(Invalid);
+/// Reads the Transfer-Encoding lines of a message as the one list they are (RFC 9110 section 5.3).
+#[derive(Clone, Copy, Default)]
+pub struct TransferCodings {
+    any: bool,
+    unknown: bool,
+    ends_chunked: bool,
+}
+
+impl TransferCodings {
+    /// Adds one line (RFC 9112 sections 6.1 and 7). Chunked twice or not last, chunked with
+    /// parameters, and empty elements are errors.
+    #[inline]
+    pub fn add(&mut self, value: &[u8]) -> Result<(), Invalid> {
+        self.any = true;
+        for element in elements(value) {
+            let name = match element.iter().position(|&b| b == b';') {
+                Some(at) => trim(&element[..at]),
+                None => element,
+            };
+            let chunked = name.eq_ignore_ascii_case(b"chunked");
+            if self.ends_chunked || !is_token(name) || (chunked && name.len() != element.len()) {
+                return Err(Invalid);
+            }
+            self.unknown |= !chunked;
+            self.ends_chunked = chunked;
         }
-        after_chunked = chunked;
+        Ok(())
     }
-    Ok(Coding::Unknown)
+
+    /// What the lines ask for; `None` without any. A list that does not end in chunked leaves the
+    /// end of the body open (RFC 9112 section 6.3).
+    #[inline]
+    pub fn coding(self) -> Result<Option<Coding>, Invalid> {
+        match (self.any, self.ends_chunked, self.unknown) {
+            (false, _, _) => Ok(None),
+            (true, false, _) => Err(Invalid),
+            (true, true, false) => Ok(Some(Coding::Chunked)),
+            (true, true, true) => Ok(Some(Coding::Unknown)),
+        }
+    }
 }
 
 /// Reads a Content-Length (RFC 9110 section 8.6): digits only, at most 2^63 - 1 so that it fits
@@ -199,6 +219,27 @@ pub fn is_forwardable_upgrade(value: &[u8]) -> bool {
         any = true;
     }
     any
+}
+
+/// Whether a server may switch to `chosen` (the value of Upgrade in its 101) when the request asked for
+/// `asked`: only to what was named (RFC 9110 section 7.8). A version that was asked for must be met.
+pub fn is_asked_for(asked: &[u8], chosen: &[u8]) -> bool {
+    elements(chosen).all(|chosen| {
+        is_token(chosen.split(|&b| b == b'/').next().unwrap_or_default())
+            && elements(asked).any(|asked| {
+                let name = chosen.get(..asked.len()).unwrap_or_default();
+                asked.eq_ignore_ascii_case(name)
+                    && matches!(chosen.get(asked.len()), None | Some(b'/'))
+            })
+    })
+}
+
+/// Whether a Via element names this gateway as a recipient (RFC 9110 section 7.6.3).
+pub fn is_own_hop(element: &[u8]) -> bool {
+    let mut words = element
+        .split(|&b| b == b' ' || b == b'\t')
+        .filter(|w| !w.is_empty());
+    words.nth(1) == Some(super::PSEUDONYM.as_bytes())
 }
 
 /// Whether a media range list takes JSON (RFC 9110 section 12.5.1): the most specific range that

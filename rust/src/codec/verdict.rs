@@ -115,7 +115,7 @@ impl BadGateway {
             LengthAndCoding => "The backend sent Content-Length with Transfer-Encoding.",
             CodingInHttp10 => "The backend sent Transfer-Encoding in HTTP/1.0.",
             CodingUnsupported => "The backend sent an unsupported transfer coding.",
-            UnexpectedUpgrade => "The backend switched protocols without being asked.",
+            UnexpectedUpgrade => "The backend switched to a protocol that nobody asked for.",
             HeadTooLarge => "The backend sent a head that is too large.",
             TooManyFields => "The backend sent too many header fields.",
         }
@@ -170,6 +170,7 @@ pub fn code_for(status: u16) -> &'static str {
         503 => "SERVICE_UNAVAILABLE",
         504 => "GATEWAY_TIMEOUT",
         505 => "HTTP_VERSION_NOT_SUPPORTED",
+        508 => "LOOP_DETECTED",
         _ => "INTERNAL_ERROR",
     }
 }
@@ -197,6 +198,7 @@ pub fn phrase_for(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        508 => "Loop Detected",
         _ => "Error",
     }
 }

@@ -22,6 +22,15 @@ pub(crate) struct Refused {
     pub fields: Vec<u8>,
 }
 
+impl From<Answer> for Refused {
+    fn from(answer: Answer) -> Self {
+        Self {
+            answer,
+            fields: Vec::new(),
+        }
+    }
+}
+
 impl WorkerCore {
     /// The order is part of the contract: a preflight needs no key, a request without a right to be here
     /// uses up nobody's limit, and what a limit refuses is not looked at any closer.
@@ -32,6 +41,10 @@ impl WorkerCore {
         request: &Request<'_>,
         policy: &ArchivedPolicy,
     ) -> Result<(), Refused> {
-        self.rate_limit(ex, request, policy)
+        self.rate_limit(ex, request, policy)?;
+        if let Some(rules) = policy.validation.as_deref() {
+            self.validate(ex, request, rules)?;
+        }
+        Ok(())
     }
 }

@@ -11,13 +11,17 @@ impl WorkerCore {
         ex.status = answer.status;
         ex.failed = u8::from(answer.backend_failed);
         self.head.clear();
-        let kept = ex.extras().map_or(&b""[..], |extras| &extras.answer_fields);
+        let (kept, details) = match ex.extras() {
+            Some(extras) => (&extras.answer_fields[..], &extras.details[..]),
+            None => (&b""[..], &[][..]),
+        };
         codec::write_error(
             &mut self.head,
             &codec::ErrorAnswer {
                 status: answer.status,
                 code: answer.code,
                 message: answer.message,
+                details,
                 request_id: ex.request_id(),
                 accepts_json: ex.accepts_json != 0,
                 close: ex.client_keep_alive == 0,

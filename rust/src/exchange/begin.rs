@@ -1,6 +1,7 @@
 //! What becomes of a request: read its head, find route and backend, write the head for the backend.
 
 use super::admit::Request;
+use super::last_hop::allow;
 use super::layout::{self, Exchange, Peer};
 use super::why::{self, Answer};
 use super::WorkerCore;
@@ -8,6 +9,9 @@ use crate::codec::{self, BodyFraming};
 use crate::route::{self, method, Match};
 use crate::select;
 use crate::snapshot::{ArchivedBackend, ArchivedRoute, ArchivedSnapshot};
+
+/// A request that has come through gateways of this name so often goes round in circles.
+const MAX_OWN_HOPS: usize = 8;
 
 impl WorkerCore {
     /// Read a request head and decide what becomes of it; see `HS_MORE`, `HS_FORWARD`, `HS_REPLY`.
@@ -85,14 +89,19 @@ impl WorkerCore {
                 return self.decline(ex, now, refused.answer, &refused.fields);
             }
         }
-        if head.max_forwards() == Some(0) {
-            return self.decline(ex, now, why::LAST_HOP, b""); // RFC 9110 section 7.6.2
+        if head.path == b"*" || head.max_forwards() == Some(0) {
+            return self.answer_as_last(ex, snapshot, head, now);
+        }
+        if head.own_hops() >= MAX_OWN_HOPS {
+            return self.decline(ex, now, why::LOOP, b"");
+        }
+        if let Some(protocols) = head.upgrade {
+            ex.extras_mut().upgrade = protocols.to_vec();
         }
         let route = match route::find(snapshot, head.host, head.path, ex.method) {
             Match::Route(index) => index,
             Match::Methods(mask) => {
-                let methods = method::names(mask).collect::<Vec<_>>().join(", ");
-                let allow = format!("Allow: {methods}\r\n");
+                let allow = allow(mask);
                 return self.decline(ex, now, why::METHOD_NOT_ALLOWED, allow.as_bytes());
             }
             Match::None => return self.decline(ex, now, why::NOT_FOUND, b""),
@@ -167,7 +176,13 @@ impl WorkerCore {
     }
 
     /// Answer a request that is not forwarded. Its body is not read, so with one the connection ends.
-    fn decline(&mut self, ex: &mut Exchange, now: u64, answer: Answer, fields: &[u8]) -> i32 {
+    pub(super) fn decline(
+        &mut self,
+        ex: &mut Exchange,
+        now: u64,
+        answer: Answer,
+        fields: &[u8],
+    ) -> i32 {
         if ex.request_framing == layout::BODY_CHUNKED || ex.request_length > 0 {
             ex.client_keep_alive = 0;
         }

@@ -1,8 +1,10 @@
-//! What an exchange on a route with policies carries along; the others carry a null pointer.
+//! What an exchange on a route with policies, or one that asks for an upgrade, carries along; the others
+//! carry a null pointer.
 
 use super::layout::Exchange;
+use crate::codec::Detail;
 
-/// Made by the first policy that has something to keep, dropped by `finish`.
+/// Made by the first that has something to keep, dropped by `finish`.
 #[derive(Default)]
 pub struct Extras {
     /// Complete field lines, each with its CRLF, for the final answer, whoever gives it.
@@ -11,6 +13,10 @@ pub struct Extras {
     pub identity: Option<Vec<u8>>,
     /// `answer_fields` tells of a limit: the backend's own telling is dropped.
     pub limited: bool,
+    /// The protocols that the request asked to switch to.
+    pub upgrade: Vec<u8>,
+    /// What is wrong with the request, for the answer that refuses it.
+    pub details: Vec<Detail>,
 }
 
 impl Exchange {

@@ -10,10 +10,12 @@ mod answer;
 mod begin;
 pub mod edge;
 mod extras;
+mod last_hop;
 pub mod layout;
 mod limit;
 mod request_id;
 mod respond;
+mod validate;
 mod wall;
 mod why;
 

@@ -14,7 +14,10 @@ impl WorkerCore {
         let mut scratch = self.scratch.take().unwrap_or_default();
         let context = codec::ResponseContext {
             head_request: ex.head_request != 0,
-            upgrade: ex.upgrade != 0,
+            upgrade: ex
+                .extras()
+                .map(|extras| &extras.upgrade[..])
+                .filter(|_| ex.upgrade != 0),
         };
         let result = match codec::parse_response(buf, &context, &self.limits, &mut scratch) {
             Ok(None) => layout::MORE,

@@ -115,4 +115,21 @@ pub const LAST_HOP: Answer = gateway(
     "NOT_IMPLEMENTED",
     "The request ends at this gateway (Max-Forwards: 0), which does not answer it.",
 );
+/// The answer to OPTIONS by the gateway itself.
+pub const OPTIONS: Answer = gateway(204, "", "");
+pub const LOOP: Answer = gateway(
+    508,
+    "LOOP_DETECTED",
+    "The request has come through this gateway too often.",
+);
 pub const TOO_LARGE: Answer = REASONS[6];
+pub const UNSUPPORTED_TYPE: Answer = gateway(
+    415,
+    "UNSUPPORTED_MEDIA_TYPE",
+    "This route does not take a body of this type.",
+);
+pub const NOT_VALID: Answer = gateway(
+    400,
+    "VALIDATION_ERROR",
+    "The request is not what this route takes.",
+);

@@ -7,6 +7,7 @@
 pub mod breaker;
 pub mod limit;
 pub mod retry;
+pub mod validate;
 
 use rkyv::{Archive, Serialize};
 use serde::Deserialize;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 pub use breaker::CircuitBreaker;
 pub use limit::RateLimit;
 pub use retry::RetryPolicy;
+pub use validate::Validation;
 
 /// All policies of a route, each under the name that it has in the API.
 #[derive(Deserialize, Archive, Serialize, Debug, Clone, Default)]
@@ -22,6 +24,7 @@ pub struct Policy {
     pub circuit_breaker: Option<CircuitBreaker>,
     pub rate_limit: Option<RateLimit>,
     pub retry_policy: Option<RetryPolicy>,
+    pub validation: Option<Box<Validation>>,
 }
 
 /// Takes the problems of a policy: path of the field below the route, and the rule it breaks.
@@ -37,6 +40,9 @@ impl Policy {
             policy.check(wrong);
         }
         if let Some(policy) = &self.retry_policy {
+            policy.check(wrong);
+        }
+        if let Some(policy) = &self.validation {
             policy.check(wrong);
         }
     }

@@ -60,6 +60,12 @@ pub const CONNECT: u8 = 8;
 /// Every method without a number of its own.
 pub const OTHER: u8 = 63;
 
+/// No method has this number.
+pub const UNUSED: u8 = 62;
+
+/// GET to TRACE: what is listed where every method is taken.
+pub const USUAL: u64 = 0xFF;
+
 /// The set of all methods (`*`).
 pub const ALL: u64 = u64::MAX;
 

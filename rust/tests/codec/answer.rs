@@ -11,6 +11,7 @@ fn not_found() -> ErrorAnswer<'static> {
         status: 404,
         code: code_for(404),
         message: "No route for \"/a\\b\".\n",
+        details: &[],
         request_id: b"id-1",
         accepts_json: true,
         close: false,
@@ -26,7 +27,7 @@ fn written(answer: &ErrorAnswer<'_>) -> (String, String) {
     write_error(&mut out, answer);
     let asked = ResponseContext {
         head_request: answer.head_request,
-        upgrade: false,
+        upgrade: None,
     };
     with_response(&out, &asked, |head| {
         assert_eq!(head.status, answer.status);
@@ -55,6 +56,32 @@ fn json_for_those_who_take_it() {
             "traceId": "id-1", "timestamp": "1994-11-06T08:49:37Z",
         }})
     );
+}
+
+#[test]
+fn details_are_escaped() {
+    let details = [Detail {
+        field: "headers.A\"b".into(),
+        rule: "required",
+        message: "\u{1}<x> é \\ \n\"".into(),
+    }];
+    let answer = ErrorAnswer {
+        details: &details,
+        ..not_found()
+    };
+    let (_, body) = written(&answer);
+    let error: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(
+        error["error"]["details"],
+        serde_json::json!([{
+            "field": "headers.A\"b", "rule": "required", "message": "\u{1}<x> é \\ \n\"",
+        }])
+    );
+    let (_, body) = written(&ErrorAnswer {
+        accepts_json: false,
+        ..answer
+    });
+    assert!(body.contains("\n- ?<x> é \\ ?\"\nrequest id"));
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub fn upstream(raw: &[u8], ctx: &ForwardContext<'_>) -> String {
 /// Runs `look` on the parsed head of a complete, valid response.
 pub fn with_response<R>(
     raw: &[u8],
-    asked: &ResponseContext,
+    asked: &ResponseContext<'_>,
     look: impl FnOnce(&ResponseHead<'_>) -> R,
 ) -> R {
     let mut scratch = Scratch::new();
@@ -71,14 +71,14 @@ pub fn with_response<R>(
 pub fn relayed(raw: &[u8], ctx: &ClientContext<'_>) -> (String, ClientHead) {
     let asked = ResponseContext {
         head_request: false,
-        upgrade: true,
+        upgrade: Some(b"websocket, own/2"),
     };
     relayed_for(raw, &asked, ctx)
 }
 
 pub fn relayed_for(
     raw: &[u8],
-    asked: &ResponseContext,
+    asked: &ResponseContext<'_>,
     ctx: &ClientContext<'_>,
 ) -> (String, ClientHead) {
     with_response(raw, asked, |head| {

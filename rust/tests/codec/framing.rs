@@ -64,10 +64,14 @@ fn rfc9112_6_framing() {
         ("Transfer-Encoding:\r\n", R::CodingInvalid),
         ("Transfer-Encoding: \"chunked\"\r\n", R::CodingInvalid),
         ("Transfer-Encoding: chunked chunked\r\n", R::CodingInvalid),
-        ("Transfer-Encoding: xchunked\r\n", R::CodingUnknown),
-        ("Transfer-Encoding: identity\r\n", R::CodingUnknown),
-        ("Transfer-Encoding: gzip\r\n", R::CodingUnknown),
+        ("Transfer-Encoding: xchunked\r\n", R::CodingInvalid),
+        ("Transfer-Encoding: identity\r\n", R::CodingInvalid),
+        ("Transfer-Encoding: gzip\r\n", R::CodingInvalid),
         ("Transfer-Encoding: gzip, chunked\r\n", R::CodingUnknown),
+        (
+            "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+            R::CodingUnknown,
+        ),
     ];
     for (lines, why) in refusals {
         refused(&with_lines(lines), why);

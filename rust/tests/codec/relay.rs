@@ -211,7 +211,7 @@ fn rfc9110_7_8_upgrade_is_an_answer_only_in_101_and_426() {
 fn rfc9110_9_3_2_head_is_described_not_framed() {
     let asked = ResponseContext {
         head_request: true,
-        upgrade: false,
+        upgrade: None,
     };
     for (lines, kept) in [
         ("Content-Length: 5\r\n", "Content-Length: 5\r\n"),

@@ -5,13 +5,13 @@ use _core::codec::*;
 
 use crate::common::*;
 
-const GET: ResponseContext = ResponseContext {
+const GET: ResponseContext<'static> = ResponseContext {
     head_request: false,
-    upgrade: false,
+    upgrade: None,
 };
-const HEAD: ResponseContext = ResponseContext {
+const HEAD: ResponseContext<'static> = ResponseContext {
     head_request: true,
-    upgrade: false,
+    upgrade: None,
 };
 
 fn fault(raw: &[u8]) -> Option<Result<(), BadGateway>> {
@@ -170,17 +170,34 @@ fn rfc9110_15_2_interim_responses_and_101() {
     let switching = b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     assert_eq!(fault(switching), Some(Err(B::UnexpectedUpgrade)));
     let asked = ResponseContext {
-        upgrade: true,
+        upgrade: Some(b"websocket, own/2"),
         ..GET
     };
     with_response(switching, &asked, |head| {
         assert!(!head.is_interim());
         assert!(!head.keep_alive);
     });
-    let old = b"HTTP/1.0 101 S\r\n\r\n";
-    let mut scratch = Scratch::new();
-    let parsed = parse_response(old, &asked, &Limits::default(), &mut scratch);
-    assert_eq!(parsed.err(), Some(B::UnexpectedUpgrade));
+    for (line, named) in [
+        ("HTTP/1.1 101 S\r\nUpgrade: WebSocket", true),
+        ("HTTP/1.1 101 S\r\nUpgrade: own/2, websocket/13", true),
+        ("HTTP/1.0 101 S\r\nUpgrade: websocket", false),
+        ("HTTP/1.1 101 S\r\nX: y", false),
+        ("HTTP/1.1 101 S\r\nUpgrade: h2c", false),
+        ("HTTP/1.1 101 S\r\nUpgrade: own", false),
+        ("HTTP/1.1 101 S\r\nUpgrade: own/1", false),
+        ("HTTP/1.1 101 S\r\nUpgrade: websockets", false),
+        (
+            "HTTP/1.1 101 S\r\nUpgrade: websocket\r\nUpgrade: h2c",
+            false,
+        ),
+        ("HTTP/1.1 101 S\r\nUpgrade:", false),
+    ] {
+        let raw = format!("{line}\r\n\r\n");
+        let mut scratch = Scratch::new();
+        let parsed = parse_response(raw.as_bytes(), &asked, &Limits::default(), &mut scratch);
+        let fault = (!named).then_some(B::UnexpectedUpgrade);
+        assert_eq!(parsed.err(), fault, "{line}");
+    }
 }
 
 #[test]

@@ -5,5 +5,6 @@ from __future__ import annotations
 from .breaker import CircuitBreaker
 from .limit import RateLimit
 from .retry import RetryPolicy
+from .validation import Validation
 
-__all__ = ["CircuitBreaker", "RateLimit", "RetryPolicy"]
+__all__ = ["CircuitBreaker", "RateLimit", "RetryPolicy", "Validation"]

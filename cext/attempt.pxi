@@ -1,0 +1,92 @@
+# One attempt after the other: from the decision about a request to the beginning of an answer.
+
+cdef void attempt_begin(Client c) noexcept:
+    """A backend is chosen: find a connection to it, make one, or stand in its queue."""
+    cdef Exchange *x = c.x
+    cdef Pool pool = c.server.pool_for(&x.core)
+    cdef Upstream up = pool.take(x.core.idempotent and x.replayable and not x.request_open)
+    if not c.enter(C_WAITING):
+        return
+    if up is not None:
+        attempt_send(c, up)
+        return
+    x.core.waited = True
+    if pool.open < pool.limit:
+        if not pool.connect(c):
+            attempt_connect_failed(c)
+        return
+    if <size_t>len(pool.waiting) >= c.server.max_waiting:
+        c.refuse(HS_WHY_POOL_FULL)
+        return
+    c.queued_in = pool
+    pool.waiting[c] = None
+    attempt_wait(c, x.core.pool_wait_ms)
+
+
+cdef void attempt_wait(Client c, uint32_t ms) noexcept:
+    """At most `ms`, and no longer than the exchange has."""
+    wheel_set(&c.reactor.wheel, &c.timer, min(c.x.due, c.reactor.now + ticks(ms)))
+
+
+cdef void attempt_send(Client c, Upstream up) noexcept:
+    """The exchange has its connection: the request goes out."""
+    cdef Exchange *x = c.x
+    c.queued_in = None
+    up.client = c
+    c.upstream = up
+    if not c.enter(C_SENT):
+        return
+    if up.codec is not None:
+        c.server.begin_codec(up.codec)
+    x.core.sent_ns = net_now_ns()
+    if not up.send(x.head, x.head_len):
+        c.upstream_write_failed()
+    c.progress()
+
+
+cdef void attempt_connect_failed(Client c) noexcept:
+    c.queued_in = None
+    if c.state == C_WAITING:
+        c.refuse(HS_WHY_CONNECT_FAILED if c.x.core.address_len else HS_WHY_NO_SOCKET)
+
+
+cdef void attempt_lost(Client c) noexcept:
+    """The connection broke before the answer was whole."""
+    cdef Exchange *x = c.x
+    cdef Upstream up = c.upstream
+    if c.state == C_TUNNEL:
+        c.close()
+        return
+    x.core.failed = True
+    if c.state != C_SENT:
+        x.cut = True
+        c.close()
+    elif (up.reused and not up.answered and x.replayable and not x.replayed and x.core.idempotent):
+        attempt_replay(c)
+    else:
+        c.refuse(HS_WHY_BACKEND_CLOSED)
+
+
+cdef void attempt_replay(Client c) noexcept:
+    """A pooled connection had been closed under the request (RFC 9112 section 9.3.1): once more on a new one."""
+    cdef Upstream up = c.upstream
+    c.x.core.failed = False
+    c.x.replayed = True
+    c.upstream = None
+    up.pool.close(up)  # no release: its place is the new one's
+    if c.enter(C_WAITING) and not up.pool.connect(c):
+        attempt_connect_failed(c)
+        up.pool.serve_waiting()
+
+
+cdef void attempt_drop(Client c) noexcept:
+    """Give up the connection and the place in the queue, whichever there is."""
+    cdef Upstream up = c.upstream
+    cdef Pool pool = c.queued_in
+    c.upstream = None
+    c.queued_in = None
+    if up is not None:
+        up.client = None
+        up.pool.release(up)
+    if pool is not None:
+        pool.waiting.pop(c, None)
