@@ -19,6 +19,7 @@ __all__ = [
     "Staged",
     "Worker",
     "__version__",
+    "check_network",
     "check_pattern",
     "histogram_bounds",
     "histogram_quantile",
@@ -83,6 +84,8 @@ class SeriesStats(TypedDict):
     arm: str | None
     requests: int
     failed: int
+    limited: int
+    """Refused by a rate limit."""
     codes: dict[tuple[str, int], int]
     """Count by method and status; ``("OTHER", 0)`` holds what found no entry of its own."""
     histogram: bytes
@@ -97,6 +100,9 @@ class LaneStats(TypedDict):
     """0 when no worker has the lane."""
     client_connections: int
     accepted_connections: int
+    refused_connections: dict[str, int]
+    """Closed before their first request, by reason: ``worker`` or ``client`` has as many as it may, ``proxy``:
+    no valid PROXY header, or not from one who may send it."""
     upstream_idle: int
     backend_micros: bytes
     """Histogram of the time to a backend's answer, microseconds."""
@@ -214,7 +220,9 @@ class Worker:
     def __new__(cls, state_fd: int, arena_fd: int, lane: int, settings: bytes | None = None) -> Worker:
         """Attach to a node by its inherited descriptors, which may be closed afterwards.
 
-        `settings` is a JSON object with the optional members `maxHeaderBytes` and `maxTargetBytes`. Raises
+        `settings` is a JSON object with the optional members `maxHeaderBytes`, `maxTargetBytes`,
+        `maxConnectionsPerClient` and `maxRequestsPerSecondPerClient` (0: any number), `trustedProxies` (a list of
+        networks) and `forwarded` (whether backends get that field). Raises
         OSError when the descriptors are not a node's of this version, or the lane does not exist or is
         taken; ValueError for other settings.
         """
@@ -254,6 +262,9 @@ class Worker:
     def bench_exchange(self, request: bytes, response: bytes, rounds: int) -> float:
         """Nanoseconds for a whole exchange without sockets (both heads read and written, all decisions, all
         counting), mean over `rounds`. Raises ValueError when the request is not plainly forwarded."""
+
+def check_network(network: str) -> None:
+    """Raise ValueError saying why a text is no IP address or network (`10.0.0.0/8`, `2001:db8::/32`)."""
 
 def check_pattern(pattern: str) -> None:
     """Raise ValueError naming the rule that a path pattern breaks."""

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 HttpCodec = Literal["auto", "native", "httptools"]
 EnvironmentName = Literal["Development", "QA", "Staging", "Production"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+Switch = Literal["off", "on"]
 
 PREFIX = "HOTSWAP_"
 # Never handed to a worker: the data plane has no use for them.
@@ -36,8 +37,18 @@ _AT_LEAST = {
     "max_request_body": 0,
     "max_response_body": 0,
     "max_header_bytes": 1024,
+    "max_connections": 0,
+    "max_connections_per_client": 0,
+    "max_requests_per_second_per_client": 0,
+    "min_transfer_rate": 0,
 }
-_MAX_WORKERS = 512
+_AT_MOST = {
+    "workers": 512,
+    "max_connections": 1 << 31,
+    "max_connections_per_client": 1 << 31,
+    "max_requests_per_second_per_client": 1_000_000,
+    "min_transfer_rate": 1 << 31,
+}
 
 
 class SettingsError(ValueError):
@@ -71,6 +82,13 @@ class Settings:
     max_request_body: int = 10 * 1024 * 1024
     max_response_body: int = 10 * 1024 * 1024
     max_header_bytes: int = 64 * 1024
+    max_connections: int = 0  # of one worker; 0: any number
+    max_connections_per_client: int = 1000  # of the node; 0: any number
+    max_requests_per_second_per_client: int = 0  # of the node; 0: any number
+    min_transfer_rate: int = 240  # bytes per second that a client must send of a body; 0: any
+    trusted_proxies: tuple[str, ...] = ()  # networks whose claims about the client are believed
+    proxy_protocol: Switch = "off"
+    forwarded: Switch = "off"  # write Forwarded (RFC 7239) beside X-Forwarded-*
     allowed_backend_hosts: tuple[
         str, ...
     ] = ()  # may be plain http in Production, link-local or metadata addresses
@@ -111,7 +129,7 @@ class Settings:
         values = json.loads(data)
         values["data_dir"] = Path(values["data_dir"])
         values["config"] = Path(values["config"]) if values["config"] else None
-        for name in ("allowed_backend_hosts", "health_check_commands"):
+        for name in ("allowed_backend_hosts", "health_check_commands", "trusted_proxies"):
             values[name] = tuple(values[name])
         return cls(**values)
 
@@ -146,8 +164,8 @@ def _number(name: str, kind: type[int] | type[float], text: str) -> int | float:
         raise ValueError(
             f"{text} is less than {_AT_LEAST[name]}" if value < _AT_LEAST[name] else "must be finite"
         )
-    if name == "workers" and value > _MAX_WORKERS:
-        raise ValueError(f"{text} is more than {_MAX_WORKERS}")
+    if value > _AT_MOST.get(name, value):
+        raise ValueError(f"{text} is more than {_AT_MOST[name]}")
     return value
 
 
@@ -155,6 +173,13 @@ def _listed(name: str, text: str) -> str:
     """One item of a list."""
     if name == "health_check_commands" and not text.startswith("/"):
         raise ValueError(f"{text!r} is not an absolute path")
+    if name == "trusted_proxies":
+        from hotswap_proxy._core import check_network  # the rule of who goes by it
+
+        try:
+            check_network(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} {error}") from None
     if name == "alert_webhooks":
         url = urlsplit(text)  # ValueError for a port that is none
         if url.scheme not in ("http", "https") or not url.hostname or (url.port is not None and not url.port):

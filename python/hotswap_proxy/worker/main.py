@@ -65,8 +65,7 @@ def main(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(settings.log_level)
     _name_process(f"hotswap-worker-{lane}")
-    limits = json.dumps({"maxHeaderBytes": settings.max_header_bytes}).encode()
-    core = _core.Worker(state_fd, arena_fd, lane, limits)
+    core = _core.Worker(state_fd, arena_fd, lane, _core_settings(settings))
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     server = _server(core, loop, settings)
@@ -82,9 +81,27 @@ def main(
         loop.close()
 
 
+def _core_settings(settings: Settings) -> bytes:
+    """What the core decides by."""
+    members = {
+        "maxHeaderBytes": settings.max_header_bytes,
+        "maxConnectionsPerClient": settings.max_connections_per_client,
+        "maxRequestsPerSecondPerClient": settings.max_requests_per_second_per_client,
+        "trustedProxies": settings.trusted_proxies,
+        "forwarded": settings.forwarded == "on",
+    }
+    return json.dumps(members).encode()
+
+
 def _server(core: _core.Worker, loop: asyncio.AbstractEventLoop, settings: Settings) -> Server:
-    timeouts = {"keepalive_timeout": settings.keepalive_timeout, "header_timeout": settings.header_timeout}
-    server: Server = _wire.Server(core, loop, timeouts, _codec(settings))
+    options = {
+        "keepalive_timeout": settings.keepalive_timeout,
+        "header_timeout": settings.header_timeout,
+        "max_connections": settings.max_connections,
+        "min_transfer_rate": settings.min_transfer_rate,
+        "proxy_protocol": int(settings.proxy_protocol == "on"),
+    }
+    server: Server = _wire.Server(core, loop, options, _codec(settings))
     return server
 
 

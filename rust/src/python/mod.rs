@@ -8,6 +8,7 @@ mod histogram;
 mod node;
 mod worker;
 
+use crate::net::Cidr;
 use crate::route::Pattern;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -16,6 +17,15 @@ use pyo3::prelude::*;
 #[pyfunction]
 fn check_pattern(pattern: &str) -> PyResult<()> {
     Pattern::parse(pattern)
+        .map(drop)
+        .map_err(|rule| PyValueError::new_err(rule.to_string()))
+}
+
+/// Check a network in CIDR notation. See `_core.pyi`.
+#[pyfunction]
+fn check_network(network: &str) -> PyResult<()> {
+    network
+        .parse::<Cidr>()
         .map(drop)
         .map_err(|rule| PyValueError::new_err(rule.to_string()))
 }
@@ -35,6 +45,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<catalog::Catalog>()?;
     m.add_class::<catalog::Staged>()?;
     m.add_class::<worker::Worker>()?;
+    m.add_function(wrap_pyfunction!(check_network, m)?)?;
     m.add_function(wrap_pyfunction!(check_pattern, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_bounds, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_quantile, m)?)?;
