@@ -25,8 +25,10 @@ class Response:
 class Client:
     """One connection to the gateway."""
 
-    def __init__(self, port: int, timeout: float = 15) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port: int, timeout: float = 15, source: str = "") -> None:
+        """``source``: the client's address, any of the loopback network."""
+        own = (source, 0) if source else None
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=own)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent apart arrives apart
         self.buffer = b""
 

@@ -50,7 +50,7 @@ def route(pattern: str, *backends: dict[str, Any], **changes: Any) -> dict[str, 
 class Plane:
     """One worker serving on 127.0.0.1:``port``; ``publish`` swaps its configuration."""
 
-    def __init__(self, codec: str, core: dict[str, int] | None = None, **settings: float) -> None:
+    def __init__(self, codec: str, core: dict[str, Any] | None = None, **settings: float) -> None:
         self.node = _core.Node(2)
         self._core_settings = json.dumps(core or {}).encode()
         self.catalog = _core.Catalog(self.node)

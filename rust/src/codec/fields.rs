@@ -83,7 +83,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Values of all fields of that name, in order.
-    pub fn all<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = &'n [u8]> + 'n
+    pub fn all<'n>(&self, name: &'n [u8]) -> impl DoubleEndedIterator<Item = &'n [u8]> + 'n
     where
         'a: 'n,
     {

@@ -145,19 +145,17 @@ impl WorkerCore {
     /// own claim. An entry that cannot be read ends the search: nobody vouches for what is behind it.
     fn last_stranger<'h>(
         &self,
-        values: impl Iterator<Item = &'h [u8]>,
+        values: impl DoubleEndedIterator<Item = &'h [u8]>,
         read: impl Fn(&[u8]) -> Option<IpAddr>,
     ) -> Option<IpAddr> {
         let mut found = None;
-        let values: Vec<&[u8]> = values.collect();
-        for value in values.into_iter().rev() {
-            let entries: Vec<&[u8]> = elements(value).collect();
-            for entry in entries.into_iter().rev() {
-                let address = read(entry)?;
-                found = Some(address);
-                if !self.edge.trusts(address) {
-                    return found;
-                }
+        for entry in values.rev().flat_map(|value| elements(value).rev()) {
+            let Some(address) = read(entry) else {
+                return found;
+            };
+            found = Some(address);
+            if !self.edge.trusts(address) {
+                return found;
             }
         }
         found
