@@ -49,6 +49,9 @@ cdef struct Exchange:
     size_t head_len
     uint64_t rate_tick        # since when the client's rate is watched; 0: it is not
     uint64_t rate_bytes       # what it had moved by then
+    size_t body_at            # where in `head` the small body begins
+    uint8_t *origin           # the client's own head, where another backend needs another one; or NULL
+    size_t origin_len
     bint request_open         # the request body has not ended
     bint replayable           # `head` is all that was sent
     bint replayed

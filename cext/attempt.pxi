@@ -47,7 +47,10 @@ cdef void attempt_send(Client c, Upstream up) noexcept:
 cdef void attempt_connect_failed(Client c) noexcept:
     c.queued_in = None
     if c.state == C_WAITING:
-        c.refuse(HS_WHY_CONNECT_FAILED if c.x.core.address_len else HS_WHY_NO_SOCKET)
+        if c.x.core.address_len:
+            attempt_failed(c, HS_WHY_CONNECT_FAILED)
+        else:
+            c.refuse(HS_WHY_NO_SOCKET)
 
 
 cdef void attempt_lost(Client c) noexcept:
@@ -64,7 +67,7 @@ cdef void attempt_lost(Client c) noexcept:
     elif (up.reused and not up.answered and x.replayable and not x.replayed and x.core.idempotent):
         attempt_replay(c)
     else:
-        c.refuse(HS_WHY_BACKEND_CLOSED)
+        attempt_failed(c, HS_WHY_BACKEND_CLOSED)
 
 
 cdef void attempt_replay(Client c) noexcept:
@@ -90,3 +93,67 @@ cdef void attempt_drop(Client c) noexcept:
         up.pool.release(up)
     if pool is not None:
         pool.waiting.pop(c, None)
+
+
+cdef void attempt_failed(Client c, int why) noexcept:
+    """No answer came of it: the core says whether there is another attempt, and where."""
+    cdef hs_out out
+    cdef int result
+    cdef Exchange *x = c.x
+    x.core.resend = x.replayable and not x.request_open
+    result = api.again(c.server.worker, &x.core, &c.peer, net_now_ns(), why, x.origin, x.origin_len, &out)
+    if result == HS_FORWARD:
+        if attempt_take_head(c, &out) and c.enter(C_BACKOFF):
+            attempt_drop(c)
+            attempt_go_on(c)
+    elif result == HS_RETRY:
+        attempt_retry(c, False)
+    else:
+        c.refuse(why)
+
+
+cdef void attempt_retry(Client c, bint reusable) noexcept:
+    """Give up the connection, which is `reusable` when its answer was read whole, and wait for the next attempt."""
+    cdef Upstream up = c.upstream
+    if not c.enter(C_BACKOFF):
+        return
+    if reusable:
+        c.upstream = None
+        up.pool.put(up)
+    else:
+        attempt_drop(c)
+    if c.x.core.delay_ms:
+        attempt_wait(c, c.x.core.delay_ms)
+    else:
+        attempt_again(c)
+
+
+cdef void attempt_again(Client c) noexcept:
+    """The wait is over."""
+    cdef hs_out out
+    cdef Exchange *x = c.x
+    if api.again(c.server.worker, &x.core, &c.peer, net_now_ns(), -1, x.origin, x.origin_len, &out) == HS_FORWARD:
+        if attempt_take_head(c, &out):
+            attempt_go_on(c)
+    else:
+        c.refuse(HS_WHY_NO_BACKEND)
+
+
+cdef void attempt_go_on(Client c) noexcept:
+    """To the backend that was chosen; what the client sent meanwhile has waited for it."""
+    attempt_begin(c)
+    if c.fd >= 0:
+        c.reactor.defer(c)
+
+
+cdef bint attempt_take_head(Client c, hs_out *head) noexcept:
+    """For the backend that was chosen now, if it needs one of its own. Before anything else is done: giving up a
+    connection may lead to other calls of the core."""
+    cdef Exchange *x = c.x
+    if head.len and not exchange_replace_head(x, head.ptr, head.len):
+        c.close()
+        return False
+    x.core.failed = False
+    x.core.seen = 0
+    x.replayed = False
+    return True

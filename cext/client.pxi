@@ -270,14 +270,14 @@ cdef class Client(Stream):
 
     cdef void exchange_done(self) noexcept:
         cdef Exchange *x = self.x
-        cdef bint keep = x.core.client_keep_alive and not x.request_open and not self.server.draining
+        cdef bint keep = x.core.client_keep_alive and not x.request_open
         # Nothing more is to come when the request was taken whole and its sender wants to close.
         cdef bint unread = (
             x.core.sent_ns == 0 or x.request_open or self.inb.data != NULL or self.held > 0 or self.server.draining)
         self.end_exchange(HS_COMPLETED)
         if keep:
             if self.enter(C_IDLE):
-                self.due_in(self.server.keepalive_ms)
+                self.due_in(DRAIN_IDLE_MS if self.server.draining else self.server.keepalive_ms)
                 if self.inb.data != NULL or self.eof_seen or self.passing:
                     self.reactor.defer(self)
         elif unread and not self.input_over and self.enter(C_LINGER):
@@ -319,11 +319,10 @@ cdef class Client(Stream):
             self.close()
         elif self.state == C_FLUSHING and self.out.data == NULL:
             self.exchange_done()
+        elif edge_sips(self):
+            self.close()
         elif self.state == C_FLUSHING:
-            if edge_too_slow(self, (<uint64_t>1 << 62) - buffer_len(&self.out), self.server.write_timeout_ms):
-                self.close()
-            else:
-                self.due_in(self.server.write_timeout_ms)
+            self.due_in(self.server.write_timeout_ms)
         elif up is not None:
             if self.state == C_STREAMING or self.state == C_SENT:
                 self.progress()
@@ -334,9 +333,17 @@ cdef class Client(Stream):
         if self.state == C_HEAD:
             self.reject(408)
         elif self.state == C_WAITING:
-            self.refuse(HS_WHY_POOL_FULL if self.queued_in is not None else HS_WHY_CONNECT_TIMEOUT)
+            if self.queued_in is not None:
+                self.refuse(HS_WHY_POOL_FULL)
+            else:
+                attempt_failed(self, HS_WHY_CONNECT_TIMEOUT)
+        elif self.state == C_BACKOFF:
+            attempt_again(self)
         elif self.state == C_SENT:
-            self.refuse(HS_WHY_REQUEST_TIMEOUT if self.body_is_due() else HS_WHY_BACKEND_TIMEOUT)
+            if self.body_is_due():
+                self.refuse(HS_WHY_REQUEST_TIMEOUT)
+            else:
+                attempt_failed(self, HS_WHY_BACKEND_TIMEOUT)
         else:
             if self.state == C_STREAMING and not self.blocked():
                 self.x.core.failed = True

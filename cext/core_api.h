@@ -35,6 +35,7 @@ enum {
     HS_INTERIM = 3, /* send `out` (1xx, may be empty) to the client; another head follows */
     HS_SWITCH = 4,  /* send `out` to the client; both directions are opaque from here on (101) */
     HS_BAD = 5,     /* the backend's head is malformed: refuse with HS_WHY_BAD_RESPONSE */
+    HS_RETRY = 6,   /* the attempt came to nothing, another is to be made: `again` after `delay_ms` */
 };
 
 /* Why the gateway answers instead of the backend (`refuse`). */
@@ -50,6 +51,7 @@ enum {
     HS_WHY_BAD_REQUEST_BODY = 8,
     HS_WHY_REQUEST_TIMEOUT = 9,
     HS_WHY_NO_SOCKET = 10,
+    HS_WHY_NO_BACKEND = 11,
 };
 
 /* How an exchange ended, for the conservation ledger (`finish`). */
@@ -114,6 +116,22 @@ typedef struct {
     uint8_t failed;  /* counts as a failure of the backend */
     uint8_t request_id_len;
     char request_id[128];
+    uint32_t route;    /* core's own, like what follows but for what is said otherwise: see rust/src/exchange/attempt.rs */
+    uint32_t delay_ms; /* how long to wait before `again` */
+    struct {
+        uint32_t timeout_ms;
+        uint16_t threshold;
+        uint16_t trials;
+    } breaker;
+    uint32_t streak;
+    uint16_t trial;
+    uint8_t attempts;
+    uint8_t moves;
+    uint8_t settled;
+    uint8_t alternatives;
+    uint8_t retries;
+    uint8_t keep_head; /* a head for another backend is another one: `again` wants the client's */
+    uint8_t resend;    /* told by the data plane: all that was sent is at hand, and the client has got nothing */
     void *extras; /* core's own: what the policies of the route keep */
     /* told by the data plane */
     uint8_t draining; /* before `begin`: the connection must not go on after this exchange */
@@ -149,6 +167,12 @@ typedef struct {
     ssize_t (*proxied)(hs_worker *, hs_peer *, uint64_t now_ns, const uint8_t *buf, size_t len);
     void (*part)(hs_worker *, hs_peer *);  /* the connection of a peer that was welcome is gone */
     void (*turned_away)(hs_worker *);      /* a connection was closed because the worker has enough */
+    /* After an attempt that failed for `why`, while its answer has not begun: HS_FORWARD: go on to the backend
+     * chosen now; HS_RETRY: wait, then call with `why` -1; HS_BAD: no more, `refuse`. With HS_FORWARD, `out` is the
+     * head for the backend; empty: the one before is still right. `buf` is the client's head, empty without
+     * `keep_head`. */
+    int (*again)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t now_ns, int why, const uint8_t *buf,
+                 size_t len, hs_out *out);
 } hs_api;
 
 #endif

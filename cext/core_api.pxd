@@ -6,10 +6,10 @@ cdef extern from "core_api.h" nogil:
         HS_ABI
         HS_PROXY_HEADER
         HS_BODY_NONE, HS_BODY_LENGTH, HS_BODY_CHUNKED, HS_BODY_CLOSE
-        HS_MORE, HS_FORWARD, HS_REPLY, HS_INTERIM, HS_SWITCH, HS_BAD
+        HS_MORE, HS_FORWARD, HS_REPLY, HS_INTERIM, HS_SWITCH, HS_BAD, HS_RETRY
         HS_WHY_CONNECT_FAILED, HS_WHY_CONNECT_TIMEOUT, HS_WHY_POOL_FULL, HS_WHY_BACKEND_CLOSED
         HS_WHY_BACKEND_TIMEOUT, HS_WHY_BAD_RESPONSE, HS_WHY_REQUEST_TOO_LARGE, HS_WHY_RESPONSE_TOO_LARGE
-        HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_NO_SOCKET
+        HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_NO_SOCKET, HS_WHY_NO_BACKEND
         HS_COMPLETED, HS_ABORTED
 
     ctypedef struct hs_worker:
@@ -44,6 +44,8 @@ cdef extern from "core_api.h" nogil:
         uint8_t minor_version, head_request, idempotent, expect_continue, upgrade
         uint8_t request_framing, response_framing, client_framing
         uint8_t client_keep_alive, upstream_keep_alive, endless, failed
+        uint32_t delay_ms
+        uint8_t keep_head, resend, retries
         uint8_t draining, waited
 
     ctypedef struct hs_api:
@@ -63,3 +65,4 @@ cdef extern from "core_api.h" nogil:
         ssize_t (*proxied)(hs_worker *, hs_peer *, uint64_t, const uint8_t *, size_t) noexcept
         void (*part)(hs_worker *, hs_peer *) noexcept
         void (*turned_away)(hs_worker *) noexcept
+        int (*again)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, int, const uint8_t *, size_t, hs_out *) noexcept

@@ -66,3 +66,13 @@ cdef bint edge_too_slow(Client c, uint64_t moved, uint64_t window_ms) noexcept:
     x.rate_tick = c.reactor.now
     x.rate_bytes = moved
     return slow
+
+
+cdef bint edge_sips(Client c) noexcept:
+    """Whether a client takes what waits for it too slowly; nothing is added meanwhile."""
+    if c.x == NULL:
+        return False
+    if c.out.data == NULL:
+        c.x.rate_tick = 0
+        return False
+    return edge_too_slow(c, (<uint64_t>1 << 62) - buffer_len(&c.out), c.server.write_timeout_ms)

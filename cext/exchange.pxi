@@ -26,6 +26,7 @@ cdef void exchange_free(Exchange *x) noexcept nogil:
     global free_exchanges, free_count
     if x.head != x.stash:
         free(x.head)
+    free(x.origin)
     if free_count == SPARE_EXCHANGES:
         free(x)
         return
@@ -42,7 +43,34 @@ cdef bint exchange_keep_head(Exchange *x, const uint8_t *head, size_t n) noexcep
             return False
     memcpy(x.head, head, n)
     x.head_len = n
+    x.body_at = n
     x.replayable = True
+    return True
+
+
+cdef bint exchange_keep_origin(Exchange *x, const uint8_t *head, size_t n) noexcept nogil:
+    x.origin = <uint8_t *>malloc(n)
+    if x.origin == NULL:
+        return False
+    memcpy(x.origin, head, n)
+    x.origin_len = n
+    return True
+
+
+cdef bint exchange_replace_head(Exchange *x, const uint8_t *head, size_t n) noexcept nogil:
+    """Another head before the body that was kept."""
+    cdef size_t body = x.head_len - x.body_at
+    cdef uint8_t *old = x.head
+    cdef uint8_t *new = <uint8_t *>malloc(n + body)
+    if new == NULL:
+        return False
+    memcpy(new, head, n)
+    memcpy(new + n, old + x.body_at, body)
+    if old != x.stash:
+        free(old)
+    x.head = new
+    x.head_len = n + body
+    x.body_at = n
     return True
 
 

@@ -35,6 +35,9 @@ cdef size_t request_head(Client c, const uint8_t *p, size_t n) noexcept:
     if not exchange_keep_head(x, out.ptr, out.len):
         c.close()
         return 0
+    if x.core.keep_head and not exchange_keep_origin(x, p, used):
+        c.close()
+        return 0
     if x.request_left:
         used += request_small_body(x, p + used, n - used)
     x.due = c.reactor.now + ticks(x.core.timeout_ms)

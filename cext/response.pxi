@@ -52,6 +52,9 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
     cdef int result
     cdef Exchange *x = c.x
     while c.state == C_SENT:
+        if c.server.draining:
+            x.core.client_keep_alive = False  # said in the head: who has not read it yet sends nothing into a closing door
+        x.core.resend = x.replayable and not x.request_open
         result = api.respond(c.server.worker, &x.core, net_now_ns(), not x.request_open, p + used, n - used, &out)
         if result == HS_MORE:
             x.core.seen = n - used
@@ -62,12 +65,16 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
             return n
         used += x.core.head_len
         x.core.seen = 0
+        if result == HS_RETRY:
+            attempt_retry(c, response_drained(c, n - used))
+            return n
         if result == HS_INTERIM:
             x.core.expect_continue = False
             x.interims += 1
             if x.interims > INTERIMS:
                 response_malformed(c)
                 return n
+            x.replayable = False  # the client has seen something of this attempt
             if out.len and not c.send(out.ptr, out.len):
                 c.close()
                 return n
@@ -88,6 +95,16 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
         if not c.send(p + used, n - used):
             c.close()
     return n
+
+
+cdef bint response_drained(Client c, size_t n) noexcept:
+    """Whether the `n` bytes after a head that is held back are its whole answer, and the connection is clean."""
+    cdef hs_exchange *ex = &c.x.core
+    if not ex.upstream_keep_alive or c.upstream.blocked():
+        return False
+    if ex.response_framing == HS_BODY_LENGTH:
+        return n == ex.response_length
+    return ex.response_framing == HS_BODY_NONE and n == 0
 
 
 cdef void response_switch(Client c, hs_out *head, const uint8_t *p, size_t n) noexcept:

@@ -4,6 +4,7 @@ cdef enum:
     LAST_ACCEPTS = 65536    # more than a queue holds
     ACCEPTS = 64            # connections taken from a listening socket before others get their turn
     ACCEPT_PAUSE_MS = 100   # out of descriptors: look again after this
+    DRAIN_IDLE_MS = 1_000   # draining: a connection without a request is closed after this
     POOLS_PER_TICK = 256    # looked at each turn of the wheel: whether their backend is still configured
 
 
@@ -94,7 +95,11 @@ cdef class Server:
         self.listeners.clear()
 
     async def drain(self):
-        """Finish what is under way, close what is idle; returns when no client is left."""
+        """Finish what is under way, close what stays idle; returns when no client is left.
+
+        A client that was told nothing may be sending its next request at this moment, and would lose it to a closed
+        connection: whoever asks within DRAIN_IDLE_MS is answered, and told in the answer that this was the last one.
+        """
         cdef Client client
         self.draining = True  # first: whoever is accepted now hears that the connection will not go on
         self.stop_accepting()
@@ -102,8 +107,10 @@ cdef class Server:
             if client.state == C_IDLE:
                 client.readable = True  # a request may have come that the loop has not seen yet
                 client.on_readable()
-            if client.state == C_IDLE or client.state == C_PROXY:
-                client.close()
+            if client.state == C_PROXY:
+                client.close()  # it has asked for nothing yet
+            elif client.state == C_IDLE:
+                client.due_in(DRAIN_IDLE_MS)
         if self.reactor.later:
             self.reactor.run_later()
         if self.clients:

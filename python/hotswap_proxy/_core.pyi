@@ -71,6 +71,12 @@ class BackendStats(TypedDict):
     """``scheme://host:port``; None: the sum over addresses that are no longer configured."""
     status: int
     """0 Unknown, 1 Healthy, 2 Unhealthy, 3 Draining."""
+    circuit: str
+    """Closed, Open, HalfOpen; HeldOpen and HeldClosed by order."""
+    ejectedUntil: float
+    """On the monotonic clock, seconds; 0: not ejected."""
+    opened: int
+    """How often the circuit opened, while it is not closed."""
     active: int
     requests: int
     failed: int
@@ -86,6 +92,8 @@ class SeriesStats(TypedDict):
     failed: int
     limited: int
     """Refused by a rate limit."""
+    recovered: int
+    """Those whose first attempt failed and a later one did not; they are not in `failed`."""
     codes: dict[tuple[str, int], int]
     """Count by method and status; ``("OTHER", 0)`` holds what found no entry of its own."""
     histogram: bytes
@@ -104,6 +112,9 @@ class LaneStats(TypedDict):
     """Closed before their first request, by reason: ``worker`` or ``client`` has as many as it may, ``proxy``:
     no valid PROXY header, or not from one who may send it."""
     upstream_idle: int
+    events: dict[str, int]
+    """What happened to attempts: retries by reason (``connect``, ``connect_timeout``, ``closed``, ``timeout``,
+    ``status``), ``failover``, ``budget_exhausted``, ``circuit_opened``, ``ejected``."""
     backend_micros: bytes
     """Histogram of the time to a backend's answer, microseconds."""
     overhead_nanos: bytes
@@ -156,6 +167,16 @@ class Node:
         Effective for the next request on every worker. Returns False for an address that is not
         configured; raises ValueError for another number.
         """
+    def troubled(self) -> list[BackendStats]:
+        """The addresses whose circuit is not Closed, or that are ejected now. Cheap; for a timer."""
+    def order_circuit(self, address: str, order: str) -> str | None:
+        """Hold the circuit of an address ``Open`` or ``Closed``, or leave it to itself (``Auto``).
+
+        Returns its state afterwards, None for an address that is not configured; raises ValueError for
+        another order. Outlives changes of the configuration, as long as the address is in it.
+        """
+    def eject(self, address: str) -> bool:
+        """Leave an address out for 10 s, longer each time in a row; False if it is out, or not configured."""
     def ledger(self) -> list[LedgerRow]:
         """Generations that are live or have requests in flight, oldest first, then the sum of the others."""
     def backend_stats(self) -> list[BackendStats]:
@@ -222,7 +243,8 @@ class Worker:
 
         `settings` is a JSON object with the optional members `maxHeaderBytes`, `maxTargetBytes`,
         `maxConnectionsPerClient` and `maxRequestsPerSecondPerClient` (0: any number), `trustedProxies` (a list of
-        networks) and `forwarded` (whether backends get that field). Raises
+        networks) `forwarded` (whether backends get that field), `retryBudget`
+        (percent) and `outlierEjection`. Raises
         OSError when the descriptors are not a node's of this version, or the lane does not exist or is
         taken; ValueError for other settings.
         """

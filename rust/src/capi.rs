@@ -26,6 +26,7 @@ pub struct Api {
     proxied: unsafe extern "C" fn(*mut WorkerCore, *mut Peer, u64, *const u8, usize) -> isize,
     part: unsafe extern "C" fn(*mut WorkerCore, *mut Peer),
     turned_away: unsafe extern "C" fn(*mut WorkerCore),
+    again: AgainFn,
 }
 
 type BeginFn = unsafe extern "C" fn(
@@ -47,6 +48,16 @@ type RespondFn = unsafe extern "C" fn(
     *mut Out,
 ) -> i32;
 type RejectFn = unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, u64, i32, *mut Out);
+type AgainFn = unsafe extern "C" fn(
+    *mut WorkerCore,
+    *mut Exchange,
+    *const Peer,
+    u64,
+    i32,
+    *const u8,
+    usize,
+    *mut Out,
+) -> i32;
 type ChunkedFn = unsafe extern "C" fn(
     *mut WorkerCore,
     *mut Chunked,
@@ -75,6 +86,7 @@ pub static API: Api = Api {
     proxied,
     part,
     turned_away,
+    again,
 };
 
 /// The answer of `begin` and `respond` when the core itself failed: the data plane closes the connection.
@@ -288,4 +300,22 @@ unsafe extern "C" fn part(worker: *mut WorkerCore, peer: *mut Peer) {
 unsafe extern "C" fn turned_away(worker: *mut WorkerCore) {
     // SAFETY: see `input`.
     unsafe { &*worker }.turned_away();
+}
+
+unsafe extern "C" fn again(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    peer: *const Peer,
+    now: u64,
+    why: i32,
+    buf: *const u8,
+    len: usize,
+    out: *mut Out,
+) -> i32 {
+    // SAFETY: see `input`.
+    let (worker, ex, peer, buf, out) =
+        unsafe { (&mut *worker, &mut *ex, &*peer, input(buf, len), &mut *out) };
+    let result = catch_unwind(AssertUnwindSafe(|| worker.again(ex, peer, now, why, buf)));
+    give(out, worker.head());
+    result.unwrap_or(PANICKED)
 }

@@ -40,10 +40,10 @@ def test_a_worker_that_still_holds_its_descriptor_is_an_orphan(tmp_path: Path) -
     asyncio.run(scenario())
 
 
-def test_orphans_are_told_to_drain(tmp_path: Path) -> None:
+def test_orphans_that_come_late_are_told_to_drain(tmp_path: Path) -> None:
     async def scenario() -> None:
         datadir = DataDir(tmp_path)
-        await datadir.relieve_orphans()
+        await datadir.succession.relieve()
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / SUCCESSOR_SOCKET))
         assert await reader.read() == DRAIN
         writer.close()

@@ -56,7 +56,7 @@ class Running:
 async def running(tmp_path: Path, workers: int = 2, **settings: float) -> AsyncIterator[Running]:
     config = Settings(data_dir=tmp_path / "data", workers=workers, **settings)  # type: ignore[arg-type]
     datadir = DataDir(config.data_dir)
-    sockets = listen_proxy("127.0.0.1:0", workers, share=False)
+    sockets = listen_proxy("127.0.0.1:0", workers)
     spawner, books = Spawner(), Books(workers)
     supervisor = Supervisor(config, books, spawner, sockets, datadir.presence_fd)
     port = sockets[0].getsockname()[1]
@@ -309,9 +309,7 @@ def test_a_worker_that_cannot_attach_is_named(tmp_path: Path) -> None:
         config = Settings(data_dir=tmp_path / "data", workers=1)
         datadir, spawner, books = DataDir(config.data_dir), Spawner(), Books(1)
         books.state_fd = os.memfd_create("not a state region")
-        supervisor = Supervisor(
-            config, books, spawner, listen_proxy("127.0.0.1:0", 1, share=False), datadir.presence_fd
-        )
+        supervisor = Supervisor(config, books, spawner, listen_proxy("127.0.0.1:0", 1), datadir.presence_fd)
         try:
             with pytest.raises(WorkerStartError, match=r"worker 0 \(process \d+\) ended with status 1"):
                 await supervisor.start()

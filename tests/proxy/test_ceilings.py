@@ -171,7 +171,7 @@ def sip(plane, most):
 @pytest.mark.parametrize("rate", [0, 1 << 30])
 def test_an_answer_that_is_sipped_is_cut(make_plane, make_backend, rate):
     """Slow read: all of the answer is here, and its reader takes it by the kilobyte."""
-    size = 110_000
+    size = 250_000
     plane = make_plane(write_timeout=0.3, min_transfer_rate=rate)
     plane.publish(route("/**", backend(make_backend(lambda _: ok(bytes(size))).url)))
     small_send_buffers(plane)

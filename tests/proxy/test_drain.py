@@ -1,4 +1,4 @@
-"""A worker that ends: what is under way is finished, what is idle is closed, nobody new comes in."""
+"""A worker that ends: what is under way is finished, what stays idle is closed, nobody new comes in."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def test_draining(plane, make_raw, connect):
     answer = headless.read()
     assert (answer.body, answer.header("Connection")) == (b"finished", "close")
     assert headless.closed()
-    assert busy.read().body == b"finished"  # its head said nothing yet; what was asked after it is not served
+    answer = (
+        busy.read()
+    )  # begun before the drain, its head written after; what was asked behind it is not served
+    assert (answer.body, answer.header("Connection")) == (b"finished", "close")
     assert busy.closed()
     for client in (idle, busy, headless):
         client.sock.close()
@@ -70,9 +73,26 @@ def test_draining_waits_for_a_stream(plane, make_raw, connect):
     assert not done.done()
     go_on.set()
     client.buffer = data
-    assert client.read().body == b"hello world"
+    answer = client.read()
+    assert (answer.body, answer.header("Connection")) == (b"hello world", None)
     assert client.closed()
     client.sock.close()
+    done.result(10)
+
+
+def test_who_was_told_nothing_may_ask_once_more(plane, make_backend, connect):
+    """The next request of a client may cross with the end of its connection: it is answered, and told then."""
+    plane.publish(route("/**", backend(make_backend().url)))
+    clients = [connect() for _ in range(20)]
+    for client in clients:
+        assert client.get().header("Connection") is None
+    done = drain(plane)
+    eventually(lambda: plane.server.draining)
+    for client in clients:
+        answer = client.get()
+        assert (answer.status, answer.header("Connection")) == (200, "close")
+        assert client.closed()
+        client.sock.close()
     done.result(10)
 
 

@@ -21,13 +21,15 @@ def main() -> int:
             print(f"hotswap-proxy: {problem}", file=sys.stderr)
         return 2
     os.umask(PRIVATE)
+    from hotswap_proxy.control.machine import raise_descriptor_limit
     from hotswap_proxy.control.spawning import Spawner
 
+    descriptors = raise_descriptor_limit()  # first: spawner and workers inherit it
     spawner = Spawner()
     spawner.start()  # its imports run while ours do
     from hotswap_proxy.control import main as control
 
-    return control.run(settings, spawner)
+    return control.run(settings, spawner, descriptors)
 
 
 if __name__ == "__main__":

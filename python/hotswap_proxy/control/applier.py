@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hotswap_proxy.control import channel
+from hotswap_proxy.control.machine import APPLIER, give_way
 
 if TYPE_CHECKING:
     from hotswap_proxy.control.apply import LocalWork
@@ -117,6 +118,7 @@ def main() -> None:
     # A signal to the whole group is the control process's business. We end when it does.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    give_way(APPLIER)
     gc.disable()  # a short life with much to allocate and little in cycles
     fd, document, result = map(int, sys.argv[1:4])
     with contextlib.suppress(channel.ChannelClosedError, ConnectionError):

@@ -42,6 +42,7 @@ from .compile import Document
 from .edits import check_rename, expect, merge, taken
 from .health.checker import Checker
 from .health.spec import Described, wanted_of
+from .machine import COMPILER, give_way
 from .memory import trim
 from .plan import Plan
 from .references import Registry, keys_of, link, new_id
@@ -95,7 +96,7 @@ class Configuration:
         self._outdated = False  # the store may have what is not live
         self._lock = asyncio.Lock()
         # Its own thread: the default executor would spread the compiler's garbage over several malloc arenas.
-        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="compile")
+        self._compiler = ThreadPoolExecutor(1, "compile", give_way, (COMPILER,))
         self._addresses: dict[str, list[str]] = {}
 
     @property

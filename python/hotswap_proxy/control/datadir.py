@@ -1,18 +1,14 @@
-"""The data directory of a node: its locks, and the socket on which orphaned workers find a new control
-process.
-"""
+"""The data directory of a node: its locks, and the place where orphaned workers find a new control process."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import fcntl
 import logging
 import os
 from pathlib import Path
 
+from hotswap_proxy.control.succession import Succession
 from hotswap_proxy.settings import PRIVATE
-from hotswap_proxy.worker.protocol import DRAIN, SUCCESSOR_SOCKET
 
 log = logging.getLogger("hotswap_proxy.control")
 
@@ -50,32 +46,13 @@ class DataDir:
         # Workers of an earlier control process, which died without draining them.
         self.orphans = not _try_lock(self.presence_fd, fcntl.LOCK_EX)
         fcntl.flock(self.presence_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        self._server: asyncio.Server | None = None
-
-    async def relieve_orphans(self) -> None:
-        """Tell workers that have lost their control process to drain. Call when ours are serving."""
-        path = str(self.path / SUCCESSOR_SOCKET)
-        try:
-            self._server = await asyncio.start_unix_server(_send_home, path)
-        except OSError as error:  # for one, a path too long for a Unix socket
-            log.warning("cannot listen for orphaned workers", extra={"path": path, "reason": str(error)})
+        self.succession = Succession(path)
 
     async def close(self) -> None:
         """Give the directory back."""
-        if self._server is not None:
-            self._server.close()
-            with contextlib.suppress(OSError):
-                (self.path / SUCCESSOR_SOCKET).unlink()
+        self.succession.close()
         os.close(self.presence_fd)
         os.close(self._node_fd)
-
-
-async def _send_home(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    log.info("a worker of an earlier control process is told to drain")
-    with contextlib.suppress(OSError):
-        writer.write(DRAIN)
-        await writer.drain()
-    writer.close()
 
 
 def _open(path: Path) -> int:

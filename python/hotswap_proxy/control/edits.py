@@ -15,7 +15,14 @@ from .compile import Document
 from .references import named_by_rules
 
 # Answered with an object but not part of it; a client may send back what it got.
-GROUPS = ("connectionPool", "timeouts", "circuitBreaker", "rateLimit", "retryPolicy", "validation")  # merged field by field
+GROUPS = (
+    "connectionPool",
+    "timeouts",
+    "circuitBreaker",
+    "rateLimit",
+    "retryPolicy",
+    "validation",
+)  # merged field by field
 
 READ_ONLY = frozenset(
     {

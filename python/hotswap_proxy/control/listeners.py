@@ -9,9 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
+from pathlib import Path
 
 from hotswap_proxy.settings import parse_address
 
+# Collects the sockets of orphaned workers until its argument, given what there is, says that it is enough.
+Gather = Callable[[Callable[[list[socket.socket]], bool]], list[socket.socket]]
 BACKLOG = 65535  # the kernel cuts it to net.core.somaxconn
 
 
@@ -19,24 +23,25 @@ class ListenError(OSError):
     """An address cannot be listened on; the text names it and the option."""
 
 
-def listen_proxy(address: str, count: int, *, share: bool) -> list[socket.socket]:
+def listen_proxy(address: str, count: int, gather: Gather | None = None) -> list[socket.socket]:
     """``count`` listening sockets on one address, among which the kernel spreads new connections.
 
-    ``share=False`` refuses an address that any socket listens on, even one of ours: SO_REUSEPORT alone would
-    let a second node of the same user take half of the first one's connections. ``share=True`` is for a node
-    whose predecessor's workers are still serving.
+    An address that any socket listens on is refused, even if it is one of ours: SO_REUSEPORT alone would let a
+    second node of the same user take half of the first one's connections. Unless our predecessor's workers are
+    still serving: then ``gather`` collects their sockets, and those on this address are used again.
     """
     family, host, port = _resolve(address, "--proxy")
     sockets: list[socket.socket] = []
     try:
-        if not share and port != 0:
+        if gather is not None:
+            sockets += _inherited(gather, (host, port), count)
+        elif port != 0:
             _bind((family, host, port), reuse_port=False).close()
-        for _ in range(count):
+        for _ in range(count - len(sockets)):
             sock = _bind((family, host, port), reuse_port=True)
             sockets.append(sock)
-            port = sock.getsockname()[
-                1
-            ]  # with port 0 the kernel chose one for the first, and the others join it
+            # With port 0 the kernel chose one for the first, and the others join it.
+            port = sock.getsockname()[1]
         for sock in sockets:
             sock.listen(BACKLOG)
     except OSError as error:
@@ -44,6 +49,37 @@ def listen_proxy(address: str, count: int, *, share: bool) -> list[socket.socket
             sock.close()
         raise _named(address, "--proxy", error) from error
     return sockets
+
+
+def _inherited(gather: Gather, where: tuple[str, int], count: int) -> list[socket.socket]:
+    """What of the orphans' sockets is of use here. The others are theirs, and close with them."""
+    there = listening(where[1])
+
+    def fits(found: list[socket.socket]) -> list[socket.socket]:
+        return [sock for sock in found if sock.getsockname()[:2] == where]
+
+    # A replaced worker's socket may be held by two: each has it once in the kernel's list, by its inode.
+    found = gather(lambda found: there is not None and len(_distinct(fits(found))) >= min(count, there))
+    useful = _distinct(fits(found))[:count]
+    for sock in found:
+        if sock not in useful:
+            sock.close()
+    return useful
+
+
+def _distinct(sockets: list[socket.socket]) -> list[socket.socket]:
+    return list({os.fstat(sock.fileno()).st_ino: sock for sock in reversed(sockets)}.values())[::-1]
+
+
+def listening(port: int) -> int | None:
+    """How many sockets of this machine listen on a port; None where the kernel does not tell (not Linux)."""
+    wanted = f":{port:04X}"
+    try:
+        tables = [Path(f"/proc/net/{table}").read_text().splitlines()[1:] for table in ("tcp", "tcp6")]
+    except OSError:
+        return None
+    rows = (line.split(None, 4) for table in tables for line in table)
+    return sum(row[3] == "0A" and row[1].endswith(wanted) for row in rows)
 
 
 def listen_admin(address: str) -> socket.socket:

@@ -56,9 +56,13 @@ class Claims:
     admin: socket.socket
 
 
-def run(settings: Settings, spawner: Spawner) -> int:
-    """Run a node in the foreground until a signal ends it; returns the exit code."""
+def run(settings: Settings, spawner: Spawner, descriptors: tuple[int, int]) -> int:
+    """Run a node in the foreground until a signal ends it; returns the exit code.
+
+    ``descriptors``: how many files each process could have open, and can now.
+    """
     logs.configure(settings.log_level)
+    log.info("open files of each process", extra={"limit": descriptors[1], "limit_at_start": descriptors[0]})
     # Until the event loop has its own handlers: an end during the start is an end like any other.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _quit)
@@ -87,7 +91,8 @@ def _quit(_number: int, _frame: object) -> NoReturn:
 def _claim(settings: Settings) -> Claims:
     try:
         datadir = DataDir(settings.data_dir)
-        proxy = listeners.listen_proxy(settings.proxy, settings.workers, share=datadir.orphans)
+        heirlooms = datadir.succession.gather if datadir.orphans else None
+        proxy = listeners.listen_proxy(settings.proxy, settings.workers, heirlooms)
         return Claims(datadir, proxy, listeners.listen_admin(settings.admin))
     except (DataDirError, listeners.ListenError) as error:
         raise StartError([str(error)]) from error
@@ -166,7 +171,7 @@ class NodeProcess:
             status.note_reload("the file was refused at the start")
         await self._start_admin(stack, status, store, configuration)
         self._start_timers(stack, node, configuration, status)
-        await claims.datadir.relieve_orphans()
+        await claims.datadir.succession.relieve()
         if password is not None:
             user = settings.admin_username or "admin"
             print(f"hotswap-proxy: administrator {user!r} was made; password, shown only now: {password}")

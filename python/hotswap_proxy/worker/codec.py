@@ -21,6 +21,7 @@ MAX_HEAD = 64 * 1024
 REFUSED = b"\0\r\n\r\n"  # what the worker's own parser refuses as well
 ENDLESS = 1 << 64  # left of a body that ends with its connection
 
+MAX_SIZE_LINE = 16 + 1 + 256 + 2
 # As strict as the worker's own parser (RFC 9112 section 7.1).
 CHUNK = re.compile(rb"[0-9A-Fa-f]{1,16}(?:;[\t\x20-\x7e\x80-\xff]{0,256})?\r\n")
 _FIELDS = rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
@@ -50,6 +51,7 @@ class _Filter:
         self.parser: _Parser = self._new_parser()
         self.unfinished = 0  # bytes taken since something came out: of a head, a chunk's size, trailers
         self.refused = False
+        self.announced = (False, 0, 0)  # of the last head: chunked, length, and where its body begins in `out`
         self.passing = False  # another protocol may have begun
         self.held = bytearray()  # what has come since
         self._next_message()
@@ -87,6 +89,7 @@ class _Filter:
             self.left = self._length()
         self.out += self._first_line() + b"\r\n"
         self._write_fields()
+        self.announced = (self.chunked, self.left, len(self.out))
 
     def on_body(self, body: bytes) -> None:
         if self.chunked:
@@ -127,7 +130,7 @@ class _Filter:
             self._take(data[at:end])
             at = end
         if self.passing:
-            self.held += data[at:]
+            self._pass(data[at:])
         out = bytes(self.out)
         self.out.clear()
         self.unfinished = 0 if out or self.passing else self.unfinished + len(data)
@@ -135,6 +138,10 @@ class _Filter:
             self.refused = True
             raise ValueError(431)
         return out
+
+    def _pass(self, data: bytes) -> None:
+        """What follows the beginning of another protocol, or perhaps of one."""
+        self.out += data
 
     def _take(self, piece: bytes) -> None:
         self.left -= min(len(piece), self.left)  # before the end of this message sets the next one's
@@ -146,18 +153,24 @@ class _Filter:
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            self.passing = True
+            self.passing = not self._read_body()
         except httptools.HttpParserError:
             self._refuse()
         head_read = head and not (self.in_head and head is self.head)
         size_read = size_line is not self.size_line and size_line is not None
-        if (head_read and not self.HEAD.fullmatch(head)) or (
-            size_read and not CHUNK.fullmatch(size_line or b"")
+        if (
+            (head_read and not self.HEAD.fullmatch(head))
+            or (size_read and not CHUNK.fullmatch(size_line or b""))
+            or len(self.size_line or b"") > MAX_SIZE_LINE
         ):
             del self.out[sound:]
             self._refuse()
         if not self.in_head:
             self.head = bytearray()
+
+    def _read_body(self) -> bool:
+        """Whether a message that names another protocol has a body of this one first."""
+        return False
 
     def _refuse(self) -> None:
         """Earlier messages in the same bytes were sound and go first."""
@@ -181,6 +194,23 @@ class RequestCodec(_Filter):
         self.line = b""  # the first, as far as it has come
         self.method = b""
         self.url = b""
+
+    def _pass(self, data: bytes) -> None:
+        self.held += data
+
+    def _read_body(self) -> bool:
+        """A request with a body does not switch protocols: the worker's parser ignores Upgrade there.
+
+        llhttp, which has done with the message, is given another head for its body.
+        """
+        chunked, left, written = self.announced
+        if chunked or left:
+            del self.out[written:]
+            self.parser = self._new_parser()
+            framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % left
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+            del self.out[written:]
+        return chunked or left > 0
 
     def release(self) -> bytes:
         """Return what followed a request for an upgrade, as received: another protocol has begun."""
@@ -245,7 +275,13 @@ class ResponseCodec(_Filter):
 
     def _next_message(self) -> None:
         super()._next_message()
+        self.over = self.final
+        self.final = False
         self.reason = b""
+
+    def _start(self) -> None:
+        self.final = False  # the answer that is being read is not an interim one
+        super()._start()
 
     def begin(self) -> None:
         """An exchange begins on this connection: what an earlier one left behind does not reach it."""
@@ -253,9 +289,15 @@ class ResponseCodec(_Filter):
 
     def feed(self, data: bytes) -> bytes:
         # llhttp skips empty lines; only requests may have one.
-        if self.in_head and not self.head and data[:1] != b"H":
+        if self.in_head and not self.head and not self.over and data[:1] != b"H":
             self._refuse()
         return super().feed(data)
+
+    def _take(self, piece: bytes) -> None:
+        if self.over:
+            self.out += piece  # nobody asked for it: the worker drops the connection
+        else:
+            super()._take(piece)
 
     def on_status(self, reason: bytes) -> None:
         self.reason += reason
@@ -266,6 +308,7 @@ class ResponseCodec(_Filter):
     def _first_line(self) -> bytes:
         assert isinstance(self.parser, httptools.HttpResponseParser)
         version = self.parser.get_http_version().encode()
+        self.final = self.parser.get_status_code() >= 200
         return b"HTTP/%b %d %b" % (version, self.parser.get_status_code(), self.reason)
 
 

@@ -4,8 +4,8 @@ Imported in the spawner before it forks, so nothing here may import what a worke
 
 A worker's life:  serving → draining → ended.  What moves it: ``DRAIN``/``STOP`` from the control process and
 SIGTERM (the first drains, the second stops). When the control process dies a worker goes on serving the last
-configuration; it then looks for a successor on the Unix socket in the data directory, whose first word to an
-orphan is ``DRAIN``.
+configuration; it then looks for a successor on the Unix socket in the data directory, offers it its listening
+socket, so that nothing queued there is lost, and drains when told to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import uvloop
 from hotswap_proxy import _core, _wire
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.worker.protocol import DRAIN, DRAINING, READY, STOP, SUCCESSOR_SOCKET
+from hotswap_proxy.worker.protocol import DRAIN, DRAINING, LISTENING, READY, STOP, SUCCESSOR_SOCKET
 from hotswap_proxy.worker.resources import Resources, hear
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hotswap_proxy.worker")
 
-SUCCESSOR_POLL = 0.5  # seconds
+SUCCESSOR_POLL = 0.25  # seconds
 
 
 class Server(Protocol):
@@ -74,7 +74,7 @@ def main(
     if not resources.take_first(control):
         return
     server.listen(listen_fd)
-    worker = WorkerProcess(loop, server, control, settings, resources)
+    worker = WorkerProcess(loop, server, control, settings, resources, (listen_fd,))
     try:
         loop.run_until_complete(worker.run())
     finally:
@@ -130,12 +130,15 @@ class WorkerProcess:
         control: socket.socket,
         settings: Settings,
         resources: Resources,
+        listening: tuple[int, ...] = (),
     ) -> None:
+        """``listening``: descriptors of the server's, open until it stops accepting."""
         self._resources = resources
         self._loop = loop
         self._server = server
         self._control = control
         self._settings = settings
+        self._listening = listening
         self._draining: asyncio.Task[None] | None = None
         self._orphan: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
@@ -202,18 +205,24 @@ class WorkerProcess:
             self.drain()
 
     async def _await_successor(self) -> None:
-        """Poll for a new control process on our data directory; the first thing it says ends this worker."""
+        """Look for a new control process on our data directory; its word ends this worker."""
         path = str(self._settings.data_dir / SUCCESSOR_SOCKET)
         while self._draining is None:
             with contextlib.suppress(OSError):
-                reader, writer = await asyncio.open_unix_connection(path)
-                word = await reader.read(1)
-                writer.close()
-                if word == DRAIN:
+                if await self._meet_successor(path) == DRAIN:
                     log.warning("a new control process has taken over; draining")
                     self.drain()
                     return
             await asyncio.sleep(SUCCESSOR_POLL)
+
+    async def _meet_successor(self, path: str) -> bytes:
+        """Offer the listening sockets; what is said when they are in other hands, empty if that one ends too."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as successor:
+            successor.setblocking(False)
+            await self._loop.sock_connect(successor, path)
+            if self._draining is None:  # afterwards the descriptors may be another's
+                socket.send_fds(successor, [LISTENING], self._listening)
+            return await self._loop.sock_recv(successor, 1)
 
     def _tell(self, report: bytes) -> None:
         with contextlib.suppress(OSError):

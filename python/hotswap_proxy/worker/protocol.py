@@ -15,5 +15,7 @@ GEOIP = b"G"  # an open database file
 RESOURCES = frozenset({TLS, GEOIP})
 # Worker → control process.
 READY, DRAINING = b"R", b"D"
-# In the data directory: where a worker whose control process died finds the next one, which answers DRAIN.
+# In the data directory: where a worker whose control process died finds the next one. It says LISTENING, with
+# duplicates of its listening sockets (SCM_RIGHTS), and is answered DRAIN when there are workers to go on with them.
 SUCCESSOR_SOCKET = "node.sock"
+LISTENING = b"L"

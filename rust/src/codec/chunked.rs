@@ -6,7 +6,7 @@
 
 use super::encode::{size_line, CHUNK_END};
 use super::fields::TOKEN;
-use super::trailer::{is_forbidden, LONGEST};
+use super::trailer::{fate, Fate, LONGEST};
 use super::verdict::Malformed;
 
 const MAX_DIGITS: u8 = 16;
@@ -238,12 +238,14 @@ impl ChunkedDecoder {
             (S::TrailerName, C::Hex | C::Token) => self.push_name(byte, sink),
             (S::TrailerName, C::Colon) => {
                 let name = &self.name[..usize::from(self.name_len)];
-                if is_forbidden(name) {
-                    S::DroppedValue
-                } else {
-                    sink.framing(name);
-                    sink.framing(b":");
-                    S::TrailerValue
+                match fate(name) {
+                    Fate::Kept => {
+                        sink.framing(name);
+                        sink.framing(b":");
+                        S::TrailerValue
+                    }
+                    Fate::Dropped => S::DroppedValue,
+                    Fate::Refused => return Err(Malformed::Trailer),
                 }
             }
             (S::TrailerLongName, C::Hex | C::Token) => {

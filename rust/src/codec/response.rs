@@ -99,7 +99,10 @@ pub fn parse_response<'a>(
         end: head_len - 2,
     };
     let facts = Facts::read(&fields, minor)?;
-    if status == 101 && !(minor == 1 && is_switch(&fields, ctx.upgrade)) {
+    if status < 200 && minor == 0 {
+        return Err(BadGateway::StatusLine); // RFC 9110 section 15.2: HTTP/1.0 has none
+    }
+    if status == 101 && !is_switch(&fields, ctx.upgrade) {
         return Err(BadGateway::UnexpectedUpgrade);
     }
     let bodiless = ctx.head_request || status < 200 || status == 204 || status == 304;
@@ -167,8 +170,8 @@ impl Facts {
                     .map_err(|_| BadGateway::ConnectionOptions)?,
                 FieldId::ContentLength => {
                     let value = content_length(value).map_err(|_| BadGateway::LengthInvalid)?;
-                    // RFC 9112 section 6.3: the same value repeated is tolerable.
-                    if facts.length.replace(value).is_some_and(|old| old != value) {
+                    // RFC 9112 section 6.3 would let the same value pass if repeated; no sane server does.
+                    if facts.length.replace(value).is_some() {
                         return Err(BadGateway::LengthInvalid);
                     }
                 }

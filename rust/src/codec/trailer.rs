@@ -13,7 +13,6 @@ const FORBIDDEN: &[&[u8]] = &[
     b"cache-control",
     b"connection",
     b"content-encoding",
-    b"content-length",
     b"content-range",
     b"content-type",
     b"cookie",
@@ -41,7 +40,6 @@ const FORBIDDEN: &[&[u8]] = &[
     b"set-cookie",
     b"te",
     b"trailer",
-    b"transfer-encoding",
     b"upgrade",
     b"vary",
     b"via",
@@ -51,11 +49,20 @@ const FORBIDDEN: &[&[u8]] = &[
     b"x-request-id",
 ];
 
-/// Whether a trailer field is dropped. `_` counts as `-`, as CGI and WSGI backends read it.
-pub fn is_forbidden(name: &[u8]) -> bool {
+/// What becomes of a trailer field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Kept,
+    Dropped,
+    /// It would frame the message again: whoever sends it is not to be trusted with the next one.
+    Refused,
+}
+
+/// The fate of a field by its name. `_` counts as `-`, as CGI and WSGI backends read it.
+pub fn fate(name: &[u8]) -> Fate {
     let mut folded = [0u8; LONGEST];
     let Some(folded) = folded.get_mut(..name.len()) else {
-        return false;
+        return Fate::Kept;
     };
     for (to, from) in folded.iter_mut().zip(name) {
         *to = match from {
@@ -64,5 +71,11 @@ pub fn is_forbidden(name: &[u8]) -> bool {
         };
     }
     let folded = &*folded;
-    folded.starts_with(b"x-forwarded-") || FORBIDDEN.binary_search(&folded).is_ok()
+    if folded == b"content-length" || folded == b"transfer-encoding" {
+        return Fate::Refused;
+    }
+    match folded.starts_with(b"x-forwarded-") || FORBIDDEN.binary_search(&folded).is_ok() {
+        true => Fate::Dropped,
+        false => Fate::Kept,
+    }
 }

@@ -10,6 +10,7 @@ use crate::snapshot::ArchivedRoute;
 /// A request and the route it matched, as policies look at it.
 pub(crate) struct Request<'a> {
     pub head: &'a RequestHead<'a>,
+    /// The client, which may be one for whom the connection's other end speaks.
     pub peer: &'a Peer,
     pub route: &'a ArchivedRoute,
     /// Monotonic, nanoseconds.

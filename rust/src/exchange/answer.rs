@@ -43,6 +43,9 @@ impl WorkerCore {
         if ex.response_length > ex.max_response_body {
             answer = why::answer(why::RESPONSE_TOO_LARGE);
         }
+        if answer.backend_failed {
+            self.settle_failure(ex, now, why::is_unconnected(why));
+        }
         self.reply(ex, now, answer, b"");
     }
 

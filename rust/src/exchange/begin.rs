@@ -78,14 +78,15 @@ impl WorkerCore {
             return self.decline(ex, now, why::NO_CONFIGURATION, b"");
         };
         let behind;
-        let (hop, peer) = if peer.trusted == 0 {
-            (peer, peer)
+        let client = if peer.trusted == 0 {
+            peer
         } else {
             behind = self.client_behind(peer, head);
-            (peer, &behind)
+            ex.extras_mut().client = Some(behind);
+            &behind
         };
         if self.edge.max_requests_per_second_per_client != 0 {
-            if let Err(refused) = self.client_ceiling(ex, peer, now) {
+            if let Err(refused) = self.client_ceiling(ex, client, now) {
                 return self.decline(ex, now, refused.answer, &refused.fields);
             }
         }
@@ -99,7 +100,10 @@ impl WorkerCore {
             ex.extras_mut().upgrade = protocols.to_vec();
         }
         let route = match route::find(snapshot, head.host, head.path, ex.method) {
-            Match::Route(index) => index,
+            Match::Route(index) => {
+                ex.route = index;
+                index
+            }
             Match::Methods(mask) => {
                 let allow = allow(mask);
                 return self.decline(ex, now, why::METHOD_NOT_ALLOWED, allow.as_bytes());
@@ -119,7 +123,7 @@ impl WorkerCore {
         if let Some(policy) = route.policy.as_deref() {
             let request = Request {
                 head,
-                peer,
+                peer: client,
                 route,
                 now,
             };
@@ -127,37 +131,96 @@ impl WorkerCore {
                 return self.decline(ex, now, refused.answer, &refused.fields);
             }
         }
-        let Some(backend) = self.select(ex, snapshot, route, peer, head) else {
+        self.prepare_attempts(ex, route, head);
+        let Some(backend) = self.select(ex, snapshot, route, peer, Some(head), now, None) else {
             return self.decline(ex, now, why::NO_BACKEND, b"");
         };
         self.head.clear();
+        self.write_upstream(ex, peer, head, backend);
+        layout::FORWARD
+    }
+
+    /// Note what further attempts will need to know.
+    #[inline]
+    fn prepare_attempts(
+        &self,
+        ex: &mut Exchange,
+        route: &ArchivedRoute,
+        head: &codec::RequestHead<'_>,
+    ) {
+        ex.alternatives = u8::from(route.candidates.len() > 1);
+        let mut differs = head.host.is_empty() || select::header_wanted(route).is_some();
+        if let Some(policy) = route.policy.as_deref() {
+            differs = true;
+            if let Some(breaker) = policy.circuit_breaker.as_ref() {
+                ex.breaker = breaker.rule();
+            }
+            if policy.retry_policy.is_some() {
+                ex.retries = 1;
+                self.lane.retry_earned();
+            }
+        }
+        // The head for another backend is another one only where something in it depends on the backend.
+        ex.keep_head = u8::from(differs && (ex.alternatives | ex.retries) != 0);
+    }
+
+    /// Write the head for the backend that was chosen.
+    #[inline]
+    pub(super) fn write_upstream(
+        &mut self,
+        ex: &Exchange,
+        peer: &Peer,
+        head: &codec::RequestHead<'_>,
+        backend: &ArchivedBackend,
+    ) {
         codec::write_upstream_head(
             &mut self.head,
             head,
             &codec::ForwardContext {
-                client_ip: hop.ip(),
-                trusted: hop.trusted != 0,
-                secure: hop.tls != 0,
+                client_ip: peer.ip(),
+                trusted: peer.trusted != 0,
+                secure: peer.tls != 0,
                 request_id: ex.request_id(),
                 backend_host: backend.authority.as_bytes(),
                 forwarded: self.edge.forwarded,
                 forward_expect: true,
             },
         );
-        layout::FORWARD
     }
 
     /// Choose a backend and enter it; its address and limits go into the exchange.
-    fn select<'s>(
+    ///
+    /// `tried` as for [`select::pick`]; `head` only matters to a route that decides by a header.
+    #[allow(clippy::too_many_arguments)]
+    #[inline]
+    pub(super) fn select<'s>(
         &self,
         ex: &mut Exchange,
         snapshot: &'s ArchivedSnapshot,
         route: &ArchivedRoute,
         peer: &Peer,
-        head: &codec::RequestHead<'_>,
+        head: Option<&codec::RequestHead<'_>>,
+        now: u64,
+        mut tried: Option<u64>,
     ) -> Option<&'s ArchivedBackend> {
-        let header = select::header_wanted(route).and_then(|name| head.field(name.as_bytes()));
-        let candidate = select::pick(route, &self.lane, peer.key, header, ex.tried)?;
+        let header = select::header_wanted(route).and_then(|name| head?.field(name.as_bytes()));
+        let view = select::View {
+            lane: &self.lane,
+            now,
+        };
+        // Ends: each turn but the last adds to `tried`, and a candidate in it is not picked.
+        let candidate = loop {
+            let candidate = select::pick(route, &view, ex.client(peer).key, header, tried)?;
+            let slot = route.candidates.get(candidate)?.slot.to_native();
+            match self.lane.backend_trial(slot, now, ex.timeout_ms) {
+                Ok(trial) => {
+                    ex.trial = trial.map_or(0, |epoch| epoch + 1);
+                    break candidate;
+                }
+                Err(()) => tried = Some(tried.unwrap_or(0) | select::tried_bit(candidate)),
+            }
+        };
+        ex.settled = 0;
         let backend = snapshot.backend(route, candidate)?;
         ex.tried |= select::tried_bit(candidate);
         ex.address_len = write_address(backend, &mut ex.address)?;

@@ -1,5 +1,7 @@
 //! The structures shared with the Cython side: the twin of `cext/core_api.h`, field by field.
 
+use crate::state::Breaker;
+
 pub const ABI: u32 = 3;
 
 pub const MORE: i32 = 0;
@@ -8,6 +10,7 @@ pub const REPLY: i32 = 2;
 pub const INTERIM: i32 = 3;
 pub const SWITCH: i32 = 4;
 pub const BAD: i32 = 5;
+pub const RETRY: i32 = 6;
 
 pub const BODY_NONE: u8 = 0;
 pub const BODY_LENGTH: u8 = 1;
@@ -100,6 +103,25 @@ pub struct Exchange {
     pub failed: u8,
     pub request_id_len: u8,
     pub request_id: [u8; REQUEST_ID_MAX],
+    /// Index of the route in the pinned snapshot.
+    pub route: u32,
+    pub delay_ms: u32,
+    pub breaker: Breaker,
+    /// Failures in a row that this answer wiped out.
+    pub streak: u32,
+    /// 1 + the epoch of the trial that this attempt is; 0: none.
+    pub trial: u16,
+    /// Retries made, and moves to another backend without having been connected.
+    pub attempts: u8,
+    pub moves: u8,
+    /// How the present attempt was booked, see [`super::attempt`].
+    pub settled: u8,
+    /// Whether the route has other backends.
+    pub alternatives: u8,
+    /// Whether the route's policy may retry.
+    pub retries: u8,
+    pub keep_head: u8,
+    pub resend: u8,
     /// What policies keep, see [`super::extras`].
     pub extras: *mut super::extras::Extras,
     pub draining: u8,

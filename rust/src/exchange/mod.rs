@@ -7,6 +7,7 @@
 
 mod admit;
 mod answer;
+mod attempt;
 mod begin;
 pub mod edge;
 mod extras;
@@ -26,6 +27,7 @@ use crate::state::LaneState;
 use edge::Edge;
 use layout::Exchange;
 use request_id::RequestIds;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use wall::WallClock;
 
 /// A worker's part of the core: its lane, and buffers that live as long as the worker.
@@ -41,10 +43,32 @@ pub struct WorkerCore {
     ids: RequestIds,
     date: codec::DateCache,
     wall: WallClock,
+    /// State of a random generator; never 0.
+    random: u64,
+    retry_budget: u32,
+    outlier_ejection: bool,
+}
+
+/// What a worker is told of the node's policies.
+#[derive(Debug, Clone, Copy)]
+pub struct NodePolicy {
+    /// Retries in percent of the requests that may be retried.
+    pub retry_budget: u32,
+    /// Whether backends that cannot be reached are left out for a while.
+    pub outlier_ejection: bool,
+}
+
+impl Default for NodePolicy {
+    fn default() -> Self {
+        Self {
+            retry_budget: 20,
+            outlier_ejection: true,
+        }
+    }
 }
 
 impl WorkerCore {
-    pub fn new(lane: LaneState, limits: Limits, edge: Edge) -> Self {
+    pub fn new(lane: LaneState, limits: Limits, policy: NodePolicy, edge: Edge) -> Self {
         let ids = RequestIds::new(lane.lane());
         let hash_key = lane.hash_key();
         Self {
@@ -58,6 +82,9 @@ impl WorkerCore {
             ids,
             date: codec::DateCache::default(),
             wall: WallClock::default(),
+            random: RandomState::new().build_hasher().finish() | 1,
+            retry_budget: policy.retry_budget,
+            outlier_ejection: policy.outlier_ejection,
         }
     }
 
@@ -100,6 +127,9 @@ impl WorkerCore {
         self.let_go(ex);
         let failed = ex.failed != 0;
         if ex.phase & layout::ENTERED != 0 {
+            if failed || ex.trial != 0 {
+                self.settle_end(ex, now, failed);
+            }
             self.lane.backend_leave(ex.backend, failed);
         }
         if ex.answered_ns != 0 {
@@ -125,6 +155,9 @@ impl WorkerCore {
                 failed || status >= 500,
                 micros,
             );
+            if ex.attempts | ex.moves != 0 && !failed && status < 500 {
+                self.lane.record_recovered(ex.series);
+            }
             if completed {
                 self.lane.complete(ex.row);
             } else {

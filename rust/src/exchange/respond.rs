@@ -1,12 +1,14 @@
 //! What becomes of an answer: read the backend's head, decide how the body ends, write the client's head.
 
+use super::attempt::is_failure;
 use super::layout::{self, Exchange};
 use super::limit;
 use super::WorkerCore;
 use crate::codec::{self, BodyFraming, ClientBody};
 
 impl WorkerCore {
-    /// Read a backend's answer head; see `HS_MORE`, `HS_FORWARD`, `HS_INTERIM`, `HS_SWITCH`, `HS_BAD`.
+    /// Read a backend's answer head; see `HS_MORE`, `HS_FORWARD`, `HS_INTERIM`, `HS_SWITCH`, `HS_BAD`,
+    /// `HS_RETRY`.
     pub fn respond(&mut self, ex: &mut Exchange, now: u64, request_done: bool, buf: &[u8]) -> i32 {
         if !codec::may_complete(buf, ex.seen as usize, &self.limits) {
             return layout::MORE;
@@ -68,10 +70,19 @@ impl WorkerCore {
         if ex.response_length > ex.max_response_body {
             return layout::BAD;
         }
+        let failed = is_failure(head.status);
+        if failed {
+            self.settle_failure(ex, now, false);
+        } else {
+            self.settle_success(ex, now);
+        }
+        ex.upstream_keep_alive = u8::from(head.keep_alive && request_done);
+        if ex.retries != 0 && head.status >= 500 && self.retry_status(ex, now, head.status) {
+            return layout::RETRY;
+        }
         ex.status = head.status;
         ex.answered_ns = now;
-        ex.failed = u8::from(matches!(head.status, 502..=504));
-        ex.upstream_keep_alive = u8::from(head.keep_alive && request_done);
+        ex.failed = u8::from(failed);
         ex.endless = u8::from(is_event_stream(head));
         ex.client_keep_alive = u8::from(written.keep_alive);
         ex.client_framing = match written.body {

@@ -29,7 +29,7 @@ const fn backend(status: u16, code: &'static str, message: &'static str) -> Answ
 }
 
 /// By number, as `refuse` gets it (`HS_WHY_…` of core_api.h).
-const REASONS: [Answer; 11] = [
+const REASONS: [Answer; 12] = [
     backend(502, "BAD_GATEWAY", "The backend could not be reached."),
     backend(
         504,
@@ -77,9 +77,23 @@ const REASONS: [Answer; 11] = [
         "SERVICE_UNAVAILABLE",
         "The gateway has no socket left for the backend.",
     ),
+    gateway(
+        503,
+        "SERVICE_UNAVAILABLE",
+        "No backend of this route can take the request.",
+    ),
 ];
 
+pub const CONNECT_FAILED: i32 = 0;
+pub const CONNECT_TIMEOUT: i32 = 1;
+pub const BACKEND_CLOSED: i32 = 3;
+pub const BACKEND_TIMEOUT: i32 = 4;
 pub const RESPONSE_TOO_LARGE: i32 = 7;
+
+/// Whether nothing can have been sent.
+pub fn is_unconnected(why: i32) -> bool {
+    matches!(why, CONNECT_FAILED | CONNECT_TIMEOUT)
+}
 
 /// The answer for a reason; an unknown one is a malfunction of the gateway.
 pub fn answer(why: i32) -> Answer {
@@ -95,11 +109,7 @@ pub const METHOD_NOT_ALLOWED: Answer = gateway(
     "METHOD_NOT_ALLOWED",
     "The route does not take this method.",
 );
-pub const NO_BACKEND: Answer = gateway(
-    503,
-    "SERVICE_UNAVAILABLE",
-    "No backend of this route can take the request.",
-);
+pub const NO_BACKEND: Answer = REASONS[11];
 pub const NO_CONFIGURATION: Answer = gateway(
     503,
     "SERVICE_UNAVAILABLE",

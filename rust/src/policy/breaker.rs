@@ -1,6 +1,7 @@
 //! Circuit breakers: when a backend that fails is left alone, and how it is tried again.
 
 use super::{within, Wrong};
+use crate::state::Breaker;
 use rkyv::{Archive, Serialize};
 use serde::Deserialize;
 
@@ -13,6 +14,17 @@ pub struct CircuitBreaker {
     pub timeout_ms: u32,
     /// Trial requests after that; all of them must succeed.
     pub half_open_requests: u32,
+}
+
+impl ArchivedCircuitBreaker {
+    /// As an exchange carries it: it outlives the pin of the snapshot.
+    pub fn rule(&self) -> Breaker {
+        Breaker {
+            timeout_ms: self.timeout_ms.to_native(),
+            threshold: self.failure_threshold.to_native() as u16,
+            trials: self.half_open_requests.to_native() as u16,
+        }
+    }
 }
 
 impl CircuitBreaker {

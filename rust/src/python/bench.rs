@@ -11,14 +11,23 @@ use pyo3::PyResult;
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 
+/// As the data plane takes it.
+pub fn monotonic_nanos() -> u64 {
+    nanos(libc::CLOCK_MONOTONIC)
+}
+
 fn processor_nanos() -> u64 {
+    nanos(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn nanos(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: the pointer is to a valid timespec; the clock exists on every system we build for, and
     // if it did not, the time would stay 0.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    unsafe { libc::clock_gettime(clock, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
@@ -53,9 +62,10 @@ pub fn matching(
 /// Nanoseconds for one first attempt.
 pub fn picking(route: &ArchivedRoute, lane: &LaneState, rounds: u32) -> PyResult<f64> {
     let started = processor_nanos();
+    let view = select::View { lane, now: 1 };
     for round in 0..rounds {
         let client = u64::from(round).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        black_box(select::pick(black_box(route), lane, client, None, 0));
+        black_box(select::pick(black_box(route), &view, client, None, None));
     }
     per_call(started, rounds.into())
 }

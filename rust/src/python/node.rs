@@ -1,8 +1,10 @@
 //! `Node`: the control process's handle on the shared memory.
 
+use super::bench::monotonic_nanos;
 use super::{errors, histogram};
 use crate::route::method;
-use crate::state::stats::SeriesTotals;
+use crate::state::circuit::{Event, State};
+use crate::state::stats::{BackendStats, SeriesTotals, EVENTS};
 use crate::state::{self, BackendStatus, Capacities};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -101,19 +103,53 @@ impl Node {
         let (stats, retired) =
             self.with(py, |node| (node.backend_stats(), node.retired_backends()))?;
         let list = PyList::empty(py);
-        let live = stats
-            .iter()
-            .map(|s| (Some(&s.identity), s.status as u32, s.active, s.totals));
-        for (address, status, active, totals) in live.chain([(None, 0, 0, retired)]) {
-            let item = PyDict::new(py);
-            item.set_item("address", address)?;
-            item.set_item("status", status)?;
-            item.set_item("active", active)?;
-            item.set_item("requests", totals.requests)?;
-            item.set_item("failed", totals.failed)?;
-            list.append(item)?;
+        for one in &stats {
+            list.append(backend_item(py, one)?)?;
+        }
+        let item = PyDict::new(py);
+        item.set_item("address", None::<&str>)?;
+        item.set_item("status", 0)?;
+        item.set_item("circuit", "Closed")?;
+        item.set_item("ejectedUntil", 0.0)?;
+        item.set_item("opened", 0)?;
+        item.set_item("active", 0)?;
+        item.set_item("requests", retired.requests)?;
+        item.set_item("failed", retired.failed)?;
+        list.append(item)?;
+        Ok(list)
+    }
+
+    fn troubled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let now = monotonic_nanos();
+        let list = PyList::empty(py);
+        for one in self.with(py, |node| node.troubled(now))? {
+            list.append(backend_item(py, &one)?)?;
         }
         Ok(list)
+    }
+
+    fn order_circuit(
+        &self,
+        py: Python<'_>,
+        address: &str,
+        order: &str,
+    ) -> PyResult<Option<&'static str>> {
+        let event = match order {
+            "Open" => Event::OrderOpen,
+            "Closed" => Event::OrderClosed,
+            "Auto" => Event::OrderAuto,
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "an order is Open, Closed or Auto, not {order}"
+                )))
+            }
+        };
+        let state = self.with(py, |node| node.order_circuit(address, event))?;
+        Ok(state.map(circuit_name))
+    }
+
+    fn eject(&self, py: Python<'_>, address: &str) -> PyResult<bool> {
+        self.with(py, |node| node.eject(address, monotonic_nanos()))
     }
 
     #[pyo3(signature = (route_id = None, *, histograms = true))]
@@ -162,6 +198,11 @@ impl Node {
                 [("worker", worker), ("client", client), ("proxy", proxy)].into_py_dict(py)?,
             )?;
             item.set_item("upstream_idle", lane.upstream_idle)?;
+            let events = PyDict::new(py);
+            for (name, count) in EVENT_NAMES.iter().zip(lane.events) {
+                events.set_item(name, count)?;
+            }
+            item.set_item("events", events)?;
             item.set_item(
                 "backend_micros",
                 histogram::to_bytes(py, &lane.backend_micros)?,
@@ -174,6 +215,42 @@ impl Node {
         }
         Ok(list)
     }
+}
+
+/// By number of [`crate::state::stats::Event`].
+const EVENT_NAMES: [&str; EVENTS] = [
+    "connect",
+    "connect_timeout",
+    "closed",
+    "timeout",
+    "status",
+    "failover",
+    "budget_exhausted",
+    "circuit_opened",
+    "ejected",
+];
+
+fn circuit_name(state: State) -> &'static str {
+    match state {
+        State::Closed => "Closed",
+        State::Open => "Open",
+        State::HalfOpen => "HalfOpen",
+        State::HeldOpen => "HeldOpen",
+        State::HeldClosed => "HeldClosed",
+    }
+}
+
+fn backend_item<'py>(py: Python<'py>, one: &BackendStats) -> PyResult<Bound<'py, PyDict>> {
+    let item = PyDict::new(py);
+    item.set_item("address", &one.identity)?;
+    item.set_item("status", one.status as u32)?;
+    item.set_item("circuit", circuit_name(one.circuit))?;
+    item.set_item("ejectedUntil", one.ejected_until as f64 / 1e9)?;
+    item.set_item("opened", one.opened)?;
+    item.set_item("active", one.active)?;
+    item.set_item("requests", one.totals.requests)?;
+    item.set_item("failed", one.totals.failed)?;
+    Ok(item)
 }
 
 impl Node {
@@ -193,6 +270,7 @@ struct Series {
     requests: u64,
     failed: u64,
     limited: u64,
+    recovered: u64,
     codes: Vec<((u8, u16), u64)>,
     buckets: Vec<(usize, u64)>,
 }
@@ -210,6 +288,7 @@ impl Series {
             requests: totals.requests,
             failed: totals.failed,
             limited: totals.limited,
+            recovered: totals.recovered,
             codes: totals
                 .codes
                 .iter()
@@ -231,6 +310,7 @@ impl Series {
         item.set_item("requests", self.requests)?;
         item.set_item("failed", self.failed)?;
         item.set_item("limited", self.limited)?;
+        item.set_item("recovered", self.recovered)?;
         item.set_item("codes", codes)?;
         item.set_item("histogram", histogram::sparse_to_bytes(py, &self.buckets)?)?;
         Ok(item)

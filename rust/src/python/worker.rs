@@ -1,8 +1,9 @@
 //! `Worker`: one worker process's lane and its view of the snapshots.
 
+use super::bench::monotonic_nanos;
 use crate::codec::Limits;
 use crate::exchange::edge::Edge;
-use crate::exchange::WorkerCore;
+use crate::exchange::{NodePolicy, WorkerCore};
 use crate::net::Cidr;
 use crate::route::{find, method, Match};
 use crate::select;
@@ -23,9 +24,19 @@ struct Settings {
     max_requests_per_second_per_client: u32,
     trusted_proxies: Vec<String>,
     forwarded: bool,
+    retry_budget: Option<u32>,
+    outlier_ejection: Option<bool>,
 }
 
 impl Settings {
+    fn policy(&self) -> NodePolicy {
+        let usual = NodePolicy::default();
+        NodePolicy {
+            retry_budget: self.retry_budget.unwrap_or(usual.retry_budget),
+            outlier_ejection: self.outlier_ejection.unwrap_or(usual.outlier_ejection),
+        }
+    }
+
     fn limits(&self) -> Limits {
         let usual = Limits::default();
         Limits {
@@ -110,6 +121,7 @@ impl Worker {
             core: Core(UnsafeCell::new(WorkerCore::new(
                 lane,
                 settings.limits(),
+                settings.policy(),
                 edge,
             ))),
         })
@@ -165,10 +177,13 @@ impl Worker {
         let client = select::client_hash(client.as_bytes());
         let picked = select::pick(
             route,
-            self.lane(py),
+            &select::View {
+                lane: self.lane(py),
+                now: monotonic_nanos(),
+            },
             client,
             header.map(str::as_bytes),
-            tried,
+            (tried != 0).then_some(tried),
         );
         let backend = picked.and_then(|candidate| snapshot.backend(route, candidate));
         Ok(backend.map(|backend| backend.name.as_str().to_owned()))

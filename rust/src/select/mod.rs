@@ -7,14 +7,19 @@ mod runtime;
 mod spread;
 
 use crate::snapshot::{ArchivedCandidate, ArchivedRoute, ArchivedRule, ArchivedStrategy};
+use crate::state::Barrier;
 use spread::spread;
+use std::cell::Cell;
 
 pub use rendezvous::client_hash;
+pub use runtime::View;
 
 /// The counters that selection reads, shared by all workers of the node.
 pub trait Runtime {
-    /// Health of a backend slot: 0 Unknown, 1 Healthy, 2 Unhealthy, 3 Draining.
-    fn status(&self, slot: u32) -> u32;
+    /// Whether a backend slot takes any request: the one look of the usual case.
+    fn clear(&self, slot: u32) -> bool;
+    /// What stands in the way at one that is not clear.
+    fn barrier(&self, slot: u32) -> Barrier;
     /// Requests in progress on a backend slot, in all workers.
     fn active(&self, slot: u32) -> u32;
     /// Take the next turn of a series; each turn is given out once on the node.
@@ -44,21 +49,26 @@ pub fn header_wanted(route: &ArchivedRoute) -> Option<&str> {
 ///
 /// `client` is [`client_hash`] of the client's address and matters to IPHash only; `header` is the
 /// value of the header that [`header_wanted`] names; `tried` is the set of the candidates that this
-/// request has been to, 0 for its first attempt. Only first attempts take turns of the cursor, so
+/// request has been to, None for its first attempt. Only first attempts take turns of the cursor, so
 /// retries leave the shares of the others as they are.
+///
+/// A backend whose circuit is half-open may be chosen; whether it is still to be had is the caller's
+/// to find out ([`crate::state::LaneState::backend_trial`]).
 #[inline]
 pub fn pick<R: Runtime>(
     route: &ArchivedRoute,
     runtime: &R,
     client: u64,
     header: Option<&[u8]>,
-    tried: u64,
+    tried: Option<u64>,
 ) -> Option<usize> {
     let choice = Choice {
         candidates: &route.candidates,
         runtime,
         series: route.series.to_native(),
-        tried,
+        tried: tried.unwrap_or(0),
+        first: tried.is_none(),
+        respected: Cell::new(None),
     };
     let count = choice.candidates.len();
     match &route.strategy {
@@ -84,6 +94,19 @@ pub fn pick<R: Runtime>(
     }
 }
 
+/// Whether any candidate of a route could take a request.
+pub fn available<R: Runtime>(route: &ArchivedRoute, runtime: &R) -> bool {
+    let choice = Choice {
+        candidates: &route.candidates,
+        runtime,
+        series: 0,
+        tried: 0,
+        first: false,
+        respected: Cell::new(None),
+    };
+    (0..choice.candidates.len()).any(|index| choice.open(index))
+}
+
 fn rule(rules: &[ArchivedRule], value: &[u8]) -> Option<u8> {
     let at = rules
         .binary_search_by(|rule| rule.value.as_bytes().cmp(value))
@@ -96,6 +119,9 @@ struct Choice<'a, R> {
     runtime: &'a R,
     series: u32,
     tried: u64,
+    first: bool,
+    /// Ejections are respected below this index; found when the first is met.
+    respected: Cell<Option<usize>>,
 }
 
 impl<R: Runtime> Choice<'_, R> {
@@ -106,7 +132,41 @@ impl<R: Runtime> Choice<'_, R> {
             && self
                 .candidates
                 .get(index)
-                .is_some_and(|c| self.runtime.status(c.slot.to_native()) < 2)
+                .is_some_and(|c| self.runtime.clear(c.slot.to_native()) || self.passable(index))
+    }
+
+    /// Whether one that is not clear takes this request all the same.
+    #[cold]
+    fn passable(&self, index: usize) -> bool {
+        match self.barrier(index) {
+            Barrier::Passable => true,
+            Barrier::Closed => false,
+            Barrier::Ejected => index >= self.respected_below(),
+        }
+    }
+
+    fn barrier(&self, index: usize) -> Barrier {
+        let Some(candidate) = self.candidates.get(index) else {
+            return Barrier::Closed;
+        };
+        let slot = candidate.slot.to_native();
+        if self.runtime.clear(slot) {
+            return Barrier::Passable;
+        }
+        self.runtime.barrier(slot)
+    }
+
+    /// At most half of a route's backends are left out for being ejected, the first in its list: when
+    /// most of them fail, the fault may be elsewhere, and the rest must not be overrun.
+    fn respected_below(&self) -> usize {
+        if let Some(below) = self.respected.get() {
+            return below;
+        }
+        let count = self.candidates.len();
+        let mut ejected = (0..count).filter(|&index| self.barrier(index) == Barrier::Ejected);
+        let below = ejected.nth(count / 2).unwrap_or(count);
+        self.respected.set(Some(below));
+        below
     }
 
     /// The candidate whose turn it is; when it is out, its turns are shared by the others as `weight`
@@ -118,7 +178,7 @@ impl<R: Runtime> Choice<'_, R> {
         at: impl Fn(usize) -> Option<usize>,
         weight: impl Fn(&ArchivedCandidate) -> u64,
     ) -> Option<usize> {
-        if self.tried == 0 {
+        if self.first {
             let turn = match length {
                 0 | 1 => 0,
                 _ => self.runtime.cursor(self.series) % length as u64,

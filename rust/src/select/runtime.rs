@@ -1,26 +1,36 @@
 //! The node's shared counters as selection reads them.
 
 use super::Runtime;
-use crate::state::LaneState;
+use crate::state::{Barrier, LaneState};
 
-impl Runtime for LaneState {
+/// The counters at one moment (monotonic, nanoseconds).
+pub struct View<'a> {
+    pub lane: &'a LaneState,
+    pub now: u64,
+}
+
+impl Runtime for View<'_> {
     #[inline]
-    fn status(&self, slot: u32) -> u32 {
-        self.backend_status(slot) as u32
+    fn clear(&self, slot: u32) -> bool {
+        self.lane.backend_clear(slot)
+    }
+
+    fn barrier(&self, slot: u32) -> Barrier {
+        self.lane.backend_barrier(slot, self.now)
     }
 
     #[inline]
     fn active(&self, slot: u32) -> u32 {
-        self.backend_active(slot)
+        self.lane.backend_active(slot)
     }
 
     #[inline]
     fn cursor(&self, series: u32) -> u64 {
-        Self::cursor(self, series)
+        self.lane.cursor(series)
     }
 
     #[inline]
     fn fallback(&self, series: u32) -> u64 {
-        Self::fallback(self, series)
+        self.lane.fallback(series)
     }
 }

@@ -6,20 +6,23 @@ use std::collections::HashMap;
 /// Counters of one process; slots are candidate indices.
 #[derive(Default)]
 struct Fake {
-    status: RefCell<HashMap<u32, u32>>,
+    barriers: RefCell<HashMap<u32, Barrier>>,
     active: RefCell<HashMap<u32, u32>>,
     turns: RefCell<(u64, u64)>,
 }
 
 impl Fake {
     fn down(&self, slot: u32) {
-        self.status.borrow_mut().insert(slot, 2);
+        self.barriers.borrow_mut().insert(slot, Barrier::Closed);
     }
 }
 
 impl Runtime for Fake {
-    fn status(&self, slot: u32) -> u32 {
-        self.status.borrow().get(&slot).copied().unwrap_or(0)
+    fn clear(&self, slot: u32) -> bool {
+        !self.barriers.borrow().contains_key(&slot)
+    }
+    fn barrier(&self, slot: u32) -> Barrier {
+        self.barriers.borrow()[&slot]
     }
     fn active(&self, slot: u32) -> u32 {
         self.active.borrow().get(&slot).copied().unwrap_or(0)
@@ -76,7 +79,7 @@ fn counts(
     route: &ArchivedRoute,
     fake: &Fake,
     picks: u64,
-    tried: u64,
+    tried: Option<u64>,
 ) -> HashMap<Option<usize>, u64> {
     let mut counts = HashMap::new();
     for n in 0..picks {
@@ -98,14 +101,14 @@ fn weighted_turns_are_exact_also_when_one_is_out() {
     let weights = [90, 10, 50];
     with_route(weighted(&weights), &weights, |route| {
         let fake = Fake::default();
-        let all = counts(route, &fake, 150, 0);
+        let all = counts(route, &fake, 150, None);
         assert_eq!((all[&Some(0)], all[&Some(1)], all[&Some(2)]), (90, 10, 50));
         fake.down(2);
-        let two = counts(route, &fake, 15 * 100, 0);
+        let two = counts(route, &fake, 15 * 100, None);
         assert_eq!((two[&Some(0)], two[&Some(1)]), (1350, 150));
         fake.down(0);
         fake.down(1);
-        assert_eq!(counts(route, &fake, 10, 0)[&None], 10);
+        assert_eq!(counts(route, &fake, 10, None)[&None], 10);
     });
 }
 
@@ -113,11 +116,11 @@ fn weighted_turns_are_exact_also_when_one_is_out() {
 fn round_robin_ignores_weights_and_retries_leave_its_turns_alone() {
     with_route(Strategy::RoundRobin, &[90, 10, 1], |route| {
         let fake = Fake::default();
-        assert_eq!(counts(route, &fake, 30, 0)[&Some(1)], 10);
-        let retries = counts(route, &fake, 30, tried_bit(1));
+        assert_eq!(counts(route, &fake, 30, None)[&Some(1)], 10);
+        let retries = counts(route, &fake, 30, Some(tried_bit(1)));
         assert_eq!((retries[&Some(0)], retries[&Some(2)]), (15, 15));
         assert_eq!(fake.turns.borrow().0, 30);
-        assert_eq!(counts(route, &fake, 1, 0b111)[&None], 1);
+        assert_eq!(counts(route, &fake, 1, Some(0b111))[&None], 1);
     });
 }
 
@@ -125,16 +128,16 @@ fn round_robin_ignores_weights_and_retries_leave_its_turns_alone() {
 fn least_connections_breaks_ties_in_turn() {
     with_route(Strategy::LeastConnections, &[1, 1, 1], |route| {
         let fake = Fake::default();
-        assert_eq!(counts(route, &fake, 30, 0)[&Some(2)], 10);
+        assert_eq!(counts(route, &fake, 30, None)[&Some(2)], 10);
         for (slot, active) in [(0, 3), (1, 2), (2, 2)] {
             fake.active.borrow_mut().insert(slot, active);
         }
-        let busy = counts(route, &fake, 30, 0);
+        let busy = counts(route, &fake, 30, None);
         assert!(!busy.contains_key(&Some(0)));
         assert!(busy[&Some(1)] >= 10 && busy[&Some(2)] >= 10);
         fake.down(1);
         fake.down(2);
-        assert_eq!(counts(route, &fake, 3, 0)[&Some(0)], 3);
+        assert_eq!(counts(route, &fake, 3, None)[&Some(0)], 3);
     });
 }
 
@@ -152,7 +155,7 @@ fn rendezvous_moves_only_the_clients_of_the_one_that_left() {
             let home = |fake: &Fake| -> Vec<_> {
                 clients
                     .iter()
-                    .map(|&c| pick(route, fake, c, None, 0))
+                    .map(|&c| pick(route, fake, c, None, None))
                     .collect()
             };
             let before = home(&fake);
@@ -176,7 +179,7 @@ fn equal_weights_give_the_same_choice_by_either_formula() {
         with_route(Strategy::IpHash { uniform }, &[100; 5], |route| {
             let fake = Fake::default();
             (0..5000u32)
-                .map(|n| pick(route, &fake, client_hash(&n.to_le_bytes()), None, 0))
+                .map(|n| pick(route, &fake, client_hash(&n.to_le_bytes()), None, None))
                 .collect::<Vec<_>>()
         })
     };
@@ -209,16 +212,16 @@ fn a_header_value_decides_and_falls_back_to_the_default() {
         assert_eq!(header_wanted(route), Some("x-tier"));
         let by =
             |value: Option<&str>, tried| pick(route, &fake, 0, value.map(str::as_bytes), tried);
-        assert_eq!(by(Some("gold"), 0), Some(0));
-        assert_eq!(by(Some("silver"), 0), Some(1));
+        assert_eq!(by(Some("gold"), None), Some(0));
+        assert_eq!(by(Some("silver"), None), Some(1));
         for other in [None, Some("Gold"), Some("lead"), Some("")] {
-            assert_eq!(by(other, 0), Some(2), "{other:?}");
+            assert_eq!(by(other, None), Some(2), "{other:?}");
         }
-        assert_eq!(by(Some("gold"), tried_bit(0)), Some(2));
+        assert_eq!(by(Some("gold"), Some(tried_bit(0))), Some(2));
         fake.down(1);
-        assert_eq!(by(Some("silver"), 0), Some(2));
+        assert_eq!(by(Some("silver"), None), Some(2));
         fake.down(2);
-        assert_eq!(by(Some("silver"), 0), None);
+        assert_eq!(by(Some("silver"), None), None);
     });
 }
 
@@ -227,10 +230,10 @@ fn direct_takes_the_first_that_is_open() {
     with_route(Strategy::Direct, &[1, 1], |route| {
         let fake = Fake::default();
         assert_eq!(header_wanted(route), None);
-        assert_eq!(pick(route, &fake, 0, None, 0), Some(0));
-        assert_eq!(pick(route, &fake, 0, None, tried_bit(0)), Some(1));
+        assert_eq!(pick(route, &fake, 0, None, None), Some(0));
+        assert_eq!(pick(route, &fake, 0, None, Some(tried_bit(0))), Some(1));
         fake.down(0);
-        assert_eq!(pick(route, &fake, 0, None, 0), Some(1));
+        assert_eq!(pick(route, &fake, 0, None, None), Some(1));
     });
 }
 
@@ -238,8 +241,8 @@ fn direct_takes_the_first_that_is_open() {
 fn beyond_64_candidates_a_retry_never_repeats() {
     with_route(Strategy::RoundRobin, &[1; 200], |route| {
         let fake = Fake::default();
-        assert_eq!(counts(route, &fake, 200, 0).len(), 200);
-        let retries = counts(route, &fake, 500, tried_bit(130));
+        assert_eq!(counts(route, &fake, 200, None).len(), 200);
+        let retries = counts(route, &fake, 500, Some(tried_bit(130)));
         assert!(!retries.contains_key(&Some(130)) && !retries.contains_key(&None));
         assert_eq!(retries.len(), 196);
     });
@@ -254,7 +257,44 @@ fn no_candidate_is_no_choice() {
         Strategy::Direct,
     ] {
         with_route(strategy, &[], |route| {
-            assert_eq!(pick(route, &Fake::default(), 0, None, 0), None)
+            assert_eq!(pick(route, &Fake::default(), 0, None, None), None)
         });
     }
+}
+
+#[test]
+fn at_most_half_of_the_backends_are_left_out_for_being_ejected() {
+    for (count, ejected, left) in [
+        (1usize, 1usize, 1usize),
+        (2, 1, 1),
+        (2, 2, 1),
+        (3, 3, 2),
+        (4, 2, 2),
+        (4, 4, 2),
+    ] {
+        with_route(Strategy::RoundRobin, &vec![100; count], |route| {
+            let fake = Fake::default();
+            for slot in 0..ejected {
+                fake.barriers
+                    .borrow_mut()
+                    .insert(slot as u32, Barrier::Ejected);
+            }
+            let taken = counts(route, &fake, 60, None);
+            assert!(!taken.contains_key(&None));
+            assert_eq!(taken.len(), left, "{ejected} of {count}");
+        });
+    }
+}
+
+#[test]
+fn a_backend_that_may_be_tried_takes_its_turns() {
+    with_route(Strategy::RoundRobin, &[100, 100], |route| {
+        let fake = Fake::default();
+        fake.barriers.borrow_mut().insert(0, Barrier::Passable);
+        assert_eq!(counts(route, &fake, 10, None)[&Some(0)], 5);
+        assert!(available(route, &fake));
+        fake.down(0);
+        fake.down(1);
+        assert!(!available(route, &fake));
+    });
 }

@@ -37,12 +37,15 @@ impl BackendStatus {
     }
 }
 
-/// Written by the control process, read by every pick: apart from the busy `active` cells.
+/// Read by every pick and written when something changes: apart from the busy `active` cells.
 #[repr(C)]
 pub(super) struct BackendShared {
-    pub status: AtomicU32,
+    /// Whether it takes requests: see [`super::circuit::Word`].
+    pub word: AtomicU64,
     /// Raised when the slot is given to another address.
     pub incarnation: AtomicU32,
+    /// Failures in a row, see [`super::recovery`]; beside the word, so that asking whether there are any is free.
+    pub streak: AtomicU32,
 }
 
 /// Counters of one lane.
@@ -86,7 +89,10 @@ impl Region {
             }
         }
         let shared = self.backend(slot);
-        shared.status.store(BackendStatus::Unknown as u32, Relaxed);
+        // Not a change of the old word: who still knew the slot has ended, see `slots`.
+        shared.word.store(0, Relaxed);
+        shared.streak.store(0, Relaxed);
+        self.clear_recovery(slot);
         let next = shared.incarnation.load(Relaxed).wrapping_add(1);
         shared.incarnation.store(next, Relaxed);
         totals

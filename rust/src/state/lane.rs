@@ -1,7 +1,8 @@
 //! What a worker counts for the node as a whole.
 
 use super::histogram::{self, Counts, BUCKETS};
-use super::{cell::add, region::Region, stats::LaneStats};
+use super::stats::{LaneStats, EVENTS};
+use super::{cell::add, region::Region};
 use std::sync::atomic::{
     AtomicI64, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed},
@@ -25,6 +26,10 @@ pub(super) struct NodeLane {
     pub connections_refused: [AtomicU64; 3],
     /// Places that it holds in the table of clients.
     pub seats: AtomicI64,
+    /// Requests to routes that may retry.
+    pub earning: AtomicU64,
+    /// See [`super::stats::Event`].
+    pub events: [AtomicU64; EVENTS],
     pub backend_micros: Wide,
     pub overhead_nanos: Wide,
 }
@@ -73,6 +78,7 @@ impl Region {
             accepted_connections: cells.accepted_connections.load(Relaxed),
             refused_connections: [0, 1, 2].map(|why| cells.connections_refused[why].load(Relaxed)),
             upstream_idle: gauge(&cells.upstream_idle),
+            events: std::array::from_fn(|event| cells.events[event].load(Relaxed)),
             backend_micros: cells.backend_micros.read(),
             overhead_nanos: cells.overhead_nanos.read(),
         }

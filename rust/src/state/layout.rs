@@ -6,8 +6,10 @@
 
 use super::backend::{BackendLane, BackendShared};
 use super::buckets::BucketSet;
+use super::budget::Budget;
 use super::lane::{LaneHead, NodeLane};
 use super::ledger::{GenerationLane, GenerationRow};
+use super::recovery::BackendRecovery;
 use super::series::{SeriesLane, SeriesShared};
 use super::sets::{HashKey, Tags, WAYS};
 use super::shm::PAGE;
@@ -80,6 +82,8 @@ pub(super) struct Layout {
     pub rows: usize,
     pub backends: usize,
     pub active: usize,
+    pub recovery: usize,
+    pub budget: usize,
     pub series: usize,
     pub buckets: usize,
     pub clients: usize,
@@ -145,6 +149,8 @@ impl Layout {
         let rows_at = shared.table::<GenerationRow>(rows)?;
         let backends_at = shared.table::<BackendShared>(backends)?;
         let active = shared.table::<AtomicU32>(backends.saturating_mul(n))?;
+        let recovery = shared.table::<BackendRecovery>(backends)?;
+        let budget = shared.table::<Budget>(1)?;
         let series_at = shared.table::<SeriesShared>(series)?;
         let buckets_at = shared.table::<BucketSet>(buckets as usize / WAYS)?;
         let clients_at = shared.table::<Tags>(clients as usize / WAYS)?;
@@ -168,6 +174,8 @@ impl Layout {
             rows: rows_at,
             backends: backends_at,
             active,
+            recovery,
+            budget,
             series: series_at,
             buckets: buckets_at,
             clients: clients_at,
@@ -252,7 +260,8 @@ mod tests {
         assert_eq!(size_of::<SeriesShared>(), 64);
         assert_eq!(size_of::<GenerationLane>(), 40);
         assert_eq!(size_of::<GenerationRow>(), 24);
-        assert_eq!(size_of::<BackendShared>(), 8);
+        assert_eq!(size_of::<BackendShared>(), 16);
+        assert_eq!(size_of::<BackendRecovery>(), 32);
         assert_eq!(size_of::<BackendLane>(), 16);
         assert_eq!(size_of::<BucketSet>(), 256);
         assert_eq!(size_of::<Tags>(), 128);
@@ -268,6 +277,8 @@ mod tests {
             layout.rows,
             layout.backends,
             layout.active,
+            layout.recovery,
+            layout.budget,
             layout.series,
             layout.buckets,
             layout.clients,
@@ -275,7 +286,7 @@ mod tests {
             layout.private,
         ];
         assert!(starts.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(layout.active + 4 * 3 * 131_072 <= layout.series);
+        assert!(layout.active + 4 * 3 * 131_072 <= layout.recovery);
         assert!(layout.series_lane + 1664 * 32_768 <= layout.lane_stride);
         assert_eq!(layout.private + 3 * layout.lane_stride, layout.total);
     }

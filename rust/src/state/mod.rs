@@ -11,7 +11,7 @@
 //! ```text
 //! Node::new(lanes, arena_bytes, Capacities)  state_fd  arena_fd  generation
 //! next_generation  backend_slot  series_slot  stage  range_mut  discard  publish  reclaim
-//! reset_lane  set_backend_status
+//! reset_lane  set_backend_status  order_circuit  eject
 //! ledger  backend_stats  series_stats  for_each_series  retired_series  lane_stats  arena_used
 //! ```
 //!
@@ -21,6 +21,8 @@
 //! LaneState::attach(state_fd, arena_fd, lane)
 //! pin → Pinned   unpin   accept   complete   abort                       one generation's ledger
 //! backend_status  backend_incarnation  backend_active  backend_enter  backend_leave
+//! backend_clear  backend_barrier  backend_trial  backend_ended            its circuit and ejection
+//! retry_earned  retry_paid                                               the budget of retries
 //! cursor  fallback  record                                               one series (route, arm)
 //! bucket  sit_down  stand_up  limited                                        keys of limits, clients
 //! connection_opened  connection_closed  refused  upstream_idle  backend_duration  overhead
@@ -37,7 +39,9 @@
 pub mod arena;
 pub mod backend;
 pub mod buckets;
+pub mod budget;
 mod cell;
+pub mod circuit;
 pub mod clients;
 pub mod error;
 pub mod histogram;
@@ -46,6 +50,7 @@ pub mod layout;
 pub mod ledger;
 pub mod node;
 pub mod protocol;
+pub mod recovery;
 pub mod region;
 pub mod series;
 pub mod sets;
@@ -57,8 +62,10 @@ pub mod worker;
 pub use arena::Range;
 pub use backend::BackendStatus;
 pub use buckets::Step;
+pub use circuit::Outcome;
 pub use clients::Seat;
 pub use error::{Exhausted, PublishError};
 pub use layout::Capacities;
 pub use node::{Node, SlotRefs};
+pub use recovery::{Barrier, Breaker, Ended};
 pub use worker::{LaneState, Pinned};

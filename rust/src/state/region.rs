@@ -2,9 +2,11 @@
 
 use super::backend::{BackendLane, BackendShared};
 use super::buckets::BucketSet;
+use super::budget::Budget;
 use super::lane::{LaneHead, NodeLane};
 use super::layout::{Capacities, Header, Layout};
 use super::ledger::{GenerationLane, GenerationRow};
+use super::recovery::BackendRecovery;
 use super::series::{SeriesLane, SeriesShared};
 use super::sets::{Tags, WAYS};
 use super::shm::{self, Access, Mapping};
@@ -135,6 +137,16 @@ impl Region {
     pub fn backend(&self, slot: u32) -> &BackendShared {
         // SAFETY: `backend_index` is in range.
         unsafe { self.at(self.layout.backends, self.backend_index(slot)) }
+    }
+
+    pub fn recovery(&self, slot: u32) -> &BackendRecovery {
+        // SAFETY: `backend_index` is in range.
+        unsafe { self.at(self.layout.recovery, self.backend_index(slot)) }
+    }
+
+    pub fn budget(&self) -> &Budget {
+        // SAFETY: the table has one row.
+        unsafe { self.at(self.layout.budget, 0) }
     }
 
     /// Active requests of a backend, one cell a lane.

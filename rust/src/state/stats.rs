@@ -1,6 +1,7 @@
 //! Plain results of the statistics getters of `Node`.
 
 use super::backend::BackendStatus;
+use super::circuit::State;
 use super::histogram::{self, Counts, BUCKETS};
 use std::collections::BTreeMap;
 
@@ -46,6 +47,12 @@ pub struct BackendStats {
     pub identity: String,
     /// Health.
     pub status: BackendStatus,
+    /// Its circuit breaker.
+    pub circuit: State,
+    /// End of its ejection, monotonic nanoseconds; 0: it is not ejected.
+    pub ejected_until: u64,
+    /// How often its circuit opened.
+    pub opened: u32,
     /// How often the slot changed hands.
     pub incarnation: u32,
     /// Requests active now, all workers.
@@ -63,6 +70,8 @@ pub struct SeriesTotals {
     pub failed: u64,
     /// Those that a limit refused.
     pub limited: u64,
+    /// Those whose first attempt failed and a later one did not.
+    pub recovered: u64,
     /// By (method id, status); [`OTHER_CODE`] for the rest.
     pub codes: BTreeMap<(u8, u16), u64>,
     /// Durations in microseconds; see [`histogram`].
@@ -75,6 +84,7 @@ impl Default for SeriesTotals {
             requests: 0,
             failed: 0,
             limited: 0,
+            recovered: 0,
             codes: BTreeMap::new(),
             histogram: Box::new([0; BUCKETS]),
         }
@@ -87,6 +97,7 @@ impl SeriesTotals {
         self.requests = 0;
         self.failed = 0;
         self.limited = 0;
+        self.recovered = 0;
         self.codes.clear();
         self.histogram.fill(0);
     }
@@ -96,6 +107,7 @@ impl SeriesTotals {
         self.requests += other.requests;
         self.failed += other.failed;
         self.limited += other.limited;
+        self.recovered += other.recovered;
         for (code, count) in &other.codes {
             *self.codes.entry(*code).or_default() += count;
         }
@@ -116,6 +128,27 @@ pub struct SeriesView<'a> {
     pub totals: &'a SeriesTotals,
 }
 
+/// What happens to attempts, counted by each worker for the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Event {
+    /// Retries, by what the attempt before came to.
+    RetryUnconnected = 0,
+    RetryConnectTimeout = 1,
+    RetryClosed = 2,
+    RetryTimeout = 3,
+    RetryStatus = 4,
+    /// A connection could not be made, and the request went to another backend at once.
+    Failover = 5,
+    /// A retry that the budget did not allow.
+    BudgetExhausted = 6,
+    CircuitOpened = 7,
+    Ejected = 8,
+}
+
+/// How many there are.
+pub const EVENTS: usize = 9;
+
 /// One worker's lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneStats {
@@ -131,6 +164,8 @@ pub struct LaneStats {
     pub refused_connections: [u64; 3],
     /// Pooled connections to backends that are idle.
     pub upstream_idle: u64,
+    /// By [`Event`].
+    pub events: [u64; EVENTS],
     /// Time to a backend's answer, microseconds.
     pub backend_micros: Box<Counts>,
     /// Time the proxy added, nanoseconds (64 ns to 0.27 s).

@@ -5,6 +5,7 @@
 
 use super::backend::{BackendLane, BackendStatus};
 use super::cell::{add, shift};
+use super::circuit::Word;
 use super::lane::NodeLane;
 use super::lane::Turned;
 use super::ledger::GenerationLane;
@@ -13,6 +14,7 @@ use super::region::{borrow, Region};
 use super::series::SeriesLane;
 use super::sets::HashKey;
 use super::shm::{self, Access, Mapping};
+use super::stats::Event;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::RawFd;
@@ -45,7 +47,7 @@ pub struct LaneState {
     node: *const NodeLane,
     current: *const AtomicU64,
     // After the pointers into them; unmapped on drop.
-    region: Region,
+    pub(super) region: Region,
     arena: Mapping,
     _one_thread: PhantomData<*const ()>,
 }
@@ -141,6 +143,11 @@ impl LaneState {
     pub fn pin(&self) -> Option<Pinned> {
         let cell = |generation| &self.row(protocol::row(generation, self.mask)).pinned;
         let generation = protocol::pin(self.current(), cell)?;
+        Some(self.pinned(generation))
+    }
+
+    /// The snapshot that was pinned under this generation and has not been let go.
+    pub fn pinned(&self, generation: u64) -> Pinned {
         let row = protocol::row(generation, self.mask);
         let place = self.region.row(row);
         // Relaxed: written before the generation was published (Acquire in `pin`), and not
@@ -149,12 +156,12 @@ impl LaneState {
         let len = place.len.load(Relaxed) as usize;
         debug_assert_eq!(place.generation.load(Relaxed), generation);
         debug_assert!(offset + len <= self.arena.len());
-        Some(Pinned {
+        Pinned {
             generation,
             row,
             ptr: self.arena.ptr().cast_const().wrapping_add(offset),
             len,
-        })
+        }
     }
 
     /// Lets go of a pin; the snapshot's bytes may be gone at once.
@@ -184,7 +191,7 @@ impl LaneState {
     /// Health of a backend.
     #[inline]
     pub fn backend_status(&self, slot: u32) -> BackendStatus {
-        BackendStatus::from_raw(self.region.backend(slot).status.load(Relaxed))
+        BackendStatus::from_raw(Word(self.region.backend(slot).word.load(Relaxed)).health())
     }
 
     /// How often the slot changed hands: pooled connections of another incarnation are not its.
@@ -254,6 +261,22 @@ impl LaneState {
             touched.store(1, Release);
         }
         cells.record(method, status, failed, micros);
+    }
+
+    /// Of an exchange just recorded: its first attempt failed, a later one did not.
+    #[cold]
+    pub fn record_recovered(&self, series: u32) {
+        self.region
+            .series_lane(self.lane, series)
+            .record_recovered();
+    }
+
+    /// Count something that happened to an attempt.
+    #[cold]
+    pub fn count(&self, event: Event) {
+        if let Some(cell) = self.node().events.get(event as usize) {
+            add(cell, 1);
+        }
     }
 
     #[cfg(test)]

@@ -65,7 +65,7 @@ const CASES: &[(&str, &str, &str)] = &[
         "",
     ),
     (
-        "0\r\nContent-Length: 5\r\nX: 1\r\nhOST: h\r\nTransfer_Encoding: chunked\r\n\
+        "0\r\nVia: 5\r\nX: 1\r\nhOST: h\r\nX_Real_IP: chunked\r\n\
          x-forwarded-for: a\r\nAuthorization: b\r\nConnection: c\r\n\r\n",
         "0\r\nX: 1\r\n\r\n",
         "",

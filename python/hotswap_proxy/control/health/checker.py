@@ -42,7 +42,8 @@ class Checker:
         self.registry = Registry(table)
         self.registry.on_added = self._added
         self.registry.on_removed = self._removed
-        self.results = {"success": 0, "failure": 0}
+        self.results = {"success": 0, "failure": 0, "notRun": 0}
+        self._starved = False  # probes cannot be begun
         self.flips = {"healthy": 0, "unhealthy": 0}
         self._on_flip = on_flip
         self._wheel: dict[int, list[Target]] = {}  # number of a tick → who has to be looked at then
@@ -190,10 +191,10 @@ class Checker:
         host, port = target.host, target.port
         if host is None:
             host, port = self._look_up(target.authority)
-        reason = self._sockets.start(target, host, port) if host else "the name has no address"
-        self._push(target, target.due if reason else min(target.deadline, target.due))
-        if reason:
-            self._ended(target, False, reason)
+        ended = self._sockets.start(target, host, port) if host else (False, "the name has no address")
+        self._push(target, target.due if ended else min(target.deadline, target.due))
+        if ended:
+            self._ended(target, *ended)
 
     def _look_up(self, authority: str) -> tuple[str, int]:
         # The first one: the data plane connects to that.
@@ -216,7 +217,7 @@ class Checker:
 
     # --- results ---------------------------------------------------------------------------------------
 
-    def _ended(self, target: Target, success: bool, reason: str) -> None:
+    def _ended(self, target: Target, success: bool | None, reason: str) -> None:
         """Every probe ends here; a target with a socket is in the wheel meanwhile."""
         if target.entry < 0 or self._sockets is None:
             return
@@ -225,6 +226,15 @@ class Checker:
             target.due = max(target.due, target.started + latency)  # it may take longer than its interval
             self._push(target, target.due)
             self._arm()
+        if self._starved is not (success is None):
+            self._starved = success is None
+            if self._starved:
+                log.error("health checks cannot be run; statuses stay as they are", extra={"reason": reason})
+            else:
+                log.info("health checks are run again")
+        if success is None:
+            self._not_run(target, reason)
+            return
         target.probes += 1
         target.failures += not success
         self.results["success" if success else "failure"] += 1
@@ -238,6 +248,13 @@ class Checker:
         for answer in target.waiting:
             if not answer.done():
                 answer.set_result(None)
+        target.waiting.clear()
+
+    def _not_run(self, target: Target, reason: str) -> None:
+        self.results["notRun"] += 1
+        for answer in target.waiting:
+            if not answer.done():
+                answer.set_exception(Unavailable(f"the check was not run: {reason}"))
         target.waiting.clear()
 
     def _flipped(self, target: Target, before: Health, after: Health) -> None:

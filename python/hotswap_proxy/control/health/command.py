@@ -6,15 +6,13 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
 
 from .registry import Target
+from .sockets import Done, not_begun
 
 CONCURRENCY = 16  # processes at a time; the others wait their turn
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_OUTPUT = 200
-
-Done = Callable[[Target, bool, str], None]
 
 
 class CommandProbes:
@@ -43,10 +41,12 @@ class CommandProbes:
     async def _run(self, target: Target) -> None:
         async with self._slots:
             target.started = asyncio.get_running_loop().time()
+            success: bool | None
             try:
                 success, reason = await run_command(target)
             except OSError as error:
-                success, reason = False, f"the command cannot be run: {error.strerror or error}"
+                success, _ = not_begun(error.errno or 0)
+                reason = f"the command cannot be run: {error.strerror or error}"
         target.flight = None
         self._done(target, success, reason)
 

@@ -31,7 +31,14 @@ _BATCH = 256
 _SOCKET, _ERROR, _LINGER = socket.SOL_SOCKET, socket.SO_ERROR, socket.SO_LINGER
 _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
-Done = Callable[[Target, bool, str], None]
+# The node's own trouble: counted against the backends, it would take all of them out at once.
+_OURS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
+)
+
+# Whether it succeeded, and why. None: it was not run, and says nothing about the backend.
+Outcome = tuple[bool | None, str]
+Done = Callable[[Target, bool | None, str], None]
 
 
 class Flight:
@@ -94,17 +101,17 @@ class SocketProbes:
     def __len__(self) -> int:
         return len(self._flights)
 
-    def start(self, target: Target, host: str, port: int) -> str | None:
-        """Begin a probe of an IP address; why it cannot be, or None."""
+    def start(self, target: Target, host: str, port: int) -> Outcome | None:
+        """Begin a probe of an IP address; its outcome, if it has ended at once."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             connection = Socket(family, _STREAM)
         except OSError as error:
-            return explain(error.errno or errno.EIO)
+            return not_begun(error.errno or errno.EIO)
         code = connection.connect_ex((host, port))
         if code not in (0, errno.EINPROGRESS):
             connection.close()
-            return explain(code)
+            return not_begun(code)
         connection.setsockopt(_SOCKET, _LINGER, _RESET)
         fd = connection.fileno()
         target.flight = self._flights[fd] = Flight(target, connection, fd)
@@ -150,7 +157,13 @@ _REASONS = {
     errno.EHOSTUNREACH: "no route to the host",
     errno.ENETUNREACH: "the network is unreachable",
     errno.EMFILE: "this node has no file descriptors left",
+    errno.EADDRNOTAVAIL: "this node has no ports left",
 }
+
+
+def not_begun(code: int) -> Outcome:
+    """The outcome of a probe that came to an error number before it could ask."""
+    return None if code in _OURS else False, explain(code)
 
 
 def explain(code: int) -> str:

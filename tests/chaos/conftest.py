@@ -1,0 +1,160 @@
+"""What the fault suite runs: a whole node, backends in processes of their own, a strict load."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.node import Node
+
+SERVER = Path(__file__).with_name("server.py")
+
+
+class Victim:
+    """A backend process."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        """Start it, on the port it had if it had one."""
+        self.process = subprocess.Popen(
+            [sys.executable, str(SERVER), str(self.port), self.name], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def clean_up(self) -> None:
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGCONT)
+            self.kill()
+
+
+class Nodes:
+    """Starts nodes on one data directory and one address, and leaves no process behind."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._nodes: list[Node] = []
+        self._pids: set[int] = set()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+
+    def start(self, *options: str, **environ: str) -> Node:
+        self._remember()
+        node = Node(
+            self._directory,
+            *("--proxy", f"127.0.0.1:{self.port}", *options),
+            HOTSWAP_ADMIN_USERNAME="admin",
+            **environ,
+        )
+        self._nodes.append(node)
+        node.start()
+        assert node.ready, node.log.read_text()[-2000:]
+        self._remember()
+        return node
+
+    def _remember(self) -> None:
+        for node in self._nodes:
+            with contextlib.suppress(ValueError, OSError):
+                self._pids |= {node.spawner(), *node.workers()}
+
+    def clean_up(self) -> None:
+        self._remember()
+        for node in self._nodes:
+            for pid in (node.process.pid, *self._pids):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            node.clean_up(tuple(self._pids))
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    started = Nodes(tmp_path)
+    yield started
+    started.clean_up()
+
+
+@pytest.fixture
+def victims() -> Iterator[list[Victim]]:
+    """Two backends."""
+    pair = [Victim("a"), Victim("b")]
+    yield pair
+    for victim in pair:
+        victim.clean_up()
+
+
+@pytest.fixture
+def write_routes(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a file with one route to some backends."""
+
+    def write(*urls: str, backend: dict[str, Any] | None = None, **route: Any) -> Path:
+        document = {
+            "version": "1",
+            "backends": [
+                {"name": f"b{index}", "url": url, **(backend or {})} for index, url in enumerate(urls)
+            ],
+            "routes": [
+                {
+                    "name": "all",
+                    "pathPattern": "/**",
+                    "backends": [{"name": f"b{index}"} for index in range(len(urls))],
+                    **route,
+                }
+            ],
+        }
+        file = tmp_path / "gateway.json"
+        file.write_text(json.dumps(document))
+        return file
+
+    return write
+
+
+@pytest.fixture
+def rounds() -> Callable[[int], int]:
+    """How often a fault is repeated: as given, or as often as ``CHAOS_ROUNDS`` says."""
+    return lambda usual: int(os.environ.get("CHAOS_ROUNDS", usual))
+
+
+def kill_control(node: Node) -> tuple[int, ...]:
+    """Its orphans."""
+    workers = tuple(node.workers())
+    os.kill(node.process.pid, signal.SIGKILL)
+    node.process.wait()
+    return workers
+
+
+def metric(node: Node, name: str) -> float:
+    """The sum of a metric over its labels."""
+    with urllib.request.urlopen(f"{node.admin_url}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    found = [line.rpartition(" ")[2] for line in lines if line.startswith((name + "{", name + " "))]
+    assert found, f"no metric {name}"
+    return sum(map(float, found))
