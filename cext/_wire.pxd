@@ -50,10 +50,11 @@ cdef struct Exchange:
     uint64_t rate_tick        # since when the client's rate is watched; 0: it is not
     uint64_t rate_bytes       # what it had moved by then
     size_t body_at            # where in `head` the small body begins
-    uint8_t *origin           # the client's own head, where another backend needs another one; or NULL
+    uint8_t *origin           # the client's own head, where it will be read again; or NULL
     size_t origin_len
+    Buffer body               # a request body that was collected: sent after `head`, as often as that is
     bint request_open         # the request body has not ended
-    bint replayable           # `head` is all that was sent
+    bint replayable           # `head` and `body` are all that was sent
     bint replayed
     uint32_t interims         # answers of status 1xx so far
     bint cut                  # the gateway ended the answer before it was whole
@@ -108,6 +109,7 @@ cdef class Reactor:
     cdef void dispatch(self, int fd, uint32_t token, uint32_t mask) noexcept
     cdef void run_later(self) noexcept
     cdef void look_at_clock(self) noexcept
+    cdef void come_back(self) noexcept
     cdef bint handle_batch(self, int wait_ms) noexcept
     cdef void mark(self, int fd, uint32_t token, uint32_t mask) noexcept
     cdef void expire(self, TimerNode *head) noexcept
@@ -166,6 +168,7 @@ cdef class Client(Stream):
     cdef Exchange *x          # NULL between requests
     cdef Upstream upstream
     cdef Pool queued_in       # the pool in whose queue it waits
+    cdef Call call            # the request is in a middleware's hands
 
     cdef bint enter(self, uint8_t state) noexcept
     # input
@@ -191,6 +194,16 @@ cdef class Client(Stream):
 
 
 @cython.final
+cdef class Call:
+    cdef Client client        # None: the exchange has ended
+    cdef object task          # of the middleware
+    cdef object waiter        # Future of the backend's answer
+    cdef Buffer captured      # of that answer
+    cdef readonly bytes description
+    cdef readonly bytes body
+
+
+@cython.final
 cdef class Listener(Stream):
     cdef Server server
 
@@ -209,6 +222,7 @@ cdef class Server:
     cdef object drained                  # Future while draining
     cdef object make_request_codec       # httptools codec factories, or None (native)
     cdef object make_response_codec
+    cdef object middleware               # starts the middleware of a Call: returns its task; or None
     cdef readonly bint draining
     cdef readonly uint64_t illegal_moves
     cdef int64_t idle_upstreams

@@ -5,7 +5,7 @@ Decisions are the core's (``_core``), called through a table of C functions: at 
 (``begin``, ``respond``, ``finish``; ``chunked`` where a body is chunked), none of which touches a Python object.
 """
 
-from asyncio import shield
+from asyncio import current_task, shield
 from collections import OrderedDict
 
 cimport cython
@@ -71,5 +71,7 @@ include "attempt.pxi"
 include "edge.pxi"
 include "client.pxi"
 include "request.pxi"
+include "collect.pxi"
 include "response.pxi"
+include "middleware.pxi"
 include "server.pxi"

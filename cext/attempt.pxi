@@ -39,7 +39,7 @@ cdef void attempt_send(Client c, Upstream up) noexcept:
     if up.codec is not None:
         c.server.begin_codec(up.codec)
     x.core.sent_ns = net_now_ns()
-    if not up.send(x.head, x.head_len):
+    if not up.send2(x.head, x.head_len, buffer_ptr(&x.body), buffer_len(&x.body)):
         c.upstream_write_failed()
     c.progress()
 
@@ -61,7 +61,9 @@ cdef void attempt_lost(Client c) noexcept:
         c.close()
         return
     x.core.failed = True
-    if c.state != C_SENT:
+    if c.state == C_CAPTURE:
+        c.refuse(HS_WHY_BACKEND_CLOSED)
+    elif c.state != C_SENT:
         x.cut = True
         c.close()
     elif (up.reused and not up.answered and x.replayable and not x.replayed and x.core.idempotent):

@@ -12,8 +12,10 @@ cdef enum:
     C_CLOSED = 8
     C_COLLECT = 9     # admitted; its body is read whole before a backend is chosen
     C_BACKOFF = 10    # an attempt failed; waits before the next
-    C_PROXY = 11      # before anything else: its PROXY header is awaited
-    C_STATES = 12
+    C_HANDED = 11     # a middleware has the request, and nothing is at a backend
+    C_CAPTURE = 12    # the answer's body is read for a middleware
+    C_PROXY = 13      # before anything else: its PROXY header is awaited
+    C_STATES = 14
 
     PIPELINE = 64 * 1024     # bytes of later requests that are kept while one is served
     LINGER_MS = 2_000
@@ -24,16 +26,19 @@ cdef uint16_t[C_STATES] LEGAL = [
     1 << C_HEAD | 1 << C_COLLECT | 1 << C_WAITING | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER
     | 1 << C_CLOSED,                                                                                   # IDLE
     1 << C_COLLECT | 1 << C_WAITING | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,   # HEAD
-    1 << C_SENT | 1 << C_BACKOFF | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,      # WAITING
-    1 << C_WAITING | 1 << C_BACKOFF | 1 << C_STREAMING | 1 << C_FLUSHING | 1 << C_TUNNEL | 1 << C_IDLE | 1 << C_LINGER
-    | 1 << C_CLOSED,                                                                                   # SENT
+    1 << C_SENT | 1 << C_BACKOFF | 1 << C_HANDED | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER
+    | 1 << C_CLOSED,                                                                                   # WAITING
+    1 << C_WAITING | 1 << C_BACKOFF | 1 << C_STREAMING | 1 << C_CAPTURE | 1 << C_HANDED | 1 << C_FLUSHING
+    | 1 << C_TUNNEL | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                                     # SENT
     1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                                     # STREAMING
     1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                                                       # FLUSHING
     1 << C_FLUSHING | 1 << C_LINGER | 1 << C_CLOSED,                                                   # TUNNEL
     1 << C_CLOSED,                                                                                     # LINGER
     0,                                                                                                 # CLOSED
-    1 << C_WAITING | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                    # COLLECT
-    1 << C_WAITING | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                    # BACKOFF
+    1 << C_WAITING | 1 << C_HANDED | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,    # COLLECT
+    1 << C_WAITING | 1 << C_HANDED | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,    # BACKOFF
+    1 << C_WAITING | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                    # HANDED
+    1 << C_HANDED | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                     # CAPTURE
     1 << C_IDLE | 1 << C_CLOSED,                                                                       # PROXY
 ]
 
@@ -95,8 +100,8 @@ cdef class Client(Stream):
         """Reading on would only fill memory."""
         if self.state == C_TUNNEL:
             return self.upstream.blocked()
-        if self.state == C_IDLE or self.state == C_HEAD:
-            return False  # the core bounds a head
+        if self.state == C_IDLE or self.state == C_HEAD or self.state == C_COLLECT:
+            return False  # the core bounds a head, and what is collected
         return buffer_len(&self.inb) + self.held >= PIPELINE
 
     cdef void received(self, const uint8_t *p, size_t n) noexcept:
@@ -168,6 +173,8 @@ cdef class Client(Stream):
                 step = request_tunnel(self, p + used, n - used)
             elif self.state == C_LINGER:
                 step = n - used
+            elif self.state == C_COLLECT:
+                step = collect_body(self, p + used, n - used)
             elif self.x != NULL and self.x.request_open and self.upstream is not None and (
                     self.state == C_SENT or self.state == C_STREAMING):
                 step = request_body(self, p + used, n - used)
@@ -217,7 +224,7 @@ cdef class Client(Stream):
 
     cdef void upstream_drained(self) noexcept:
         """The backend takes bytes again."""
-        if self.state == C_SENT or self.state == C_STREAMING:
+        if self.state == C_SENT or self.state == C_STREAMING or self.state == C_CAPTURE:
             self.progress()
         self.on_readable()
 
@@ -233,7 +240,9 @@ cdef class Client(Stream):
 
     cdef void answered(self, hs_out *out) noexcept:
         """The gateway's own answer is the end of the exchange; an empty one means that the core failed."""
-        if out.len == 0 or not self.send(out.ptr, out.len):
+        if self.call is not None and self.x.core.awaited:
+            call_answered(self, PyBytes_FromStringAndSize(<const char *>out.ptr, out.len))
+        elif out.len == 0 or not self.send(out.ptr, out.len):
             self.close()
         elif self.blocked():
             if self.enter(C_FLUSHING):
@@ -289,6 +298,8 @@ cdef class Client(Stream):
             self.close()
 
     cdef void end_exchange(self, int outcome) noexcept:
+        if self.call is not None:
+            call_ended(self)
         if self.x != NULL:
             api.finish(self.server.worker, &self.x.core, outcome, net_now_ns())
             exchange_free(self.x)
@@ -330,8 +341,15 @@ cdef class Client(Stream):
                 up.on_readable()
 
     cdef void on_timer(self) noexcept:
-        if self.state == C_HEAD:
+        if self.call is not None and self.reactor.now >= self.x.due:
+            call_failed(self, HS_WHY_MIDDLEWARE_TIMEOUT)
+        elif self.state == C_HEAD:
             self.reject(408)
+        elif self.state == C_COLLECT:
+            self.refuse(HS_WHY_REQUEST_TIMEOUT)
+        elif self.state == C_CAPTURE:
+            self.x.core.failed = True
+            self.refuse(HS_WHY_BACKEND_TIMEOUT)
         elif self.state == C_WAITING:
             if self.queued_in is not None:
                 self.refuse(HS_WHY_POOL_FULL)

@@ -36,6 +36,9 @@ enum {
     HS_SWITCH = 4,  /* send `out` to the client; both directions are opaque from here on (101) */
     HS_BAD = 5,     /* the backend's head is malformed: refuse with HS_WHY_BAD_RESPONSE */
     HS_RETRY = 6,   /* the attempt came to nothing, another is to be made: `again` after `delay_ms` */
+    HS_COLLECT = 7, /* read the whole body, at most `collect` bytes, then ask `collected` */
+    HS_CALL = 8,    /* `out` describes the request: a middleware decides about it */
+    HS_CAPTURE = 9, /* `out` and the body that follows are a middleware's, not the client's */
 };
 
 /* Why the gateway answers instead of the backend (`refuse`). */
@@ -52,6 +55,8 @@ enum {
     HS_WHY_REQUEST_TIMEOUT = 9,
     HS_WHY_NO_SOCKET = 10,
     HS_WHY_NO_BACKEND = 11,
+    HS_WHY_MIDDLEWARE_FAILED = 12,
+    HS_WHY_MIDDLEWARE_TIMEOUT = 13,
 };
 
 /* How an exchange ended, for the conservation ledger (`finish`). */
@@ -132,6 +137,8 @@ typedef struct {
     uint8_t retries;
     uint8_t keep_head; /* a head for another backend is another one: `again` wants the client's */
     uint8_t resend;    /* told by the data plane: all that was sent is at hand, and the client has got nothing */
+    uint64_t collect; /* most bytes of the request body that are collected */
+    uint8_t awaited;  /* a middleware waits for the backend's answer: `respond` and `refuse` answer it */
     void *extras; /* core's own: what the policies of the route keep */
     /* told by the data plane */
     uint8_t draining; /* before `begin`: the connection must not go on after this exchange */
@@ -173,6 +180,17 @@ typedef struct {
      * `keep_head`. */
     int (*again)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t now_ns, int why, const uint8_t *buf,
                  size_t len, hs_out *out);
+    /* After HS_COLLECT: `head` as `begin` took it, and the whole body. HS_FORWARD (send `out` and the body),
+     * HS_REPLY or HS_CALL. */
+    int (*collected)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t now_ns, const uint8_t *head, size_t head_len,
+                     const uint8_t *body, size_t body_len, hs_out *out);
+    /* After HS_CALL: the middleware sends this request on. HS_FORWARD, HS_REPLY (`out` is its answer), or HS_BAD:
+     * no request; `out` says why. */
+    int (*proceed)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t now_ns, const uint8_t *head, size_t head_len,
+                   size_t body_len, hs_out *out);
+    /* After HS_CALL: the middleware's answer, whose head this is. HS_FORWARD: send `out`, then `response_length`
+     * bytes of body; HS_BAD: no answer. */
+    int (*conclude)(hs_worker *, hs_exchange *, uint64_t now_ns, const uint8_t *head, size_t len, hs_out *out);
 } hs_api;
 
 #endif

@@ -7,9 +7,11 @@ cdef extern from "core_api.h" nogil:
         HS_PROXY_HEADER
         HS_BODY_NONE, HS_BODY_LENGTH, HS_BODY_CHUNKED, HS_BODY_CLOSE
         HS_MORE, HS_FORWARD, HS_REPLY, HS_INTERIM, HS_SWITCH, HS_BAD, HS_RETRY
+        HS_COLLECT, HS_CALL, HS_CAPTURE
         HS_WHY_CONNECT_FAILED, HS_WHY_CONNECT_TIMEOUT, HS_WHY_POOL_FULL, HS_WHY_BACKEND_CLOSED
         HS_WHY_BACKEND_TIMEOUT, HS_WHY_BAD_RESPONSE, HS_WHY_REQUEST_TOO_LARGE, HS_WHY_RESPONSE_TOO_LARGE
         HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_NO_SOCKET, HS_WHY_NO_BACKEND
+        HS_WHY_MIDDLEWARE_FAILED, HS_WHY_MIDDLEWARE_TIMEOUT
         HS_COMPLETED, HS_ABORTED
 
     ctypedef struct hs_worker:
@@ -46,6 +48,8 @@ cdef extern from "core_api.h" nogil:
         uint8_t client_keep_alive, upstream_keep_alive, endless, failed
         uint32_t delay_ms
         uint8_t keep_head, resend, retries
+        uint64_t collect
+        uint8_t awaited
         uint8_t draining, waited
 
     ctypedef struct hs_api:
@@ -66,3 +70,8 @@ cdef extern from "core_api.h" nogil:
         void (*part)(hs_worker *, hs_peer *) noexcept
         void (*turned_away)(hs_worker *) noexcept
         int (*again)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, int, const uint8_t *, size_t, hs_out *) noexcept
+        int (*collected)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, const uint8_t *, size_t,
+                         const uint8_t *, size_t, hs_out *) noexcept
+        int (*proceed)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, const uint8_t *, size_t, size_t,
+                       hs_out *) noexcept
+        int (*conclude)(hs_worker *, hs_exchange *, uint64_t, const uint8_t *, size_t, hs_out *) noexcept

@@ -27,6 +27,8 @@ cdef void exchange_free(Exchange *x) noexcept nogil:
     if x.head != x.stash:
         free(x.head)
     free(x.origin)
+    if x.body.data != NULL:
+        buffer_clear(&x.body)
     if free_count == SPARE_EXCHANGES:
         free(x)
         return
@@ -49,6 +51,8 @@ cdef bint exchange_keep_head(Exchange *x, const uint8_t *head, size_t n) noexcep
 
 
 cdef bint exchange_keep_origin(Exchange *x, const uint8_t *head, size_t n) noexcept nogil:
+    """For whoever decides again later: the head that is the request's own, in place of an earlier one."""
+    free(x.origin)
     x.origin = <uint8_t *>malloc(n)
     if x.origin == NULL:
         return False

@@ -241,8 +241,11 @@ cdef class Reactor:
             s.deferred = False
             if s.fd >= 0:
                 s.on_readable()
+        self.come_back()
+
+    cdef void come_back(self) noexcept:
+        """The loop must look at `later` although the kernel reports nothing new: once, however often this is reached."""
         if self.later and not self.resuming:
-            # The loop must come back although the kernel reports nothing new: once, however often this is reached.
             self.resuming = True
             self.loop.call_soon(self.resume)
 

@@ -27,6 +27,9 @@ cdef size_t request_head(Client c, const uint8_t *p, size_t n) noexcept:
     if result == HS_REPLY:
         c.answered(&out)
         return used
+    if result == HS_COLLECT:
+        collect_begin(c, p, n > used)
+        return used
     if result != HS_FORWARD:  # the core failed
         c.close()
         return 0

@@ -74,13 +74,17 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
             if x.interims > INTERIMS:
                 response_malformed(c)
                 return n
-            x.replayable = False  # the client has seen something of this attempt
+            if out.len:
+                x.replayable = False  # the client has seen something of this attempt
             if out.len and not c.send(out.ptr, out.len):
                 c.close()
                 return n
             c.progress()
         elif result == HS_SWITCH:
             response_switch(c, &out, p + used, n - used)
+            return n
+        elif result == HS_CAPTURE:
+            capture_begin(c, &out, p + used, n - used)
             return n
         else:
             x.response_left = x.core.response_length
@@ -89,6 +93,8 @@ cdef size_t response_consume(Client c, uint8_t *p, size_t n, bint room) noexcept
     if c.state == C_STREAMING:
         out.len = 0
         response_body(c, &out, p + used, n - used, room)
+    elif c.state == C_CAPTURE:
+        capture_body(c, p + used, n - used)
     elif c.state == C_TUNNEL:
         c.due_in(c.server.stream_idle_ms)
         x.response_bytes += n - used
@@ -185,6 +191,14 @@ cdef bint response_send_undelimited(Client c, hs_out *head, uint8_t *p, size_t n
 
 cdef void response_complete(Client c, bint reusable) noexcept:
     """The answer is whole: the backend's connection is free, the client's when it has taken everything."""
+    response_release(c, reusable)
+    if not c.blocked():
+        c.exchange_done()
+    elif c.enter(C_FLUSHING):
+        c.due_in(c.server.write_timeout_ms)
+
+
+cdef void response_release(Client c, bint reusable) noexcept:
     cdef Upstream up = c.upstream
     c.upstream = None
     if reusable and not c.x.request_open and not up.blocked():
@@ -192,10 +206,6 @@ cdef void response_complete(Client c, bint reusable) noexcept:
     else:
         up.client = None
         up.pool.release(up)
-    if not c.blocked():
-        c.exchange_done()
-    elif c.enter(C_FLUSHING):
-        c.due_in(c.server.write_timeout_ms)
 
 
 cdef void response_ended(Client c) noexcept:
@@ -208,5 +218,7 @@ cdef void response_ended(Client c) noexcept:
             c.close()
         else:
             response_complete(c, False)
+    elif c.state == C_CAPTURE and x.core.response_framing == HS_BODY_CLOSE:
+        capture_complete(c, False)
     else:
         attempt_lost(c)

@@ -44,10 +44,11 @@ cdef class Server:
     `header_timeout`, `body_timeout`, `write_timeout`, `stream_idle_timeout` (seconds), `max_waiting` (clients
     queued for one backend), `max_connections` (0: any number), `min_transfer_rate` (bytes per second; 0: any),
     `proxy_protocol` (0 or 1); all have defaults. `codec` is None (native) or a pair of factories for request and
-    response codecs, see `hotswap_proxy.worker.codec`.
+    response codecs, see `hotswap_proxy.worker.codec`. `middleware` gets a `Call` for each request on a route with
+    middleware and returns the task that deals with it, see `hotswap_proxy.worker.middleware`.
     """
 
-    def __init__(self, worker, loop, settings=None, codec=None):
+    def __init__(self, worker, loop, settings=None, codec=None, middleware=None):
         settings = settings or {}
         self.core_worker = worker
         self.worker = <hs_worker *><uintptr_t>worker.handle
@@ -65,6 +66,7 @@ cdef class Server:
         self.max_connections = settings.get("max_connections", 0)
         self.min_transfer_rate = settings.get("min_transfer_rate", 0)
         self.proxy_protocol = settings.get("proxy_protocol", 0)
+        self.middleware = middleware
         if codec is not None:
             self.make_request_codec, self.make_response_codec = codec
 

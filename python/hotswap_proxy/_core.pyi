@@ -161,6 +161,8 @@ class Node:
         """
     def reclaim(self) -> int:
         """Free the snapshots that no request reads any more. Returns how many. Cheap; call it on a timer."""
+    def take_keys_wanted(self) -> bool:
+        """Whether, since this was asked last, a token came whose key no set has."""
     def set_backend_status(self, address: str, status: int) -> bool:
         """Set the health of an address: 0 Unknown, 1 Healthy, 2 Unhealthy, 3 Draining.
 
@@ -200,15 +202,20 @@ class Catalog:
     @property
     def backends(self) -> int:
         """Published backends, registered or a route's own, the disabled ones too."""
+    @property
+    def key_sets(self) -> dict[str, tuple[int, bool]]:
+        """The URLs that enabled routes have their keys from: how often they want them (milliseconds), and
+        whether there are any."""
     def stage(self, changes: bytes) -> Staged:
         """Work out what a change makes of the published configuration, and compile it. Nothing is changed
         yet.
 
         `changes` is a JSON object of ``reset``, ``upsertBackends``, ``removeBackends``, ``upsertRoutes``,
-        ``removeRoutes`` and ``addresses``, all optional. Removals come first; removing what is not there
+        ``removeRoutes``, ``addresses`` and ``keySets``, all optional. Removals come first; removing what is not there
         is no error. ``reset`` starts from nothing. ``addresses`` maps a ``host:port`` that is not an IP
         literal to its resolved ``ip:port`` strings (an empty list forgets them); a backend without an
-        address takes no traffic. A body limit of null or 0 is none.
+        address takes no traffic. ``keySets`` maps the URL of a JWKS to its keys, likewise; without them the
+        routes that need them answer 503. A body limit of null or 0 is none.
 
         Raises ConfigError for a change that is not valid, RuntimeError when another configuration was
         published meanwhile (stage again).
@@ -225,6 +232,9 @@ class Staged:
     @property
     def bytes(self) -> int:
         """Size of the snapshot."""
+    @property
+    def key_sets(self) -> dict[str, tuple[int, bool]]:
+        """As of `Catalog`; empty once it was published or discarded."""
     def publish(self) -> int:
         """Make it live on every worker at once. Returns its generation.
 

@@ -103,7 +103,7 @@ class StoreUnavailable(Unavailable):
 # --- from pydantic --------------------------------------------------------------------------------
 
 # Names of the variants of a union: pydantic puts them into the path, but they are not fields of the document.
-UNION_TAGS = frozenset({"inline", "reference"})
+UNION_TAGS = frozenset({"inline", "reference", "none", "jwt", "apiKey"})
 # The only default that is validated: absent from the input, it is known to pydantic by its attribute's name.
 _ALIASES = {"strategy_config": "strategyConfig"}
 _RULES = {"extra_forbidden": "unknown_field", "missing": "required"}

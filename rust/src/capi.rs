@@ -27,6 +27,9 @@ pub struct Api {
     part: unsafe extern "C" fn(*mut WorkerCore, *mut Peer),
     turned_away: unsafe extern "C" fn(*mut WorkerCore),
     again: AgainFn,
+    collected: CollectedFn,
+    proceed: ProceedFn,
+    conclude: ConcludeFn,
 }
 
 type BeginFn = unsafe extern "C" fn(
@@ -69,6 +72,30 @@ type ChunkedFn = unsafe extern "C" fn(
     *mut Out,
 ) -> i32;
 
+type CollectedFn = unsafe extern "C" fn(
+    *mut WorkerCore,
+    *mut Exchange,
+    *const Peer,
+    u64,
+    *const u8,
+    usize,
+    *const u8,
+    usize,
+    *mut Out,
+) -> i32;
+type ProceedFn = unsafe extern "C" fn(
+    *mut WorkerCore,
+    *mut Exchange,
+    *const Peer,
+    u64,
+    *const u8,
+    usize,
+    usize,
+    *mut Out,
+) -> i32;
+type ConcludeFn =
+    unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, u64, *const u8, usize, *mut Out) -> i32;
+
 pub static API: Api = Api {
     abi: layout::ABI,
     exchange_size: size_of::<Exchange>() as u32,
@@ -87,6 +114,9 @@ pub static API: Api = Api {
     part,
     turned_away,
     again,
+    collected,
+    proceed,
+    conclude,
 };
 
 /// The answer of `begin` and `respond` when the core itself failed: the data plane closes the connection.
@@ -316,6 +346,77 @@ unsafe extern "C" fn again(
     let (worker, ex, peer, buf, out) =
         unsafe { (&mut *worker, &mut *ex, &*peer, input(buf, len), &mut *out) };
     let result = catch_unwind(AssertUnwindSafe(|| worker.again(ex, peer, now, why, buf)));
+    give(out, worker.head());
+    result.unwrap_or(PANICKED)
+}
+
+unsafe extern "C" fn collected(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    peer: *const Peer,
+    now: u64,
+    head: *const u8,
+    head_len: usize,
+    body: *const u8,
+    body_len: usize,
+    out: *mut Out,
+) -> i32 {
+    // SAFETY: see `input`.
+    let (worker, ex, peer, head, body, out) = unsafe {
+        (
+            &mut *worker,
+            &mut *ex,
+            &*peer,
+            input(head, head_len),
+            input(body, body_len),
+            &mut *out,
+        )
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        worker.collected(ex, peer, now, head, body)
+    }));
+    give(out, worker.head());
+    result.unwrap_or(PANICKED)
+}
+
+unsafe extern "C" fn proceed(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    peer: *const Peer,
+    now: u64,
+    head: *const u8,
+    head_len: usize,
+    body_len: usize,
+    out: *mut Out,
+) -> i32 {
+    // SAFETY: see `input`.
+    let (worker, ex, peer, head, out) = unsafe {
+        (
+            &mut *worker,
+            &mut *ex,
+            &*peer,
+            input(head, head_len),
+            &mut *out,
+        )
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        worker.proceed(ex, peer, now, head, body_len as u64)
+    }));
+    give(out, worker.head());
+    result.unwrap_or(PANICKED)
+}
+
+unsafe extern "C" fn conclude(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    now: u64,
+    head: *const u8,
+    len: usize,
+    out: *mut Out,
+) -> i32 {
+    // SAFETY: see `input`.
+    let (worker, ex, head, out) = unsafe { (&mut *worker, &mut *ex, input(head, len), &mut *out) };
+    let result = catch_unwind(AssertUnwindSafe(|| worker.conclude(ex, now, head)));
     give(out, worker.head());
     result.unwrap_or(PANICKED)
 }

@@ -48,6 +48,7 @@ class Staged:
 
     def __init__(self, staged: Any, log: list[str]) -> None:
         self._staged, self._log = staged, log
+        self.key_sets = staged.key_sets
 
     def publish(self) -> int:
         self._log.append("publish")
@@ -64,6 +65,7 @@ class Watched:
     def __init__(self, catalog: Any, log: list[str]) -> None:
         self._catalog, self._log = catalog, log
         self.routes, self.backends = 0, 0
+        self.key_sets = catalog.key_sets
 
     def stage(self, changes: bytes) -> Staged:
         self._log.append("stage")

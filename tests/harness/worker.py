@@ -50,7 +50,14 @@ def route(pattern: str, *backends: dict[str, Any], **changes: Any) -> dict[str, 
 class Plane:
     """One worker serving on 127.0.0.1:``port``; ``publish`` swaps its configuration."""
 
-    def __init__(self, codec: str, core: dict[str, Any] | None = None, **settings: float) -> None:
+    def __init__(
+        self,
+        codec: str,
+        core: dict[str, Any] | None = None,
+        middleware: dict[str, Any] | None = None,
+        **settings: float,
+    ) -> None:
+        self._middleware = middleware
         self.node = _core.Node(2)
         self._core_settings = json.dumps(core or {}).encode()
         self.catalog = _core.Catalog(self.node)
@@ -70,7 +77,12 @@ class Plane:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self.worker = _core.Worker(self.node.state_fd, self.node.arena_fd, 0, self._core_settings)
-        self.server = _wire.Server(self.worker, self.loop, self._settings, self._codec)
+        runner = None
+        if self._middleware is not None:
+            from hotswap_proxy.worker.middleware import Runner
+
+            runner = Runner(self.loop, self._middleware)
+        self.server = _wire.Server(self.worker, self.loop, self._settings, self._codec, runner)
         self.server.listen(self._fd)
         self._ready.set()
         await self._stop.wait()

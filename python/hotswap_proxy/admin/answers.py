@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hotswap_proxy.control.configuration import Changed
+from hotswap_proxy.control.masking import masked
 from hotswap_proxy.store.routes import Stored
 
 from .models import Page
@@ -29,7 +30,7 @@ def page(name: str, items: list[Any], total: int, query: Page) -> Answer:
 
 def stored(found: Stored, *, status: int = 200, **more: Any) -> Answer:
     """A route or backend, with its entity tag."""
-    return Answer(found.answer() | more, status, {"etag": f'"{found.etag}"'})
+    return Answer(masked(found.answer()) | more, status, {"etag": f'"{found.etag}"'})
 
 
 def written(done: Changed, *, status: int = 200) -> Answer:

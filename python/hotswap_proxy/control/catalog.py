@@ -8,6 +8,9 @@ from typing import Protocol
 class StagedLike(Protocol):
     """A compiled configuration that no request sees yet."""
 
+    @property
+    def key_sets(self) -> dict[str, tuple[int, bool]]: ...
+
     def publish(self) -> int:
         """Make it the node's configuration with one atomic store; its generation."""
 
@@ -20,5 +23,9 @@ class CatalogLike(Protocol):
     def routes(self) -> int: ...
     @property
     def backends(self) -> int: ...
+    @property
+    def key_sets(self) -> dict[str, tuple[int, bool]]:
+        """URL of keys → (how often they are wanted, ms; whether they are there)."""
+
     def stage(self, changes: bytes) -> StagedLike:
         """Compile the catalog with ``changes`` (JSON). ``_core.ConfigError``: nothing has changed."""

@@ -20,6 +20,7 @@ from hotswap_proxy.store import AuditEntry, BackendWrite, RouteWrite, StoreChang
 
 from .compile import Document, compile_backend, compile_route, named_targets
 from .health.spec import Described, described, has_check, owner_of
+from .masking import masked_change
 from .plan import Action, Kind, ObjectChange, Plan, diff
 
 # Enough of a diff for the audit log to tell what was done; the versions keep the rest.
@@ -174,7 +175,7 @@ class ChangeSet:
             self._record(kind, "added", new[key], new["name"])
             return True
         compared = new if "version" in new or kind == "backend" else new | {"version": old["version"]}
-        fields = tuple(diff(old, compared))
+        fields = tuple(map(masked_change, diff(old, compared)))
         if not fields:
             self.plan.unchanged += 1
             return False

@@ -43,6 +43,8 @@ from .edits import check_rename, expect, merge, taken
 from .health.checker import Checker
 from .health.spec import Described, wanted_of
 from .machine import COMPILER, give_way
+from .jwks import KeyKeeper, Keys, with_keys
+from .masking import restore
 from .memory import trim
 from .plan import Plan
 from .references import Registry, keys_of, link, new_id
@@ -82,6 +84,7 @@ class Configuration:
         resolver: Resolver | None = None,
         health: Checker | None = None,
         applier: Applier | None = None,
+        keys: KeyKeeper | None = None,
     ) -> None:
         """Without an ``applier`` files are applied in this process."""
         self.generation = 0
@@ -93,6 +96,8 @@ class Configuration:
         self._resolver = resolver or Resolver(self.rules)
         self._health = health
         self._applier = applier
+        self._keys = keys or KeyKeeper(self.rules, self._resolver)
+        self._keys.publish = self.take_keys
         self._outdated = False  # the store may have what is not live
         self._lock = asyncio.Lock()
         # Its own thread: the default executor would spread the compiler's garbage over several malloc arenas.
@@ -141,6 +146,14 @@ class Configuration:
         if self._health is not None:
             self._health.registry.addresses = after
         return bool(changed)
+
+    async def take_keys(self, sets: dict[str, Keys]) -> None:
+        """Serve with these keys of token issuers; nothing else changes."""
+
+        async def run() -> None:
+            self._publish(await self._compile(orjson.dumps({"keySets": sets})), {})
+
+        await self._serialised(run())
 
     async def apply(
         self, document: bytes | bytearray | Path, *, prune: bool, author: Author | str, dry_run: bool = False
@@ -247,7 +260,7 @@ class Configuration:
             raise taken("name", route.name, other)
         new = route.document()
         found = await self._store.read(backends.find, keys_of(new))
-        if problems := link(new, route_id, Registry(found)):
+        if problems := link(new, route_id, Registry(found)) + restore(new, old):
             raise ValidationFailed.of(problems)
         used = (await self._store.read(routes.history, [route_id])).get(route_id, ())
         change = ChangeSet(self._settings)
@@ -371,6 +384,14 @@ class Configuration:
         return Changed(change.plan, self.generation)
 
     async def _stage(self, payload: bytes, explain: Explain = from_core) -> StagedLike:
+        """Compile, with the keys that new routes need if they can be had: they should not begin with 503."""
+        staged = await self._compile(payload, explain)
+        if keys := await self._keys.missing(staged.key_sets):
+            staged.discard()
+            staged = await self._compile(with_keys(payload, keys), explain)
+        return staged
+
+    async def _compile(self, payload: bytes, explain: Explain = from_core) -> StagedLike:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._compiler, self._catalog.stage, payload)
@@ -387,6 +408,7 @@ class Configuration:
             self._health.prepare(checks, self._addresses, reset=reset)
         self.generation = staged.publish()
         self.last_update = datetime.now(UTC)
+        self._keys.follow(self._catalog.key_sets)
         if self._health is not None:
             self._health.settle()
 

@@ -21,6 +21,7 @@ from hotswap_proxy.store.backends import Registered
 
 from .changeset import ChangeSet
 from .compile import Document
+from .masking import masked, restore
 from .references import Registry, link, new_id
 
 BATCH = 250
@@ -73,7 +74,7 @@ def _compare_routes(
 
     def put(item: Item, route_id: str, old: Document | None, label: str) -> None:
         new = orjson.loads(item.document)
-        wrong = link(new, route_id, registry)
+        wrong = link(new, route_id, registry) + restore(new, old)
         problems.extend(Detail(f"{label}.{path}", rule, message) for path, rule, message in wrong)
         if old and new | {"version": new.get("version", old["version"])} == old:
             change.plan.unchanged += 1
@@ -143,7 +144,7 @@ def export(connection: Connection) -> Document:
         told_backends.append(_own_values(backend))
     told_routes: list[Document] = []
     for text in routes.documents(connection):
-        route = _without(_ROUTE, orjson.loads(text), "routeId", "version")
+        route = _without(_ROUTE, masked(orjson.loads(text)), "routeId", "version")
         route["backends"] = [
             _own_values(backend)
             if "url" in backend

@@ -12,6 +12,7 @@ from hotswap_proxy.store import routes
 from hotswap_proxy.store.routes import Stored
 
 from .compile import Document
+from .masking import merge_auth
 from .references import named_by_rules
 
 # Answered with an object but not part of it; a client may send back what it got.
@@ -60,6 +61,8 @@ def merge(old: Document, given: Mapping[str, Any], key: str) -> Document:
     for group in GROUPS:
         if isinstance(given.get(group), dict) and group in old:
             given[group] = old[group] | given[group]
+    if isinstance(given.get("auth"), dict) and "auth" in old:
+        given["auth"] = merge_auth(old["auth"], given["auth"])
     check = given.get("healthCheck")
     # Field by field as well, but not from one type to another: their fields differ.
     if isinstance(check, dict) and check.get("type", kind := _check_type(old)) == kind:

@@ -21,9 +21,11 @@ from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.datadir import DataDir, DataDirError
 from hotswap_proxy.control.health.alerts import Alerts
 from hotswap_proxy.control.health.checker import Checker
+from hotswap_proxy.control.jwks import KeyKeeper
 from hotswap_proxy.control.memory import MemoryKeeper
 from hotswap_proxy.control.nodeview import NodeStatus
 from hotswap_proxy.control.reload import ConfigFileReloader, sentences
+from hotswap_proxy.control.resolver import Resolver, url_rules
 from hotswap_proxy.control.seed import REFUSED, seed
 from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, WorkerStartError
@@ -146,8 +148,17 @@ class NodeProcess:
                 settings.alert_webhooks, {"nodeId": settings.node_id, "environment": settings.environment}
             )
             checker = Checker(node, alerts.send)
+            resolver = Resolver(url_rules(settings))
+            keys = KeyKeeper(url_rules(settings), resolver)
+            stack.push_async_callback(keys.stop)
             configuration = Configuration(
-                store, _core.Catalog(node), settings, applier=Applier(settings), health=checker
+                store,
+                _core.Catalog(node),
+                settings,
+                resolver=resolver,
+                applier=Applier(settings),
+                health=checker,
+                keys=keys,
             )
             await configuration.load()
             # Before there are workers: with luck the first answers are here when the first requests come.
@@ -170,7 +181,7 @@ class NodeProcess:
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
         await self._start_admin(stack, status, store, configuration)
-        self._start_timers(stack, node, configuration, status)
+        self._start_timers(stack, node, configuration, status, keys)
         await claims.datadir.succession.relieve()
         if password is not None:
             user = settings.admin_username or "admin"
@@ -194,12 +205,19 @@ class NodeProcess:
         stack.push_async_callback(server.end)
 
     def _start_timers(
-        self, stack: AsyncExitStack, node: _core.Node, configuration: Configuration, status: NodeStatus
+        self,
+        stack: AsyncExitStack,
+        node: _core.Node,
+        configuration: Configuration,
+        status: NodeStatus,
+        keys: KeyKeeper,
     ) -> None:
         memory = MemoryKeeper()
 
         async def each_second() -> None:
             node.reclaim()
+            if node.take_keys_wanted():
+                keys.hurry()
             status.sample()
             memory.check()
 

@@ -15,7 +15,41 @@ Document = dict[str, Any]
 def compile_policy(route: Document) -> Document | None:
     """The policies of a route, each under its own name; None when it has none."""
     compiled = {name: translate(route[name]) for name, translate in _POLICIES.items() if name in route}
-    return compiled or None
+    return {name: policy for name, policy in compiled.items() if policy is not None} or None
+
+
+def _auth(policy: Document) -> Document | None:
+    if policy["type"] == "none":
+        return None
+    same = {key: value for key, value in policy.items() if key not in _AUTH_TRANSLATED}
+    if policy["type"] == "apiKey":
+        return {"apiKey": same | {"roles": policy.get("roles", [])}}
+    audience = policy.get("audience", [])
+    return {
+        "jwt": same
+        | {
+            "roles": policy.get("roles", []),
+            "jwksRefreshMs": duration_ms(policy["jwksRefresh"]),
+            "clockSkewS": -(-duration_ms(policy["clockSkew"]) // 1000),
+            "audience": audience if isinstance(audience, list) else [audience],
+            "requiredClaims": [
+                {"name": name, "values": [_claim(value) for value in _listed(values)]}
+                for name, values in policy.get("requiredClaims", {}).items()
+            ],
+        }
+    }
+
+
+_AUTH_TRANSLATED = frozenset({"type", "jwksRefresh", "clockSkew", "audience", "requiredClaims"})
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _claim(value: Any) -> str:
+    """A string as it is, numbers and booleans as JSON writes them."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _circuit_breaker(policy: Document) -> Document:
@@ -52,7 +86,8 @@ def _validation(policy: Document) -> Document:
     return compiled
 
 
-_POLICIES: dict[str, Callable[[Document], Document]] = {
+_POLICIES: dict[str, Callable[[Document], Document | None]] = {
+    "auth": _auth,
     "circuitBreaker": _circuit_breaker,
     "rateLimit": _rate_limit,
     "retryPolicy": _retry_policy,

@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema
 
 from .backend import BackendReference, InlineBackend
 from .base import Environment, Identifier, Model, Name, Version, problem
-from .policy import CircuitBreaker, RateLimit, RetryPolicy, Validation
+from .policy import Auth, CircuitBreaker, RateLimit, RetryPolicy, Validation
 
 Strategy = Literal["RoundRobin", "WeightedRoundRobin", "LeastConnections", "IPHash", "HeaderBased", "Direct"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
@@ -144,6 +144,7 @@ class Route(Model):
     timeout_seconds: int = Field(30, ge=1, le=300, description="the whole request")
     max_request_body: int | None = Field(None, ge=0)
     max_response_body: int | None = Field(None, ge=0)
+    auth: Auth | None = None
     circuit_breaker: CircuitBreaker | None = None
     rate_limit: RateLimit | None = None
     retry_policy: RetryPolicy | None = None

@@ -160,6 +160,40 @@ def forbidden_address(text: str) -> str | None:
     return None
 
 
+def parse_key_url(url: str) -> tuple[Target, str]:
+    """(where to connect, path and query) of a URL that keys are fetched from."""
+    if not (url.isascii() and url.isprintable()) or " " in url or "#" in url:
+        raise problem("url", "not a URL; write https://host/path")
+    origin, rest = url, ""
+    if (found := _URL.fullmatch(url)) and found["rest"]:
+        origin, rest = url[: found.start("rest")], found["rest"]
+    return parse_url(origin), rest if rest.startswith("/") else f"/{rest}"
+
+
+def check_key_url(url: str, rules: UrlRules) -> Target:
+    """The rule of a URL that keys are fetched from: as of a backend's, but https in any environment."""
+    target, _ = parse_key_url(url)
+    if rules.is_admin(target.host, target.port):
+        raise problem("url_admin", f"{target.authority} is this node's admin API")
+    if rules.allows(target.host):
+        return target
+    _check_host(target)
+    if target.scheme != "https":
+        raise problem(
+            "url_https", f"keys come over https, unless {target.host} is in allowed_backend_hosts"
+        )
+    return target
+
+
+def _check_host(target: Target) -> None:
+    """Refuse what no backend should be, unless it is allowed."""
+    reason = forbidden_address(target.host)
+    if reason is None and target.host in _METADATA_NAMES:
+        reason = f"{target.host} is a cloud metadata service"
+    if reason:
+        raise problem("url_forbidden", f"{reason}; allow it with allowed_backend_hosts if you mean it")
+
+
 def check_url(url: str, rules: UrlRules) -> Target:
     """The whole rule of a backend's URL except what its name resolves to (see ``control.resolver``)."""
     target = parse_url(url)
@@ -170,11 +204,7 @@ def check_url(url: str, rules: UrlRules) -> Target:
         raise problem("url_admin", f"{target.authority} is this node's admin API")
     if rules.allows(target.host):
         return target
-    reason = forbidden_address(target.host)
-    if reason is None and target.host in _METADATA_NAMES:
-        reason = f"{target.host} is a cloud metadata service"
-    if reason:
-        raise problem("url_forbidden", f"{reason}; allow it with allowed_backend_hosts if you mean it")
+    _check_host(target)
     if rules.production and target.scheme != "https":
         raise problem(
             "url_https",

@@ -1,5 +1,6 @@
 //! From a valid configuration to the bytes of its snapshot.
 
+use super::keys::Compiling;
 use super::link::{named, resolve, Plan};
 use super::model::{Backend, HeaderRules, Member, Route, Strategy};
 use super::problem::Problems;
@@ -52,6 +53,7 @@ impl Plan {
             slots,
             registered: Map::default(),
             backends: Vec::new(),
+            keys: Compiling::default(),
         };
         let mut problems = Problems::default();
         let routes = match compiler.all(&ranked) {
@@ -71,6 +73,7 @@ impl Plan {
         let snapshot = Snapshot {
             routes,
             backends: compiler.backends,
+            key_sets: compiler.keys.sets,
             trie,
         };
         match snapshot::encode(&snapshot) {
@@ -115,6 +118,7 @@ struct Compiler<'a, S> {
     /// Index of each registered backend among the compiled ones.
     registered: Map<&'a str, u32>,
     backends: Vec<snapshot::Backend>,
+    keys: Compiling,
 }
 
 impl<'a, S: SlotAllocator> Compiler<'a, S> {
@@ -187,7 +191,10 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
             max_request_body: route.max_request_body,
             max_response_body: route.max_response_body,
             strategy,
-            policy: route.policy.clone(),
+            policy: route
+                .policy
+                .as_deref()
+                .map(|policy| Box::new(self.keys.policy(self.catalog, policy))),
             candidates,
         })
     }

@@ -1,5 +1,6 @@
 //! The `changes` document as it is written: shapes and defaults, no rules.
 
+use crate::policy::auth::keys::Key;
 use crate::policy::Policy;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,6 +22,9 @@ pub struct Changes<'a> {
     pub remove_routes: Vec<String>,
     #[serde(default)]
     pub addresses: BTreeMap<String, Vec<String>>,
+    /// By the URL that they were fetched from.
+    #[serde(default)]
+    pub key_sets: BTreeMap<String, Vec<Key>>,
 }
 
 #[derive(Deserialize)]

@@ -37,6 +37,7 @@ pub(super) fn link(mut catalog: Catalog, places: &Places) -> Result<Plan, Proble
     }
     let (ranked, trie) = rank(&routes, places, &mut problems);
     forget_addresses(&mut catalog, &routes);
+    catalog.forget_keys();
     problems.or(Plan {
         catalog,
         ranked,

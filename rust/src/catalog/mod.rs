@@ -4,6 +4,7 @@
 
 mod compile;
 mod input;
+mod keys;
 mod link;
 mod model;
 pub mod problem;
@@ -13,6 +14,7 @@ mod url;
 #[cfg(test)]
 mod tests;
 
+use crate::policy::auth::keys::KeySet;
 use crate::route::hash::Map;
 use input::Changes;
 use serde_json::value::RawValue;
@@ -29,6 +31,8 @@ pub struct Catalog {
     routes: Map<Arc<str>, Arc<model::Route>>,
     backends: Map<Box<str>, Arc<model::Backend>>,
     addresses: Map<Box<str>, Arc<[SocketAddr]>>,
+    /// Fetched from URLs.
+    key_sets: Map<Box<str>, Arc<KeySet>>,
 }
 
 /// Where the parts of a change are in its document.
@@ -92,6 +96,7 @@ impl Catalog {
     fn merge(&mut self, changes: Changes<'_>, problems: &mut Problems) -> Places {
         let mut places = Places::default();
         self.merge_addresses(changes.addresses, problems);
+        self.merge_keys(changes.key_sets);
         for id in &changes.remove_routes {
             self.routes.remove(id.as_str());
         }

@@ -116,7 +116,7 @@ fn read_backend(input: input::Backend, below: &str, reader: &mut Reader<'_>) -> 
 }
 
 /// Check a route by itself; None when it has problems, which are added at `at`.
-pub fn route(input: input::Route, at: String, problems: &mut Problems) -> Option<Route> {
+pub fn route(mut input: input::Route, at: String, problems: &mut Problems) -> Option<Route> {
     let id = Some(input.route_id.clone());
     let mut reader = Reader {
         problems,
@@ -140,8 +140,9 @@ pub fn route(input: input::Route, at: String, problems: &mut Problems) -> Option
     };
     let strategy = strategy(input.strategy, input.header_rules, &mut reader);
     let members = members(input.backends, &mut reader);
-    if let Some(policy) = &input.policy {
+    if let Some(policy) = &mut input.policy {
         policy.check(&mut |field, message| reader.wrong(field, message));
+        policy.prepare();
     }
     let limit = |bytes: Option<u64>| bytes.filter(|&bytes| bytes > 0).unwrap_or(UNLIMITED);
     let (pattern, strategy) = (pattern?, strategy?);

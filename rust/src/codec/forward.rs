@@ -23,6 +23,11 @@ pub struct ForwardContext<'a> {
     pub forwarded: bool,
     /// Pass `Expect: 100-continue` on, instead of answering 100 here.
     pub forward_expect: bool,
+    /// Names of fields that end here, besides those that always do: in lower case, `-` for `_`, with
+    /// commas in between. A client's spelling with `_` is meant too, as CGI and WSGI backends read it.
+    pub withheld: &'a [u8],
+    /// Complete field lines of the gateway's own.
+    pub added: &'a [u8],
 }
 
 /// Fields that are never copied line by line.
@@ -47,8 +52,13 @@ pub fn write_upstream_head(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &Forw
         _ => write_request_line(out, head, ctx),
     };
     let keep_length = matches!(head.framing, BodyFraming::Length(_));
+    let whole = !head.connection.nominates && ctx.withheld.is_empty();
     fields.copy_lines(out, copied_from, |span| match span.id {
-        FieldId::Other => !head.connection.nominates || !fields.is_nominated(span),
+        FieldId::Other => {
+            whole
+                || !(head.connection.nominates && fields.is_nominated(span)
+                    || is_withheld(fields.name(span), ctx.withheld))
+        }
         FieldId::Host => head.verbatim_host,
         FieldId::ContentLength => keep_length && fields.is_plain_length(span),
         FieldId::Expect => head.expect_continue && ctx.forward_expect,
@@ -60,10 +70,22 @@ pub fn write_upstream_head(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &Forw
     });
     write_framing(out, head);
     write_identity(out, head, ctx);
+    out.extend_from_slice(ctx.added);
     if head.connection.nominates || fields.has(REWRITTEN) {
         write_connection(out, head);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn is_withheld(name: &[u8], withheld: &[u8]) -> bool {
+    let fold = |byte: u8| match byte {
+        b'_' => b'-',
+        byte => byte.to_ascii_lowercase(),
+    };
+    !withheld.is_empty()
+        && elements(withheld).any(|one| {
+            one.len() == name.len() && one.iter().zip(name).all(|(&one, &byte)| one == fold(byte))
+        })
 }
 
 /// Writes the request line and Host; returns where copying fields begins.

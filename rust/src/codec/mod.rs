@@ -16,6 +16,7 @@ pub mod proxy_protocol;
 pub mod relay;
 pub mod request;
 pub mod response;
+mod seen;
 pub mod target;
 pub mod trailer;
 pub mod values;
@@ -30,6 +31,7 @@ pub use forward::{write_upstream_head, ForwardContext};
 pub use relay::{write_client_head, ClientBody, ClientContext, ClientHead};
 pub use request::{may_complete, parse_request, RequestHead};
 pub use response::{parse_response, ResponseContext, ResponseHead};
+pub use seen::{request_fields, write_seen_head};
 pub use values::{is_token, trim};
 pub use verdict::{BadGateway, Malformed, Refusal};
 

@@ -5,13 +5,14 @@ use super::why::Answer;
 use super::WorkerCore;
 use crate::codec::RequestHead;
 use crate::policy::ArchivedPolicy;
-use crate::snapshot::ArchivedRoute;
+use crate::snapshot::{ArchivedRoute, ArchivedSnapshot};
 
 /// A request and the route it matched, as policies look at it.
 pub(crate) struct Request<'a> {
     pub head: &'a RequestHead<'a>,
     /// The client, which may be one for whom the connection's other end speaks.
     pub peer: &'a Peer,
+    pub snapshot: &'a ArchivedSnapshot,
     pub route: &'a ArchivedRoute,
     /// Monotonic, nanoseconds.
     pub now: u64,
@@ -42,6 +43,9 @@ impl WorkerCore {
         request: &Request<'_>,
         policy: &ArchivedPolicy,
     ) -> Result<(), Refused> {
+        if let Some(auth) = policy.auth.as_ref() {
+            self.authenticate(ex, request, auth)?;
+        }
         self.rate_limit(ex, request, policy)?;
         if let Some(rules) = policy.validation.as_deref() {
             self.validate(ex, request, rules)?;

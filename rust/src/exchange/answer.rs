@@ -4,6 +4,7 @@ use super::layout::Exchange;
 use super::why::{self, Answer};
 use super::WorkerCore;
 use crate::codec;
+use crate::route::method;
 
 impl WorkerCore {
     /// Write the gateway's own answer; nothing more is to be decided, so the snapshot is let go.
@@ -12,8 +13,8 @@ impl WorkerCore {
         ex.failed = u8::from(answer.backend_failed);
         self.head.clear();
         let (kept, details) = match ex.extras() {
-            Some(extras) => (&extras.answer_fields[..], &extras.details[..]),
-            None => (&b""[..], &[][..]),
+            Some(extras) if ex.awaited == 0 => (&extras.answer_fields[..], &extras.details[..]),
+            _ => (&b""[..], &[][..]), // a middleware's answer is not the client's yet
         };
         codec::write_error(
             &mut self.head,
@@ -39,6 +40,10 @@ impl WorkerCore {
         if close {
             ex.client_keep_alive = 0;
         }
+        if ex.awaited == 0 {
+            // A middleware may have asked the backend with another method.
+            ex.head_request = u8::from(ex.method == method::HEAD);
+        }
         let mut answer = why::answer(why);
         if ex.response_length > ex.max_response_body {
             answer = why::answer(why::RESPONSE_TOO_LARGE);
@@ -47,6 +52,9 @@ impl WorkerCore {
             self.settle_failure(ex, now, why::is_unconnected(why));
         }
         self.reply(ex, now, answer, b"");
+        if ex.awaited != 0 {
+            ex.status = 0; // what the client gets is still to come
+        }
     }
 
     /// Answer bytes that never became a request.

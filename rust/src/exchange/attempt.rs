@@ -116,12 +116,15 @@ impl WorkerCore {
             return layout::BAD;
         };
         let mut scratch = self.scratch.take().unwrap_or_default();
-        let head = match buf {
+        let mut head = match buf {
             b"" => None,
             _ => codec::parse_request(buf, &self.limits, &mut scratch)
                 .ok()
                 .flatten(),
         };
+        if let Some(head) = &mut head {
+            ex.adapt(head);
+        }
         let mut chosen = self.select(
             ex,
             snapshot,
@@ -136,7 +139,7 @@ impl WorkerCore {
             chosen = self.select(ex, snapshot, route, peer, head.as_ref(), now, Some(0));
         }
         if let (Some(backend), Some(head)) = (chosen, &head) {
-            self.write_upstream(ex, peer, head, backend);
+            self.write_upstream(ex, peer, head, route, backend);
         }
         self.scratch = Some(scratch);
         if chosen.is_some() {
@@ -148,7 +151,10 @@ impl WorkerCore {
     }
 
     /// The snapshot and the route of an exchange that has not had an answer yet.
-    fn place(&self, ex: &Exchange) -> Option<(&'static ArchivedSnapshot, &'static ArchivedRoute)> {
+    pub(super) fn place(
+        &self,
+        ex: &Exchange,
+    ) -> Option<(&'static ArchivedSnapshot, &'static ArchivedRoute)> {
         if ex.phase & layout::PINNED == 0 {
             return None;
         }

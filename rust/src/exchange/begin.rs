@@ -99,7 +99,7 @@ impl WorkerCore {
         if let Some(protocols) = head.upgrade {
             ex.extras_mut().upgrade = protocols.to_vec();
         }
-        let route = match route::find(snapshot, head.host, head.path, ex.method) {
+        let index = match route::find(snapshot, head.host, head.path, ex.method) {
             Match::Route(index) => {
                 ex.route = index;
                 index
@@ -110,7 +110,7 @@ impl WorkerCore {
             }
             Match::None => return self.decline(ex, now, why::NOT_FOUND, b""),
         };
-        let Some(route) = snapshot.routes.get(route as usize) else {
+        let Some(route) = snapshot.routes.get(index as usize) else {
             return self.decline(ex, now, why::NOT_FOUND, b"");
         };
         ex.series = route.series.to_native();
@@ -124,11 +124,17 @@ impl WorkerCore {
             let request = Request {
                 head,
                 peer: client,
+                snapshot,
                 route,
                 now,
             };
             if let Err(refused) = self.admit(ex, &request, policy) {
                 return self.decline(ex, now, refused.answer, &refused.fields);
+            }
+            match self.hold(ex, head, policy) {
+                Ok(true) => return layout::COLLECT,
+                Ok(false) => {}
+                Err(answer) => return self.decline(ex, now, answer, b""),
             }
         }
         self.prepare_attempts(ex, route, head);
@@ -136,13 +142,13 @@ impl WorkerCore {
             return self.decline(ex, now, why::NO_BACKEND, b"");
         };
         self.head.clear();
-        self.write_upstream(ex, peer, head, backend);
+        self.write_upstream(ex, peer, head, route, backend);
         layout::FORWARD
     }
 
     /// Note what further attempts will need to know.
     #[inline]
-    fn prepare_attempts(
+    pub(super) fn prepare_attempts(
         &self,
         ex: &mut Exchange,
         route: &ArchivedRoute,
@@ -171,8 +177,11 @@ impl WorkerCore {
         ex: &Exchange,
         peer: &Peer,
         head: &codec::RequestHead<'_>,
+        route: &ArchivedRoute,
         backend: &ArchivedBackend,
     ) {
+        let auth = route.policy.as_deref().and_then(|p| p.auth.as_ref());
+        let identity = ex.extras().and_then(|extras| extras.identity.as_deref());
         codec::write_upstream_head(
             &mut self.head,
             head,
@@ -184,6 +193,8 @@ impl WorkerCore {
                 backend_host: backend.authority.as_bytes(),
                 forwarded: self.edge.forwarded,
                 forward_expect: true,
+                withheld: auth.map_or(b"", |auth| auth.withheld()),
+                added: identity.map_or(b"", |identity| &identity.field),
             },
         );
     }
@@ -255,7 +266,7 @@ impl WorkerCore {
 }
 
 /// RFC 9110 section 9.2.2.
-fn is_idempotent(id: u8) -> bool {
+pub(super) fn is_idempotent(id: u8) -> bool {
     matches!(
         id,
         method::GET | method::HEAD | method::PUT | method::DELETE | method::OPTIONS | method::TRACE

@@ -3,6 +3,8 @@
 
 use super::layout::{Exchange, Peer};
 use crate::codec::Detail;
+use crate::policy::auth::Identity;
+use std::sync::Arc;
 
 /// Made by the first that has something to keep, dropped by `finish`.
 #[derive(Default)]
@@ -11,14 +13,16 @@ pub struct Extras {
     pub answer_fields: Vec<u8>,
     /// The client, where a trusted proxy spoke for it.
     pub client: Option<Peer>,
-    /// Who the client has proved to be.
-    pub identity: Option<Vec<u8>>,
     /// `answer_fields` tells of a limit: the backend's own telling is dropped.
     pub limited: bool,
     /// The protocols that the request asked to switch to.
     pub upgrade: Vec<u8>,
     /// What is wrong with the request, for the answer that refuses it.
     pub details: Vec<Detail>,
+    /// Who sends the request, where the route asks for it.
+    pub identity: Option<Arc<Identity>>,
+    /// Of a request whose body is collected.
+    pub held: Option<super::collect::Held>,
 }
 
 impl Exchange {

@@ -11,6 +11,9 @@ pub const INTERIM: i32 = 3;
 pub const SWITCH: i32 = 4;
 pub const BAD: i32 = 5;
 pub const RETRY: i32 = 6;
+pub const COLLECT: i32 = 7;
+pub const CALL: i32 = 8;
+pub const CAPTURE: i32 = 9;
 
 pub const BODY_NONE: u8 = 0;
 pub const BODY_LENGTH: u8 = 1;
@@ -122,6 +125,10 @@ pub struct Exchange {
     pub retries: u8,
     pub keep_head: u8,
     pub resend: u8,
+    /// Most bytes of the request body that are collected.
+    pub collect: u64,
+    /// A middleware waits for the backend's answer.
+    pub awaited: u8,
     /// What policies keep, see [`super::extras`].
     pub extras: *mut super::extras::Extras,
     pub draining: u8,

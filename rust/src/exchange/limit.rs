@@ -5,6 +5,7 @@ use super::layout::{Exchange, Peer};
 use super::why;
 use super::WorkerCore;
 use crate::codec::encode::push_decimal;
+use crate::policy::auth::ArchivedAuth;
 use crate::policy::limit::{Algorithm, ArchivedKeyBy, Limit, Now, Verdict};
 use crate::policy::ArchivedPolicy;
 use crate::state::sets::tag;
@@ -35,7 +36,11 @@ impl WorkerCore {
                 .head
                 .field(api_key_field(policy).as_bytes())
                 .filter(|key| !key.is_empty()),
-            ArchivedKeyBy::UserId => ex.extras().and_then(|extras| extras.identity.as_deref()),
+            ArchivedKeyBy::UserId => ex
+                .extras()
+                .and_then(|extras| extras.identity.as_deref())
+                .map(|identity| identity.id.as_bytes())
+                .filter(|user| !user.is_empty()),
         };
         // The kind is part of the identity: a key that looks like an address is not that client's.
         let (kind, key): (&[u8], &[u8]) = match (own, &policy_limit.key_by) {
@@ -118,6 +123,9 @@ fn seconds(nanos: u64) -> u64 {
 }
 
 /// The field that holds a request's API key.
-fn api_key_field(_policy: &ArchivedPolicy) -> &str {
-    "x-api-key"
+fn api_key_field(policy: &ArchivedPolicy) -> &str {
+    match policy.auth.as_ref() {
+        Some(ArchivedAuth::ApiKey(keys)) => keys.header.as_str(),
+        _ => "x-api-key",
+    }
 }

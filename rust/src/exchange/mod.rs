@@ -8,12 +8,15 @@
 mod admit;
 mod answer;
 mod attempt;
+mod authenticate;
 mod begin;
+mod collect;
 pub mod edge;
 mod extras;
 mod last_hop;
 pub mod layout;
 mod limit;
+mod middleware;
 mod request_id;
 mod respond;
 mod validate;
@@ -21,6 +24,8 @@ mod wall;
 mod why;
 
 use crate::codec::{self, Limits, Scratch};
+use crate::policy::auth;
+use crate::policy::schema::Validators;
 use crate::snapshot::{self, ArchivedSnapshot};
 use crate::state::sets::HashKey;
 use crate::state::LaneState;
@@ -43,10 +48,12 @@ pub struct WorkerCore {
     ids: RequestIds,
     date: codec::DateCache,
     wall: WallClock,
+    validators: Validators,
     /// State of a random generator; never 0.
     random: u64,
     retry_budget: u32,
     outlier_ejection: bool,
+    auth: auth::cache::Cache,
 }
 
 /// What a worker is told of the node's policies.
@@ -82,9 +89,11 @@ impl WorkerCore {
             ids,
             date: codec::DateCache::default(),
             wall: WallClock::default(),
+            validators: Validators::default(),
             random: RandomState::new().build_hasher().finish() | 1,
             retry_budget: policy.retry_budget,
             outlier_ejection: policy.outlier_ejection,
+            auth: auth::cache::Cache::default(),
         }
     }
 

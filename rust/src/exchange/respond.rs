@@ -23,6 +23,7 @@ impl WorkerCore {
         };
         let result = match codec::parse_response(buf, &context, &self.limits, &mut scratch) {
             Ok(None) => layout::MORE,
+            Ok(Some(head)) if ex.awaited != 0 => self.hand_over(ex, now, request_done, &head),
             Ok(Some(head)) => self.pass_on(ex, now, request_done, &head),
             Err(_) => layout::BAD,
         };
@@ -39,6 +40,39 @@ impl WorkerCore {
     ) -> i32 {
         ex.head_len = head.head_len as u32;
         self.head.clear();
+        if head.is_interim() {
+            // RFC 9110 section 15.2: a 1.0 client does not know interim answers.
+            if ex.minor_version == 1 {
+                self.write_answer(ex, now, request_done, head);
+            }
+            return layout::INTERIM;
+        }
+        let written = self.write_answer(ex, now, request_done, head);
+        note_framing(ex, head.framing);
+        if ex.response_length > ex.max_response_body {
+            return layout::BAD;
+        }
+        if self.weigh(ex, now, request_done, head) {
+            return layout::RETRY;
+        }
+        ex.endless = u8::from(is_event_stream(head));
+        self.passed(ex, head, written);
+        if head.status == 101 {
+            layout::SWITCH
+        } else {
+            layout::FORWARD
+        }
+    }
+
+    /// Write the client's head for an answer.
+    #[inline]
+    pub(super) fn write_answer(
+        &mut self,
+        ex: &Exchange,
+        now: u64,
+        request_done: bool,
+        head: &codec::ResponseHead<'_>,
+    ) -> codec::ClientHead {
         let context = codec::ClientContext {
             client_minor: ex.minor_version,
             keep_alive: ex.client_keep_alive != 0 && request_done,
@@ -50,26 +84,18 @@ impl WorkerCore {
                 _ => &[],
             },
         };
-        if head.is_interim() {
-            // RFC 9110 section 15.2: a 1.0 client does not know interim answers.
-            if ex.minor_version == 1 {
-                codec::write_client_head(&mut self.head, head, &context);
-            }
-            return layout::INTERIM;
-        }
-        let written = codec::write_client_head(&mut self.head, head, &context);
-        match head.framing {
-            BodyFraming::None => ex.response_framing = layout::BODY_NONE,
-            BodyFraming::Length(length) => {
-                ex.response_framing = layout::BODY_LENGTH;
-                ex.response_length = length;
-            }
-            BodyFraming::Chunked => ex.response_framing = layout::BODY_CHUNKED,
-            BodyFraming::UntilClose => ex.response_framing = layout::BODY_CLOSE,
-        }
-        if ex.response_length > ex.max_response_body {
-            return layout::BAD;
-        }
+        codec::write_client_head(&mut self.head, head, &context)
+    }
+
+    /// What an answer says about its backend; whether it is held back for another attempt.
+    #[inline]
+    pub(super) fn weigh(
+        &mut self,
+        ex: &mut Exchange,
+        now: u64,
+        request_done: bool,
+        head: &codec::ResponseHead<'_>,
+    ) -> bool {
         let failed = is_failure(head.status);
         if failed {
             self.settle_failure(ex, now, false);
@@ -78,12 +104,22 @@ impl WorkerCore {
         }
         ex.upstream_keep_alive = u8::from(head.keep_alive && request_done);
         if ex.retries != 0 && head.status >= 500 && self.retry_status(ex, now, head.status) {
-            return layout::RETRY;
+            return true;
         }
-        ex.status = head.status;
         ex.answered_ns = now;
         ex.failed = u8::from(failed);
-        ex.endless = u8::from(is_event_stream(head));
+        false
+    }
+
+    /// This is the client's answer: note how it is sent. It was the last decision.
+    #[inline]
+    pub(super) fn passed(
+        &mut self,
+        ex: &mut Exchange,
+        head: &codec::ResponseHead<'_>,
+        written: codec::ClientHead,
+    ) {
+        ex.status = head.status;
         ex.client_keep_alive = u8::from(written.keep_alive);
         ex.client_framing = match written.body {
             ClientBody::None => layout::BODY_NONE,
@@ -92,11 +128,20 @@ impl WorkerCore {
             ClientBody::UntilClose => layout::BODY_CLOSE,
         };
         self.let_go(ex);
-        if head.status == 101 {
-            layout::SWITCH
-        } else {
-            layout::FORWARD
+    }
+}
+
+/// How the body that comes will end.
+#[inline]
+pub(super) fn note_framing(ex: &mut Exchange, framing: BodyFraming) {
+    match framing {
+        BodyFraming::None => ex.response_framing = layout::BODY_NONE,
+        BodyFraming::Length(length) => {
+            ex.response_framing = layout::BODY_LENGTH;
+            ex.response_length = length;
         }
+        BodyFraming::Chunked => ex.response_framing = layout::BODY_CHUNKED,
+        BodyFraming::UntilClose => ex.response_framing = layout::BODY_CLOSE,
     }
 }
 

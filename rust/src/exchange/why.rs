@@ -29,7 +29,7 @@ const fn backend(status: u16, code: &'static str, message: &'static str) -> Answ
 }
 
 /// By number, as `refuse` gets it (`HS_WHY_…` of core_api.h).
-const REASONS: [Answer; 12] = [
+const REASONS: [Answer; 14] = [
     backend(502, "BAD_GATEWAY", "The backend could not be reached."),
     backend(
         504,
@@ -82,6 +82,12 @@ const REASONS: [Answer; 12] = [
         "SERVICE_UNAVAILABLE",
         "No backend of this route can take the request.",
     ),
+    gateway(500, "INTERNAL_ERROR", "The gateway failed."),
+    gateway(
+        504,
+        "GATEWAY_TIMEOUT",
+        "The request was not processed in time.",
+    ),
 ];
 
 pub const CONNECT_FAILED: i32 = 0;
@@ -133,6 +139,18 @@ pub const LOOP: Answer = gateway(
     "The request has come through this gateway too often.",
 );
 pub const TOO_LARGE: Answer = REASONS[6];
+pub const NO_CREDENTIALS: Answer = gateway(401, "UNAUTHORIZED", "This route needs credentials.");
+pub const BAD_CREDENTIALS: Answer = gateway(
+    401,
+    "UNAUTHORIZED",
+    "The credentials are not valid, or no longer.",
+);
+pub const NOT_ALLOWED: Answer = gateway(403, "FORBIDDEN", "The credentials do not allow this.");
+pub const NO_KEYS: Answer = gateway(
+    503,
+    "SERVICE_UNAVAILABLE",
+    "The keys that credentials are verified with are not available yet.",
+);
 pub const UNSUPPORTED_TYPE: Answer = gateway(
     415,
     "UNSUPPORTED_MEDIA_TYPE",

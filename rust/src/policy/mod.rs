@@ -4,14 +4,18 @@
 //! A policy decides at once, from the request's head and the node's shared state; what has to wait is the
 //! data plane's. A route without policies pays one look at a pointer.
 
+pub mod auth;
 pub mod breaker;
+pub mod json;
 pub mod limit;
 pub mod retry;
+pub mod schema;
 pub mod validate;
 
 use rkyv::{Archive, Serialize};
 use serde::Deserialize;
 
+pub use auth::Auth;
 pub use breaker::CircuitBreaker;
 pub use limit::RateLimit;
 pub use retry::RetryPolicy;
@@ -21,7 +25,10 @@ pub use validate::Validation;
 #[derive(Deserialize, Archive, Serialize, Debug, Clone, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
+    pub auth: Option<Auth>,
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// Names, the outermost first.
+    pub middleware: Vec<String>,
     pub rate_limit: Option<RateLimit>,
     pub retry_policy: Option<RetryPolicy>,
     pub validation: Option<Box<Validation>>,
@@ -33,6 +40,9 @@ pub type Wrong<'a> = dyn FnMut(&str, String) + 'a;
 impl Policy {
     /// Check every rule that the shape alone does not ensure.
     pub fn check(&self, wrong: &mut Wrong<'_>) {
+        if let Some(policy) = &self.auth {
+            policy.check(wrong);
+        }
         if let Some(policy) = &self.circuit_breaker {
             policy.check(wrong);
         }
@@ -44,6 +54,16 @@ impl Policy {
         }
         if let Some(policy) = &self.validation {
             policy.check(wrong);
+        }
+        within(wrong, "middleware", self.middleware.len() as u64, 0, 16);
+    }
+}
+
+impl Policy {
+    /// Once, when a route was read and found right.
+    pub fn prepare(&mut self) {
+        if let Some(auth) = &mut self.auth {
+            auth.prepare();
         }
     }
 }

@@ -3,7 +3,7 @@
 //! What the head decides is decided here; a JSON Schema needs the body, which the data plane collects
 //! first.
 
-use super::{within, Wrong};
+use super::{schema, within, Wrong};
 use crate::codec::{self, BodyFraming, Detail, RequestHead};
 use rkyv::{Archive, Serialize};
 use serde::Deserialize;
@@ -70,46 +70,10 @@ impl Validation {
                     "validation.jsonSchema",
                     format!("must have at most {MAX_SCHEMA} bytes as JSON"),
                 );
-            } else if let Err(rule) = compile_schema(text) {
+            } else if let Err(rule) = schema::check(text) {
                 wrong("validation.jsonSchema", rule);
             }
         }
-    }
-}
-
-/// A schema ready for use. Patterns are matched in linear time; nothing is ever fetched.
-///
-/// # Errors
-/// Why it is no schema that this gateway can hold a body against.
-pub fn compile_schema(text: &str) -> Result<jsonschema::Validator, String> {
-    let schema: serde_json::Value =
-        serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
-    if let Some(reference) = remote_reference(&schema) {
-        return Err(format!(
-            "$ref '{}' leads out of the schema; references are followed within it only",
-            shown(reference.as_bytes())
-        ));
-    }
-    jsonschema::options()
-        .with_draft(jsonschema::Draft::Draft202012)
-        .with_pattern_options(jsonschema::PatternOptions::regex())
-        .build(&schema)
-        .map_err(|error| format!("is not a valid JSON Schema (2020-12): {error}"))
-}
-
-/// A reference to another document. An `$id` in the schema could make a relative one mean a URL too,
-/// hence only fragments are taken.
-fn remote_reference(schema: &serde_json::Value) -> Option<&str> {
-    match schema {
-        serde_json::Value::Object(members) => members.iter().find_map(|(name, value)| {
-            let refers = matches!(name.as_str(), "$ref" | "$dynamicRef");
-            match value.as_str() {
-                Some(target) if refers && !target.starts_with('#') => Some(target),
-                _ => remote_reference(value),
-            }
-        }),
-        serde_json::Value::Array(items) => items.iter().find_map(remote_reference),
-        _ => None,
     }
 }
 

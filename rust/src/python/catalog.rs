@@ -6,6 +6,7 @@ use crate::catalog::{self, Compiled, Problems, SlotAllocator};
 use crate::state::{Exhausted, Range, SlotRefs};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Published configuration. Locked after the node, where both are.
@@ -61,6 +62,12 @@ fn exhausted(error: &Exhausted) -> Failure {
     Failure::Problems(problems)
 }
 
+fn key_sets(catalog: &catalog::Catalog) -> BTreeMap<String, (u32, bool)> {
+    let told = catalog.key_urls().into_iter();
+    told.map(|(url, wanted)| (url, (wanted.refresh_ms, wanted.known)))
+        .collect()
+}
+
 struct Slots<'a>(&'a mut crate::state::Node);
 
 impl SlotAllocator for Slots<'_> {
@@ -95,6 +102,11 @@ impl Catalog {
     #[getter]
     fn backends(&self) -> usize {
         current(&self.published).backends()
+    }
+
+    #[getter]
+    fn key_sets(&self) -> BTreeMap<String, (u32, bool)> {
+        key_sets(&current(&self.published))
     }
 
     fn stage(&self, py: Python<'_>, changes: &[u8]) -> PyResult<Staged> {
@@ -183,6 +195,15 @@ fn forget_slots(node: &mut crate::state::Node) {
 
 #[pymethods]
 impl Staged {
+    #[getter]
+    fn key_sets(&self) -> BTreeMap<String, (u32, bool)> {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending
+            .as_ref()
+            .map(|pending| key_sets(&pending.catalog))
+            .unwrap_or_default()
+    }
+
     fn publish(&self, py: Python<'_>) -> PyResult<u64> {
         detached(py, || self.publish_detached())?.map_err(PyRuntimeError::new_err)
     }

@@ -68,6 +68,10 @@ impl Node {
         self.with(py, |node| node.reset_lane(lane))
     }
 
+    fn take_keys_wanted(&self, py: Python<'_>) -> PyResult<bool> {
+        self.with(py, |node| node.take_keys_wanted())
+    }
+
     fn reclaim(&self, py: Python<'_>) -> PyResult<usize> {
         self.with(py, |node| node.reclaim())
     }

@@ -7,6 +7,7 @@
 mod access;
 mod pinned;
 
+use crate::policy::auth::keys::KeySet;
 use crate::policy::Policy;
 use rkyv::{Archive, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +23,8 @@ pub struct Snapshot {
     /// In the order of their rank: the route that wins where several match comes first.
     pub routes: Vec<Route>,
     pub backends: Vec<Backend>,
+    /// What tokens are verified with, see [`crate::policy::auth`].
+    pub key_sets: Vec<KeySet>,
     pub trie: Trie,
 }
 

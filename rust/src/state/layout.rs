@@ -59,10 +59,11 @@ pub(super) struct Header {
     backends: AtomicU32,
     series: AtomicU32,
     rows: AtomicU32,
-    buckets: AtomicU32,
+    /// Not 0: a token came whose key no set has. Set by workers, taken back by the control process.
+    pub keys_wanted: AtomicU32,
     arena_len: AtomicU64,
+    buckets: AtomicU32,
     clients: AtomicU32,
-    reserved: AtomicU32,
     /// Of the hashes by which strangers' keys are found.
     hash_key: [AtomicU64; 2],
     /// The current generation, alone on its cache line: read by every request, written by none.

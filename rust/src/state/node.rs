@@ -88,6 +88,12 @@ impl Node {
         self.generation
     }
 
+    /// Whether a worker has asked for keys since this was asked last.
+    pub fn take_keys_wanted(&self) -> bool {
+        // Nothing else is read because of it, so there is nothing to order.
+        self.region.header().keys_wanted.swap(0, Relaxed) != 0
+    }
+
     /// Number of lanes.
     pub fn lanes(&self) -> u32 {
         self.region.layout.lanes

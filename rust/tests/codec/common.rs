@@ -13,6 +13,8 @@ pub fn context() -> ForwardContext<'static> {
         forwarded: false,
         trusted: false,
         forward_expect: true,
+        withheld: b"",
+        added: b"",
     }
 }
 

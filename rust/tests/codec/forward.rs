@@ -279,3 +279,28 @@ fn rfc9110_7_6_2_max_forwards_counts_down() {
     assert_eq!(send("GET", "5"), (None, Some("Max-Forwards: 5".into())));
     assert_eq!(send("TRACE", "x"), (None, Some("Max-Forwards: x".into())));
 }
+
+#[test]
+fn what_is_withheld_ends_here_in_any_spelling() {
+    let lines = "X-User-Id: mallory\r\nx_user_ID: mallory\r\nX-User-Ids: 1\r\nX-API-Key: k\r\n\
+                 Connection: X-Gone\r\nX-Gone: 1\r\nAccept: */*\r\n";
+    let ctx = ForwardContext {
+        withheld: b"x-user-id,x-api-key",
+        added: b"X-User-Id: ann\r\n",
+        ..context()
+    };
+    let raw = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+    with_request(raw.as_bytes(), |head| {
+        let mut out = Vec::new();
+        write_upstream_head(&mut out, head, &ctx);
+        let text = String::from_utf8(out).expect("ASCII");
+        assert!(
+            !text.contains("mallory") && !text.contains("X-API-Key"),
+            "{text}"
+        );
+        assert!(!text.contains("X-Gone"), "{text}");
+        assert_eq!(text.matches("X-User-Id: ann\r\n").count(), 1);
+        assert!(text.contains("X-User-Ids: 1\r\n") && text.contains("Accept: */*\r\n"));
+        assert!(text.ends_with("\r\n\r\n"));
+    });
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hotswap_proxy.control.masking import masked
 from hotswap_proxy.errors import NotFound
 from hotswap_proxy.model import Route
 from hotswap_proxy.store import routes
@@ -23,7 +24,7 @@ async def list_routes(call: Call) -> Answer:
         name=query.name,
     )
     found, total = await call.context.store.read(routes.page, wanted, query.limit, query.offset)
-    return answers.page("routes", [route.answer() for route in found], total, query)
+    return answers.page("routes", [masked(route.answer()) for route in found], total, query)
 
 
 async def get_route(call: Call) -> Answer:
@@ -69,7 +70,7 @@ async def get_version(call: Call) -> Answer:
     found = await call.context.store.read(routes.version, route_id, version)
     if found is None:
         raise NotFound(f"no version {version} of route {route_id}")
-    return Answer({"routeId": route_id, **found})
+    return Answer({"routeId": route_id, **found, "route": masked(found["route"])})
 
 
 ENDPOINTS = (

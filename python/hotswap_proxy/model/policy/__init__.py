@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .auth import Auth
 from .breaker import CircuitBreaker
 from .limit import RateLimit
 from .retry import RetryPolicy
 from .validation import Validation
 
-__all__ = ["CircuitBreaker", "RateLimit", "RetryPolicy", "Validation"]
+__all__ = ["Auth", "CircuitBreaker", "RateLimit", "RetryPolicy", "Validation"]
