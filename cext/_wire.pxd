@@ -8,7 +8,7 @@
 
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from core_api cimport hs_api, hs_chunked, hs_exchange, hs_out, hs_peer, hs_worker
+from core_api cimport hs_api, hs_chunked, hs_exchange, hs_out, hs_peer, hs_tls, hs_worker
 
 
 cdef struct Buffer:
@@ -72,6 +72,9 @@ cdef class Stream:
     cdef bint deferred
     cdef Buffer out           # bytes that the socket did not take
     cdef TimerNode timer
+    cdef hs_tls *tls          # NULL: plain
+    cdef uint8_t tls_state    # HS_TLS_… of the last read
+    cdef bint truncated       # it ended without close_notify
 
     cdef void on_readable(self) noexcept
     cdef void on_writable(self) noexcept
@@ -81,14 +84,18 @@ cdef class Stream:
     cdef void due_in(self, uint64_t ms) noexcept
     cdef ssize_t receive(self) noexcept
     cdef bint send(self, const uint8_t *data, size_t n) noexcept
+    cdef bint send_bytes(self, const uint8_t *data, size_t n) noexcept
     cdef bint send2(self, const uint8_t *a, size_t an, const uint8_t *b, size_t bn) noexcept
     cdef bint flush(self) noexcept
+    cdef bint quiet(self) noexcept
+    cdef void end_output(self) noexcept
     cdef void close_socket(self) noexcept
 
 
 @cython.final
 cdef class Reactor:
     cdef int poller
+    cdef hs_worker *worker
     cdef uint8_t *storage
     cdef uint8_t *input       # storage + HEADROOM
     cdef void **table         # fd → Stream (owned reference) or NULL
@@ -135,6 +142,9 @@ cdef class Pool:
     cdef uint32_t limit
     cdef uint32_t keep        # idle connections that do not expire
     cdef uint32_t idle_ms
+    cdef uint64_t tls         # which TLS settings its connections were made with; 0: plain
+    cdef uint64_t used        # tick of the last request
+    cdef Pool sibling         # another pool of the same backend, with other TLS settings
     cdef bint retired         # its backend has left the configuration
     cdef list idle            # most recently used last
     cdef object waiting       # Clients in the order in which they came (an OrderedDict as a set)
@@ -143,10 +153,13 @@ cdef class Pool:
     cdef Upstream take(self, bint replayable)
     cdef bint connect(self, Client client) noexcept
     cdef void connected(self, Upstream up, int error) noexcept
+    cdef void connect_over(self, Upstream up, int why) noexcept
+    cdef void ready(self, Upstream up) noexcept
     cdef void put(self, Upstream up) noexcept
     cdef void serve_waiting(self) noexcept
     cdef void drop(self, Upstream up) noexcept
     cdef void close(self, Upstream up) noexcept
+    cdef void retire_all(self) noexcept
     cdef void release(self, Upstream up) noexcept
     cdef void expire_idle(self, Upstream up) noexcept
     cdef void retire(self) noexcept
@@ -188,6 +201,7 @@ cdef class Client(Stream):
     cdef void answered(self, hs_out *out) noexcept
     cdef void refuse(self, int why) noexcept
     cdef void reject(self, int status) noexcept
+    cdef void tls_refused(self) noexcept
     cdef void exchange_done(self) noexcept
     cdef void end_exchange(self, int outcome) noexcept
     cdef void close(self) noexcept
@@ -206,6 +220,7 @@ cdef class Call:
 @cython.final
 cdef class Listener(Stream):
     cdef Server server
+    cdef bint speaks_tls
 
     cdef void accept(self, int most) noexcept
 

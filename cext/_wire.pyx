@@ -65,6 +65,7 @@ if api.abi != HS_ABI or api.exchange_size != sizeof(hs_exchange):
 include "buffer.pxi"
 include "wheel.pxi"
 include "exchange.pxi"
+include "tls.pxi"
 include "reactor.pxi"
 include "upstream.pxi"
 include "attempt.pxi"

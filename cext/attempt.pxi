@@ -44,11 +44,11 @@ cdef void attempt_send(Client c, Upstream up) noexcept:
     c.progress()
 
 
-cdef void attempt_connect_failed(Client c) noexcept:
+cdef void attempt_connect_failed(Client c, int why=HS_WHY_CONNECT_FAILED) noexcept:
     c.queued_in = None
     if c.state == C_WAITING:
         if c.x.core.address_len:
-            attempt_failed(c, HS_WHY_CONNECT_FAILED)
+            attempt_failed(c, why)
         else:
             c.refuse(HS_WHY_NO_SOCKET)
 

@@ -82,6 +82,9 @@ cdef class Client(Stream):
                 return
             elif n == -1:
                 return
+            elif self.tls_state & HS_TLS_FAILED and self.state == C_IDLE:
+                self.tls_refused()
+                return
             else:
                 self.close()
                 return
@@ -192,7 +195,7 @@ cdef class Client(Stream):
     cdef void input_ended(self) noexcept:
         """The client has sent its last byte (it may still read: RFC 9112 section 9.6 does not forbid half-closing)."""
         if self.state == C_TUNNEL:
-            shutdown(self.upstream.fd, SHUT_WR)  # its own end closes the tunnel
+            self.upstream.end_output()  # its own end closes the tunnel
         elif self.state == C_IDLE or self.state == C_HEAD or self.state == C_LINGER:
             self.close()
         elif self.state == C_STREAMING and self.x.core.endless:
@@ -274,8 +277,22 @@ cdef class Client(Stream):
         if self.x == NULL:
             self.close()
             return
+        self.x.core.secure = self.peer.tls
         api.reject(self.server.worker, &self.x.core, net_now_ns(), status, &out)
         self.answered(&out)
+
+    cdef void tls_refused(self) noexcept:
+        """There is no TLS with this client: what it sends from here on is not looked at, but read, see LINGER."""
+        cdef bint plain_http = self.tls_state & HS_TLS_PLAIN_HTTP
+        tls_drop(self)
+        if plain_http:
+            self.peer.tls = False
+            self.reject(HS_PLAIN_HTTP)
+        elif self.enter(C_LINGER):
+            shutdown(self.fd, SHUT_WR)
+            self.due_in(LINGER_MS)
+        if self.readable and self.fd >= 0:
+            self.reactor.defer(self)
 
     cdef void exchange_done(self) noexcept:
         cdef Exchange *x = self.x
@@ -292,7 +309,7 @@ cdef class Client(Stream):
         elif unread and not self.input_over and self.enter(C_LINGER):
             # Closing with input unread would reset the connection under the answer (RFC 9112 section 9.6).
             buffer_clear(&self.inb)
-            shutdown(self.fd, SHUT_WR)
+            self.end_output()
             self.due_in(LINGER_MS)
         else:
             self.close()
@@ -310,6 +327,8 @@ cdef class Client(Stream):
             return
         if self.x != NULL and self.state == C_STREAMING and self.x.core.client_framing == HS_BODY_CLOSE:
             net_reset_on_close(self.fd)  # a cut answer must not look whole
+        elif self.x == NULL:
+            tls_end(self)
         self.state = C_CLOSED
         attempt_drop(self)
         if self.x != NULL:

@@ -18,6 +18,7 @@
 #define HS_PROXY_HEADER 2048
 
 typedef struct hs_worker hs_worker;
+typedef struct hs_tls hs_tls; /* one TLS connection */
 
 typedef struct {
     uint8_t *ptr;
@@ -57,6 +58,19 @@ enum {
     HS_WHY_NO_BACKEND = 11,
     HS_WHY_MIDDLEWARE_FAILED = 12,
     HS_WHY_MIDDLEWARE_TIMEOUT = 13,
+    HS_WHY_TLS_FAILED = 14,
+};
+
+/* Not a status: `reject` answers 400 and says that this port speaks TLS. */
+enum { HS_PLAIN_HTTP = 497 };
+
+/* What `tls_read` found out. */
+enum {
+    HS_TLS_READY = 1,      /* the handshake is complete */
+    HS_TLS_CLOSED = 2,     /* close_notify: nothing more will come */
+    HS_TLS_FAILED = 4,     /* of no more use; `out` has the alert to be sent */
+    HS_TLS_PLAIN_HTTP = 8, /* failed, because what came is no TLS but letters */
+    HS_TLS_UNEXPECTED = 16 /* there was plaintext, and nobody wanted any */
 };
 
 /* How an exchange ended, for the conservation ledger (`finish`). */
@@ -139,6 +153,8 @@ typedef struct {
     uint8_t resend;    /* told by the data plane: all that was sent is at hand, and the client has got nothing */
     uint64_t collect; /* most bytes of the request body that are collected */
     uint8_t awaited;  /* a middleware waits for the backend's answer: `respond` and `refuse` answer it */
+    uint64_t tls;   /* 0: plain; else which TLS settings connections to the backend must have been made with */
+    uint8_t secure; /* the client came over TLS; told by the data plane before `reject` */
     void *extras; /* core's own: what the policies of the route keep */
     /* told by the data plane */
     uint8_t draining; /* before `begin`: the connection must not go on after this exchange */
@@ -191,6 +207,20 @@ typedef struct {
     /* After HS_CALL: the middleware's answer, whose head this is. HS_FORWARD: send `out`, then `response_length`
      * bytes of body; HS_BAD: no answer. */
     int (*conclude)(hs_worker *, hs_exchange *, uint64_t now_ns, const uint8_t *head, size_t len, hs_out *out);
+    /* A new connection of a client, or to the backend with the settings `tls` of an exchange that `begin` has
+     * just decided. NULL: there are no certificates, or the settings are of no use. */
+    hs_tls *(*tls_server)(hs_worker *);
+    hs_tls *(*tls_client)(hs_worker *, uint64_t tls);
+    void (*tls_free)(hs_tls *);
+    /* Where to receive ciphertext for the next `tls_read` of this connection. */
+    void (*tls_room)(hs_worker *, hs_tls *, hs_out *room);
+    /* Takes `len` bytes that stand in that room. `*plain_len` is the room at `plain` (at least as much as
+     * tls_room can give; NULL: none is expected), then the plaintext's length. `out` is to be sent. */
+    int (*tls_read)(hs_worker *, hs_tls *, size_t len, uint8_t *plain, size_t *plain_len, hs_out *out);
+    /* Encrypts two pieces; 0 when the connection can send no more. */
+    int (*tls_write)(hs_worker *, hs_tls *, const uint8_t *a, size_t an, const uint8_t *b, size_t bn, hs_out *out);
+    /* close_notify, if there is one to be sent. */
+    void (*tls_close)(hs_worker *, hs_tls *, hs_out *out);
 } hs_api;
 
 #endif

@@ -11,10 +11,15 @@ cdef extern from "core_api.h" nogil:
         HS_WHY_CONNECT_FAILED, HS_WHY_CONNECT_TIMEOUT, HS_WHY_POOL_FULL, HS_WHY_BACKEND_CLOSED
         HS_WHY_BACKEND_TIMEOUT, HS_WHY_BAD_RESPONSE, HS_WHY_REQUEST_TOO_LARGE, HS_WHY_RESPONSE_TOO_LARGE
         HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_NO_SOCKET, HS_WHY_NO_BACKEND
-        HS_WHY_MIDDLEWARE_FAILED, HS_WHY_MIDDLEWARE_TIMEOUT
+        HS_WHY_MIDDLEWARE_FAILED, HS_WHY_MIDDLEWARE_TIMEOUT, HS_WHY_TLS_FAILED
+        HS_PLAIN_HTTP
+        HS_TLS_READY, HS_TLS_CLOSED, HS_TLS_FAILED, HS_TLS_PLAIN_HTTP, HS_TLS_UNEXPECTED
         HS_COMPLETED, HS_ABORTED
 
     ctypedef struct hs_worker:
+        pass
+
+    ctypedef struct hs_tls:
         pass
 
     ctypedef struct hs_out:
@@ -50,6 +55,8 @@ cdef extern from "core_api.h" nogil:
         uint8_t keep_head, resend, retries
         uint64_t collect
         uint8_t awaited
+        uint64_t tls
+        uint8_t secure
         uint8_t draining, waited
 
     ctypedef struct hs_api:
@@ -75,3 +82,10 @@ cdef extern from "core_api.h" nogil:
         int (*proceed)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, const uint8_t *, size_t, size_t,
                        hs_out *) noexcept
         int (*conclude)(hs_worker *, hs_exchange *, uint64_t, const uint8_t *, size_t, hs_out *) noexcept
+        hs_tls *(*tls_server)(hs_worker *) noexcept
+        hs_tls *(*tls_client)(hs_worker *, uint64_t) noexcept
+        void (*tls_free)(hs_tls *) noexcept
+        void (*tls_room)(hs_worker *, hs_tls *, hs_out *) noexcept
+        int (*tls_read)(hs_worker *, hs_tls *, size_t, uint8_t *, size_t *, hs_out *) noexcept
+        int (*tls_write)(hs_worker *, hs_tls *, const uint8_t *, size_t, const uint8_t *, size_t, hs_out *) noexcept
+        void (*tls_close)(hs_worker *, hs_tls *, hs_out *) noexcept

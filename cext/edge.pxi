@@ -1,6 +1,6 @@
 # What a connection goes through before its first request, and how slow a client may be.
 
-cdef void edge_accept(Server server, int fd, void *address, size_t address_len) noexcept:
+cdef void edge_accept(Server server, int fd, void *address, size_t address_len, bint speaks_tls) noexcept:
     """A connection that was accepted: its client may have it, or it is closed at once."""
     cdef Client client = Client.__new__(Client)
     client.server = server
@@ -12,12 +12,7 @@ cdef void edge_accept(Server server, int fd, void *address, size_t address_len) 
     api.peer(address, address_len, &client.peer)
     if not api.greet(server.worker, &client.peer, server.proxy_protocol, net_now_ns()):
         return
-    if server.make_request_codec is not None:
-        client.codec = server.new_codec(server.make_request_codec)
-        if client.codec is None:
-            api.part(server.worker, &client.peer)
-            return
-    if not server.reactor.register(client):
+    if not edge_equip(client, speaks_tls) or not server.reactor.register(client):
         api.part(server.worker, &client.peer)
         return
     if server.proxy_protocol:
@@ -28,6 +23,19 @@ cdef void edge_accept(Server server, int fd, void *address, size_t address_len) 
     # Most clients have sent their request by now: reading saves a turn of the readiness set.
     client.readable = True
     client.on_readable()
+
+
+cdef bint edge_equip(Client c, bint speaks_tls) noexcept:
+    """What is between the socket and the core."""
+    if speaks_tls:
+        c.peer.tls = True
+        c.tls = api.tls_server(c.server.worker)
+        if c.tls == NULL:
+            return False  # without a certificate there is nothing to be said
+    if c.server.make_request_codec is not None:
+        c.codec = c.server.new_codec(c.server.make_request_codec)
+        return c.codec is not None
+    return True
 
 
 cdef bint edge_take_proxy_header(Client c) noexcept:

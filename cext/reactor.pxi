@@ -17,6 +17,7 @@ cdef class Stream:
 
     def __dealloc__(self):
         buffer_clear(&self.out)
+        tls_drop(self)
         if self.fd >= 0:
             close(self.fd)
 
@@ -41,7 +42,10 @@ cdef class Stream:
 
     cdef ssize_t receive(self) noexcept:
         """Read into the reactor's buffer: > 0 bytes, 0 end of stream, -1 nothing now, -2 broken."""
-        cdef ssize_t n = net_recv(self.fd, self.reactor.input, READ_SIZE, 0)
+        cdef ssize_t n
+        if self.tls != NULL:
+            return tls_receive(self)
+        n = net_recv(self.fd, self.reactor.input, READ_SIZE, 0)
         if n > 0:
             if n < READ_SIZE and not self.eof_seen:
                 self.readable = False
@@ -56,6 +60,13 @@ cdef class Stream:
 
     cdef bint send(self, const uint8_t *data, size_t n) noexcept:
         """Send now or keep for later; False when the connection is broken."""
+        if self.tls != NULL:
+            return tls_send(self, data, n, NULL, 0)
+        return self.send_bytes(data, n)
+
+    @cython.final
+    cdef bint send_bytes(self, const uint8_t *data, size_t n) noexcept:
+        """`send` what goes on the wire as it is."""
         cdef ssize_t sent = 0
         if self.out.data == NULL:
             sent = net_send(self.fd, data, n)
@@ -71,6 +82,8 @@ cdef class Stream:
         cdef ssize_t sent = 0
         if bn == 0:
             return self.send(a, an)
+        if self.tls != NULL:
+            return tls_send(self, a, an, b, bn)
         if self.out.data == NULL:
             sent = net_send2(self.fd, a, an, b, bn)
             if sent == <ssize_t>(an + bn):
@@ -93,9 +106,21 @@ cdef class Stream:
             buffer_consume(&self.out, sent)
         return True
 
+    @cython.final
+    cdef bint quiet(self) noexcept:
+        """True when a pooled connection has neither been closed nor sent anything that matters."""
+        return net_quiet(self.fd) if self.tls == NULL else tls_quiet(self)
+
+    @cython.final
+    cdef void end_output(self) noexcept:
+        """Nothing more will be sent; reading goes on."""
+        tls_end(self)
+        shutdown(self.fd, SHUT_WR)
+
     cdef void close_socket(self) noexcept:
         cdef int fd = self.fd
         buffer_clear(&self.out)
+        tls_drop(self)
         wheel_unlink(&self.timer)
         if fd >= 0:
             self.fd = -1

@@ -213,7 +213,7 @@ cdef void response_ended(Client c) noexcept:
     cdef Exchange *x = c.x
     if c.state == C_TUNNEL:
         response_complete(c, False)
-    elif c.state == C_STREAMING and x.core.response_framing == HS_BODY_CLOSE:
+    elif c.state == C_STREAMING and x.core.response_framing == HS_BODY_CLOSE and not c.upstream.truncated:
         if x.core.client_framing == HS_BODY_CHUNKED and not c.send(<const uint8_t *>b"0\r\n\r\n", 5):
             c.close()
         else:

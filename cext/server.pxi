@@ -23,7 +23,7 @@ cdef class Listener(Stream):
             length = sizeof(address)
             fd = net_accept(self.fd, <sockaddr *>&address, &length)
             if fd >= 0:
-                edge_accept(self.server, fd, &address, length)
+                edge_accept(self.server, fd, &address, length, self.speaks_tls)
             elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                 poller_remove(self.reactor.poller, self.fd)
                 self.due_in(ACCEPT_PAUSE_MS)
@@ -53,6 +53,7 @@ cdef class Server:
         self.core_worker = worker
         self.worker = <hs_worker *><uintptr_t>worker.handle
         self.reactor = Reactor(loop)
+        self.reactor.worker = self.worker
         self.reactor.on_tick = self._tick
         self.listeners = []
         self.clients = set()
@@ -75,9 +76,10 @@ cdef class Server:
         """Client connections that are open."""
         return len(self.clients)
 
-    def listen(self, int fd):
-        """Accept on the listening socket `fd`, which this server owns from now on."""
+    def listen(self, int fd, bint tls=False):
+        """Accept on the listening socket `fd`, which this server owns from now on; `tls`: its clients speak TLS."""
         cdef Listener listener = Listener.__new__(Listener)
+        listener.speaks_tls = tls
         listener.server = self
         listener.reactor = self.reactor
         listener.fd = fd
@@ -111,7 +113,8 @@ cdef class Server:
                 client.on_readable()
             if client.state == C_PROXY:
                 client.close()  # it has asked for nothing yet
-            elif client.state == C_IDLE:
+            # One whose handshake is under way is about to send its request: it has its own time for that.
+            elif client.state == C_IDLE and (client.tls == NULL or client.tls_state & HS_TLS_READY):
                 client.due_in(DRAIN_IDLE_MS)
         if self.reactor.later:
             self.reactor.run_later()
@@ -130,7 +133,7 @@ cdef class Server:
             client.close()
         for pool in self.pools:
             if pool is not None:
-                pool.retire()
+                pool.retire_all()
         self._tick()
         self.reactor.shut()
 
@@ -141,7 +144,10 @@ cdef class Server:
             pool = <Pool>self.pools[self.next_pool]
             if pool is not None and api.incarnation(self.worker, self.next_pool) != pool.incarnation:
                 self.pools[self.next_pool] = None
-                pool.retire()
+                pool.retire_all()
+            elif pool is not None and pool.sibling is not None and pool.sibling.open == 0 \
+                    and not pool.sibling.waiting:
+                pool.sibling = pool.sibling.sibling
         if self.idle_upstreams != self.idle_upstreams_told:
             api.upstream_idle(self.worker, self.idle_upstreams - self.idle_upstreams_told)
             self.idle_upstreams_told = self.idle_upstreams
@@ -161,13 +167,18 @@ cdef class Server:
         else:
             self.pools.extend([None] * (<Py_ssize_t>slot + 16 - len(self.pools)))
         if pool is not None and pool.incarnation != ex.incarnation:
-            pool.retire()
-            pool = None
+            pool.retire_all()
+            pool = self.pools[slot] = None
+        while pool is not None and pool.tls != ex.tls:
+            pool = pool.sibling
         if pool is None:
             pool = Pool.__new__(Pool)
             pool.server = self
             pool.incarnation = ex.incarnation
+            pool.tls = ex.tls
+            pool.sibling = <Pool>self.pools[slot]
             self.pools[slot] = pool
+        pool.used = self.reactor.now
         pool.configure(ex)
         return pool
 

@@ -2,9 +2,10 @@
 
 cdef enum:
     U_CONNECTING = 0
-    U_BUSY = 1
-    U_IDLE = 2
-    U_CLOSED = 3
+    U_HANDSHAKE = 1    # connected; TLS is being agreed on
+    U_BUSY = 2
+    U_IDLE = 3
+    U_CLOSED = 4
 
 
 @cython.final
@@ -20,6 +21,10 @@ cdef class Upstream(Stream):
             self.pool.connected(self, net_connect_error(self.fd))
             return
         if self.out.data == NULL or client is None:
+            return
+        if self.state == U_HANDSHAKE:
+            if not self.flush():
+                self.pool.connect_over(self, HS_WHY_TLS_FAILED)
             return
         if not self.flush():
             client.upstream_write_failed()
@@ -38,8 +43,15 @@ cdef class Upstream(Stream):
         cdef Client client
         if self.state == U_CONNECTING:
             return
+        if self.state == U_HANDSHAKE:
+            n = self.receive()
+            if n == -1 and self.tls_state & HS_TLS_READY:
+                self.pool.ready(self)
+            elif n != -1:  # data before there was a request is as wrong as an end
+                self.pool.connect_over(self, HS_WHY_TLS_FAILED)
+            return
         if self.state == U_IDLE:
-            if net_quiet(self.fd):
+            if self.quiet():
                 self.readable = False  # the event was older than the read that ended the last exchange
             else:  # closed by the backend, or bytes that nobody asked for
                 self.pool.drop(self)
@@ -93,7 +105,7 @@ cdef class Pool:
             up = <Upstream>self.idle.pop()
             self.server.idle_upstreams -= 1
             # A request that cannot be sent again gets a connection that was just seen to be alive.
-            if not up.eof_seen and ((replayable and not up.readable) or net_quiet(up.fd)):
+            if not up.eof_seen and ((replayable and not up.readable) or up.quiet()):
                 up.readable = False
                 up.state = U_BUSY
                 return up
@@ -119,6 +131,10 @@ cdef class Pool:
             up.codec = self.server.new_codec(self.server.make_response_codec)
             if up.codec is None:
                 return False
+        if ex.tls:
+            up.tls = api.tls_client(self.server.worker, ex.tls)
+            if up.tls == NULL:
+                return False
         result = net_connect(fd, ex.address, ex.address_len)
         if result < 0 or not up.reactor.register(up):
             return False  # the descriptor goes with the object
@@ -132,11 +148,25 @@ cdef class Pool:
     cdef void connected(self, Upstream up, int error) noexcept:
         cdef Client client = up.client  # when a client goes, so does the connection that is made for it
         if error:
-            client.upstream = None
-            self.close(up)
-            attempt_connect_failed(client)
-            self.serve_waiting()
-            return
+            self.connect_over(up, HS_WHY_CONNECT_FAILED)
+        elif up.tls == NULL:
+            self.ready(up)
+        else:
+            up.state = U_HANDSHAKE
+            if not tls_begin(up):
+                self.connect_over(up, HS_WHY_TLS_FAILED)
+
+    cdef void connect_over(self, Upstream up, int why) noexcept:
+        """No connection came of it."""
+        cdef Client client = up.client
+        client.upstream = None
+        self.close(up)
+        attempt_connect_failed(client, why)
+        self.serve_waiting()
+
+    cdef void ready(self, Upstream up) noexcept:
+        """A new connection can be used."""
+        cdef Client client = up.client
         up.state = U_BUSY
         attempt_send(client, up)
         client.on_readable()
@@ -148,7 +178,7 @@ cdef class Pool:
         up.answered = False
         up.reused = True
         if self.retired or up.eof_seen or self.open > self.limit or (
-                (up.readable or self.waiting) and not net_quiet(up.fd)):
+                (up.readable or self.waiting) and not up.quiet()):
             self.release(up)
             return
         up.readable = False
@@ -179,6 +209,8 @@ cdef class Pool:
 
     cdef void close(self, Upstream up) noexcept:
         if up.state != U_CLOSED:
+            if up.state > U_HANDSHAKE:
+                tls_end(up)
             up.state = U_CLOSED
             self.open -= 1
             up.client = None
@@ -191,7 +223,9 @@ cdef class Pool:
         self.serve_waiting()
 
     cdef void expire_idle(self, Upstream up) noexcept:
-        if len(self.idle) > <Py_ssize_t>self.keep:
+        # TLS settings that are not in use any more leave a pool that nobody asks.
+        if len(self.idle) > <Py_ssize_t>self.keep or (
+                self.tls and self.server.reactor.now > self.used + ticks(self.idle_ms)):
             self.drop(up)
         else:
             up.due_in(self.idle_ms)
@@ -202,3 +236,10 @@ cdef class Pool:
         self.retired = True
         for up in list(self.idle):
             self.drop(up)
+
+    cdef void retire_all(self) noexcept:
+        """This pool and its siblings."""
+        cdef Pool pool = self
+        while pool is not None:
+            pool.retire()
+            pool = pool.sibling

@@ -19,7 +19,8 @@ from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.health.checker import Checker
 from hotswap_proxy.control.health.report import report
 from hotswap_proxy.control.health.spec import read_spec
-from hotswap_proxy.control.resolver import Resolution
+from hotswap_proxy.control.jwks import KeyKeeper
+from hotswap_proxy.control.resolver import Resolution, url_rules
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import FILE_NAME, Store
 from hotswap_proxy.store.migrate import migrate
@@ -39,12 +40,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+CLOSED = {"state": "Closed", "mode": "Auto"}
+
+
 class FakeNode:
     """A NodeView with fixed numbers, and the real health checks."""
 
     def __init__(self, checker: Checker) -> None:
         self.ready = True
         self.checker = checker
+        self.orders: list[tuple[str, str]] = []  # about circuit breakers
         self.looks = 0  # at the statistics of all backends
 
     def health(self) -> dict[str, Any]:
@@ -67,7 +72,12 @@ class FakeNode:
         if rows is None:
             self.backend_rows()
         assert address == "http://127.0.0.1:9001", "a backend is known by scheme://host:port"
-        return {"activeConnections": 2, "totalRequests": 3, "failedRequests": 0, "healthStatus": "Unknown"}
+        counted = {"activeConnections": 2, "totalRequests": 3, "failedRequests": 0}
+        return counted | {"healthStatus": "Unknown", "circuitBreaker": CLOSED, "ejectedUntil": None}
+
+    def order_circuit(self, address: str, order: str) -> dict[str, str] | None:
+        self.orders.append((address, order))
+        return {"state": "Open" if order == "Open" else "Closed", "mode": order}
 
     def backend_check(self, address: str, check: Any) -> dict[str, Any] | None:
         target = self.checker.registry.find(address, read_spec(check))
@@ -108,6 +118,7 @@ class Gateway:
     resolver: FakeResolver
     core: _core.Node
     worker: _core.Worker
+    keys: KeyKeeper
 
     @property
     def configuration(self) -> Configuration:
@@ -172,12 +183,14 @@ async def running(data_dir: Path, **fields: Any) -> AsyncIterator[Gateway]:
         core = _core.Node(2, arena_bytes=1 << 26)
         checker = Checker(core)
         node, resolver = FakeNode(checker), FakeResolver()
+        keys = KeyKeeper(url_rules(settings), resolver)
         configuration = Configuration(
             store,
             _core.Catalog(core),
             settings,
             resolver=resolver,  # type: ignore[arg-type]
             health=checker,
+            keys=keys,
         )
         await configuration.load()
         checker.start()
@@ -186,7 +199,8 @@ async def running(data_dir: Path, **fields: Any) -> AsyncIterator[Gateway]:
         transport = httpx.ASGITransport(create_app(context), client=("192.0.2.1", 5555))
         async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
             client.headers.update(await login(client, "admin"))
-            yield Gateway(client, context, node, resolver, core, worker)
+            yield Gateway(client, context, node, resolver, core, worker, keys)
+        await keys.stop()
         await checker.stop()
     finally:
         await store.close()

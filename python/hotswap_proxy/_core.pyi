@@ -19,8 +19,15 @@ __all__ = [
     "Staged",
     "Worker",
     "__version__",
+    "check_header_change",
+    "check_header_template",
     "check_network",
+    "check_origin",
     "check_pattern",
+    "check_rewrite",
+    "check_template_parameters",
+    "examine_regions",
+    "check_tls",
     "histogram_bounds",
     "histogram_quantile",
     "histogram_sum",
@@ -45,6 +52,15 @@ class Problem(TypedDict):
     routeId: str | None
     otherRouteId: str | None
     otherRouteName: str | None
+
+@type_check_only
+class Regions(TypedDict):
+    """What a database of regions is."""
+
+    databaseType: str
+    built: int
+    """Unix seconds."""
+    nodes: int
 
 @type_check_only
 class LedgerRow(TypedDict):
@@ -113,8 +129,8 @@ class LaneStats(TypedDict):
     no valid PROXY header, or not from one who may send it."""
     upstream_idle: int
     events: dict[str, int]
-    """What happened to attempts: retries by reason (``connect``, ``connect_timeout``, ``closed``, ``timeout``,
-    ``status``), ``failover``, ``budget_exhausted``, ``circuit_opened``, ``ejected``."""
+    """What happened to attempts: retries by reason (``connect``, ``connect_timeout``, ``closed``,
+    ``timeout``, ``status``), ``failover``, ``budget_exhausted``, ``circuit_opened``, ``ejected``."""
     backend_micros: bytes
     """Histogram of the time to a backend's answer, microseconds."""
     overhead_nanos: bytes
@@ -179,6 +195,10 @@ class Node:
         """
     def eject(self, address: str) -> bool:
         """Leave an address out for 10 s, longer each time in a row; False if it is out, or not configured."""
+    def eject_outliers(self) -> list[str]:
+        """Eject the addresses that failed far more often than the others of their routes since the call
+        before the last, and return them. For a timer of a few seconds; see docs/resilience.md for the rule.
+        """
     def ledger(self) -> list[LedgerRow]:
         """Generations that are live or have requests in flight, oldest first, then the sum of the others."""
     def backend_stats(self) -> list[BackendStats]:
@@ -202,6 +222,9 @@ class Catalog:
     @property
     def backends(self) -> int:
         """Published backends, registered or a route's own, the disabled ones too."""
+    @property
+    def uses_regions(self) -> bool:
+        """Whether an enabled route decides by ``:country`` or ``:continent``."""
     @property
     def key_sets(self) -> dict[str, tuple[int, bool]]:
         """The URLs that enabled routes have their keys from: how often they want them (milliseconds), and
@@ -253,7 +276,7 @@ class Worker:
 
         `settings` is a JSON object with the optional members `maxHeaderBytes`, `maxTargetBytes`,
         `maxConnectionsPerClient` and `maxRequestsPerSecondPerClient` (0: any number), `trustedProxies` (a list of
-        networks) `forwarded` (whether backends get that field), `retryBudget`
+        networks), `forwarded` (whether backends get that field), `retryBudget`
         (percent) and `outlierEjection`. Raises
         OSError when the descriptors are not a node's of this version, or the lane does not exist or is
         taken; ValueError for other settings.
@@ -264,6 +287,12 @@ class Worker:
     @property
     def handle(self) -> int:
         """Address of the worker's core, for ``_wire``; valid as long as this object lives."""
+    def use_regions(self, fd: int | None) -> None:
+        """Look countries and continents up in the database in this file from now on; None: in none.
+
+        The file must be sealed against changes (``F_SEAL_WRITE | F_SEAL_SHRINK``); it is mapped, and may be
+        closed afterwards. ValueError says what is wrong with it; then the one before stays.
+        """
     def match(self, method: str, host: str, path: str) -> tuple[str, str] | tuple[None, list[str]]:
         """Which route takes a request: (route id, version), or None and the methods allowed (empty: no
         route).
@@ -281,6 +310,14 @@ class Worker:
         decides by, `tried` has bit ``i % 64`` set for each candidate `i` that this request has been to.
         KeyError for a route that is not live.
         """
+    def use_tls(self, bundle: bytes) -> None:
+        """Serve new TLS connections of clients with this bundle; those that are open keep theirs.
+
+        `bundle` is a JSON object: `certificates` ({chain, key}, PEM texts; the first is the default),
+        `clientCa` (PEM), `clientAuth` (off, optional or required), `minVersion` (1.2 or 1.3), `ticketKeys` (64
+        hexadecimal digits each, the first seals), `ticketSeconds`, `hstsSeconds`. ValueError names what is
+        wrong, and then nothing has changed.
+        """
     def enter(self, address: str) -> None:
         """Count a request as active on a backend address, as an exchange does. KeyError if it is not
         configured."""
@@ -295,11 +332,34 @@ class Worker:
         """Nanoseconds for a whole exchange without sockets (both heads read and written, all decisions, all
         counting), mean over `rounds`. Raises ValueError when the request is not plainly forwarded."""
 
+def check_header_change(name: str, *, add: bool, response: bool) -> None:
+    """Raise ValueError naming the rule by which a route may not add (else: remove) this header."""
+
+def check_header_template(value: str, *, response: bool) -> None:
+    """Raise ValueError naming the rule that a value with ``${…}`` breaks."""
+
 def check_network(network: str) -> None:
-    """Raise ValueError saying why a text is no IP address or network (`10.0.0.0/8`, `2001:db8::/32`)."""
+    """Raise ValueError for what is no network in the form ``address/bits``."""
+
+def check_origin(origin: str) -> None:
+    """Raise ValueError for what no browser would send as an origin, but ``*`` and ``scheme://*.domain``."""
+
+def check_tls(bundle: bytes) -> list[tuple[list[str], int, int]]:
+    """Read a bundle as `Worker.use_tls` does: of each certificate its names (subjectAltName) and the time from
+    and to which it is valid (seconds since 1970). ValueError, as there."""
 
 def check_pattern(pattern: str) -> None:
     """Raise ValueError naming the rule that a path pattern breaks."""
+
+def check_rewrite(rule: str) -> None:
+    """Raise ValueError saying what is wrong with ``<regex> -> <replacement>``, and where."""
+
+def check_template_parameters(value: str, pattern: str) -> None:
+    """Raise ValueError for a ``${param.<name>}`` that the path pattern has no ``{name}`` for."""
+
+def examine_regions(fd: int) -> Regions:
+    """Check a database of regions in a sealed file; ValueError says what is wrong with it. Takes some ten
+    milliseconds, without the interpreter lock."""
 
 def histogram_bounds() -> list[tuple[int, int]]:
     """Half-open bounds of the 352 buckets of every histogram, in its unit.

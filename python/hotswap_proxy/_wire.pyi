@@ -49,8 +49,11 @@ class Server:
     def connections(self) -> int:
         """Client connections that are open."""
 
-    def listen(self, fd: int) -> None:
+    def listen(self, fd: int, tls: bool = False) -> None:
         """Accept on the listening socket ``fd``, which is this server's from now on; may be repeated.
+
+        With ``tls`` its clients speak TLS, with what ``Worker.use_tls`` was given; while it was given nothing,
+        connections are closed at once.
 
         Raises:
             OSError: ``fd`` is not a socket that can be watched.

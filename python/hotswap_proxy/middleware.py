@@ -52,7 +52,9 @@ class Headers:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a header name")
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
-            raise ValueError(f"the value of {name} is not a header value: it has a line break or another control")
+            raise ValueError(
+                f"the value of {name} is not a header value: it has a line break or another control"
+            )
         self._fields.append((name, value.strip(" \t")))
 
     def items(self) -> list[tuple[str, str]]:

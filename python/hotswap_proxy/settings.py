@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 HttpCodec = Literal["auto", "native", "httptools"]
 EnvironmentName = Literal["Development", "QA", "Staging", "Production"]
+Switch = Literal["on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-Switch = Literal["off", "on"]
 
 PREFIX = "HOTSWAP_"
 # Never handed to a worker: the data plane has no use for them.
@@ -41,6 +41,7 @@ _AT_LEAST = {
     "max_connections_per_client": 0,
     "max_requests_per_second_per_client": 0,
     "min_transfer_rate": 0,
+    "retry_budget": 0,
 }
 _AT_MOST = {
     "workers": 512,
@@ -48,6 +49,7 @@ _AT_MOST = {
     "max_connections_per_client": 1 << 31,
     "max_requests_per_second_per_client": 1_000_000,
     "min_transfer_rate": 1 << 31,
+    "retry_budget": 100,
 }
 
 
@@ -89,11 +91,14 @@ class Settings:
     trusted_proxies: tuple[str, ...] = ()  # networks whose claims about the client are believed
     proxy_protocol: Switch = "off"
     forwarded: Switch = "off"  # write Forwarded (RFC 7239) beside X-Forwarded-*
+    retry_budget: int = 20  # percent of the requests that may be retried
+    outlier_ejection: Switch = "on"
     allowed_backend_hosts: tuple[
         str, ...
     ] = ()  # may be plain http in Production, link-local or metadata addresses
     health_check_commands: tuple[str, ...] = ()  # programs, absolute paths, that Custom checks may run
     alert_webhooks: tuple[str, ...] = field(default=(), repr=False)  # the path of such a URL is its password
+    geoip: Path | None = None  # database of regions, MaxMind's format
     log_level: LogLevel = "info"
 
     @classmethod
@@ -128,7 +133,8 @@ class Settings:
         """The inverse of :meth:`worker_json`."""
         values = json.loads(data)
         values["data_dir"] = Path(values["data_dir"])
-        values["config"] = Path(values["config"]) if values["config"] else None
+        for name in ("config", "geoip"):
+            values[name] = Path(values[name]) if values[name] else None
         for name in ("allowed_backend_hosts", "health_check_commands", "trusted_proxies"):
             values[name] = tuple(values[name])
         return cls(**values)
@@ -164,8 +170,9 @@ def _number(name: str, kind: type[int] | type[float], text: str) -> int | float:
         raise ValueError(
             f"{text} is less than {_AT_LEAST[name]}" if value < _AT_LEAST[name] else "must be finite"
         )
-    if value > _AT_MOST.get(name, value):
-        raise ValueError(f"{text} is more than {_AT_MOST[name]}")
+    most = _AT_MOST.get(name)
+    if most is not None and value > most:
+        raise ValueError(f"{text} is more than {most}")
     return value
 
 
@@ -179,7 +186,7 @@ def _listed(name: str, text: str) -> str:
         try:
             check_network(text)
         except ValueError as error:
-            raise ValueError(f"{text!r} {error}") from None
+            raise ValueError(str(error)) from None
     if name == "alert_webhooks":
         url = urlsplit(text)  # ValueError for a port that is none
         if url.scheme not in ("http", "https") or not url.hostname or (url.port is not None and not url.port):

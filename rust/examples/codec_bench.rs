@@ -57,6 +57,9 @@ fn main() {
         forwarded: false,
         trusted: false,
         forward_expect: true,
+        withheld: b"",
+        added: b"",
+        edit: None,
     };
     let date = *DateCache::new().at(784_111_777);
     let client = ClientContext {
@@ -65,7 +68,7 @@ fn main() {
         request_id: forward.request_id,
         date: &date,
         fields: b"",
-        replaced: &[],
+        drops: None,
     };
     let asked = ResponseContext::default();
 

@@ -30,6 +30,7 @@ pub struct Api {
     collected: CollectedFn,
     proceed: ProceedFn,
     conclude: ConcludeFn,
+    tls: crate::tls::capi::Functions,
 }
 
 type BeginFn = unsafe extern "C" fn(
@@ -117,6 +118,7 @@ pub static API: Api = Api {
     collected,
     proceed,
     conclude,
+    tls: crate::tls::capi::FUNCTIONS,
 };
 
 /// The answer of `begin` and `respond` when the core itself failed: the data plane closes the connection.
@@ -125,7 +127,7 @@ const PANICKED: i32 = layout::BAD;
 /// # Safety
 /// All functions of the table: pointers come from the data plane, which passes the worker it was
 /// made with (one thread, no call during another), an exchange it owns, and `len` readable bytes.
-unsafe fn input<'a>(buf: *const u8, len: usize) -> &'a [u8] {
+pub(crate) unsafe fn input<'a>(buf: *const u8, len: usize) -> &'a [u8] {
     if len == 0 {
         return &[];
     }
@@ -133,7 +135,7 @@ unsafe fn input<'a>(buf: *const u8, len: usize) -> &'a [u8] {
     unsafe { std::slice::from_raw_parts(buf, len) }
 }
 
-fn give(out: &mut Out, bytes: &[u8]) {
+pub(crate) fn give(out: &mut Out, bytes: &[u8]) {
     out.ptr = bytes.as_ptr();
     out.len = bytes.len();
 }

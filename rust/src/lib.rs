@@ -8,11 +8,13 @@ pub mod catalog;
 pub mod codec;
 pub mod exchange;
 pub mod net;
+pub mod outlier;
 pub mod policy;
 pub mod route;
 pub mod select;
 pub mod snapshot;
 pub mod state;
+pub mod tls;
 
 #[cfg(feature = "python")]
 mod python;

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from harness.backend import Backend, ok
 
-from tests.gateway import BACKENDS, Gateway, problem, running
+from tests.gateway import BACKENDS, CLOSED, Gateway, problem, running
 
 pytestmark = pytest.mark.anyio
 RUN = "/api/v1/gateway/health-checks"
@@ -30,7 +30,8 @@ def server() -> Iterator[Backend]:
 def any_address(monkeypatch: pytest.MonkeyPatch) -> None:
     def statistics(self: Any, address: str, rows: Any = None) -> dict[str, Any]:
         status = self.checker.registry.status(address)
-        return {"healthStatus": "Unknown" if status is None else status.name.capitalize()}
+        standing = {"circuitBreaker": CLOSED, "ejectedUntil": None}
+        return standing | {"healthStatus": "Unknown" if status is None else status.name.capitalize()}
 
     monkeypatch.setattr("tests.gateway.FakeNode.backend_statistics", statistics)
 

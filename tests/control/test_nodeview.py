@@ -25,7 +25,7 @@ class Node:
 
     def backend_stats(self) -> list[dict[str, Any]]:
         self.looks += 1
-        common = {"active": 1, "requests": 5, "failed": 2}
+        common = {"active": 1, "requests": 5, "failed": 2, "circuit": "Closed", "ejectedUntil": 0.0}
         rows = [{"address": f"http://10.0.0.{n}:80", "status": n, **common} for n in range(4)]
         return [*rows, {"address": None, "status": 0, **common}]
 

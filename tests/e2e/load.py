@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from harness.client import Client
@@ -14,9 +14,17 @@ Outcome = tuple[str, str]
 class Load:
     """``connections`` threads, each asking on one connection until the end of the ``with`` block."""
 
-    def __init__(self, port: int, path: Callable[[int, int], str], connections: int = 24) -> None:
+    def __init__(
+        self,
+        port: int,
+        path: Callable[[int, int], str],
+        connections: int = 24,
+        lines: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        """``lines`` are further field lines, asked for each request."""
         self._port = port
         self._path = path
+        self._lines = lines
         self._stop = threading.Event()
         self._started = threading.Barrier(connections + 1)
         self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(connections)]
@@ -45,7 +53,7 @@ class Load:
             while not self._stop.is_set():
                 path = self._path(number, answers)
                 try:
-                    answer = client.get(path)
+                    answer = client.get(path, *self._lines())
                 except OSError as error:
                     failures.append(f"{path}: {error!r}")
                     break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ class Backend:
     protocol_errors: list[str] = field(default_factory=list)
     keep_reading: bool = True
     wanted_port: int = 0
+    tls: ssl.SSLContext | None = None  # its connections speak TLS
+    handshakes_failed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", self.wanted_port), backlog=512)
@@ -59,7 +62,8 @@ class Backend:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     def close(self) -> None:
         self.stop_listening()
@@ -96,6 +100,8 @@ class Backend:
 
     def _serve(self, sock: socket.socket, number: int) -> None:
         try:
+            if self.tls is not None:
+                sock = self._shake_hands(sock)
             self._converse(sock, number)
         except OSError:
             pass
@@ -107,6 +113,20 @@ class Backend:
                 self.open.discard(sock)
                 self.changed.notify_all()
             sock.close()
+
+    def _shake_hands(self, sock: socket.socket) -> socket.socket:
+        assert self.tls is not None
+        try:
+            spoken = self.tls.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False)
+        except OSError as error:
+            with self.changed:
+                self.handshakes_failed.append(str(error))
+                self.changed.notify_all()
+            raise
+        with self.changed:
+            self.open.discard(sock)  # it has been detached
+            self.open.add(spoken)
+        return spoken
 
     def _converse(self, sock: socket.socket, number: int) -> None:
         peer = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from dataclasses import dataclass
 
@@ -25,11 +26,29 @@ class Response:
 class Client:
     """One connection to the gateway."""
 
-    def __init__(self, port: int, timeout: float = 15, source: str = "") -> None:
-        """``source``: the client's address, any of the loopback network."""
+    def __init__(
+        self,
+        port: int,
+        timeout: float = 15,
+        tls: ssl.SSLContext | None = None,
+        name: str | None = None,
+        session: ssl.SSLSession | None = None,
+        source: str = "",
+    ) -> None:
+        """``name`` is asked for in the handshake and looked for in the certificate. ``source``: the client's own
+        address, any of the loopback network.
+        """
         own = (source, 0) if source else None
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=own)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent apart arrives apart
+        if tls is not None:
+            try:
+                self.sock = tls.wrap_socket(
+                    self.sock, server_hostname=name, suppress_ragged_eofs=False, session=session
+                )
+            except BaseException:
+                self.sock.close()
+                raise
         self.buffer = b""
 
     def __enter__(self) -> Client:

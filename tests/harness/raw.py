@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -62,15 +63,18 @@ class Peer:
 class RawBackend:
     """Runs ``script(peer)`` for each connection, which is closed when it returns."""
 
-    def __init__(self, script: Callable[[Peer], None], backlog: int = 512) -> None:
+    def __init__(
+        self, script: Callable[[Peer], None], backlog: int = 512, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.script = script
+        self.tls = tls
         self.peers: list[Peer] = []
         self.failures: list[BaseException] = []
         self.changed = threading.Condition()
         self.ended = 0
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
         self.port: int = self.listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -89,6 +93,8 @@ class RawBackend:
 
     def _serve(self, peer: Peer) -> None:
         try:
+            if self.tls is not None:
+                peer.sock = self.tls.wrap_socket(peer.sock, server_side=True, suppress_ragged_eofs=False)
             self.script(peer)
         except OSError:
             pass  # the gateway has hung up: the script is over

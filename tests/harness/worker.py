@@ -15,6 +15,7 @@ from hotswap_proxy import _core, _wire
 from hotswap_proxy.worker.codec import MAX_HEAD, factories
 
 CODECS = ("httptools", "native")
+FILES: dict[str, str] = {}  # that backends may name for TLS; all planes know all of them
 
 
 def backend(url: str, backend_id: str = "b1", **changes: Any) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def backend(url: str, backend_id: str = "b1", **changes: Any) -> dict[str, Any]:
     document["pool"] = {"minSize": 10, "maxSize": 100, "maxIdleMs": 300_000, "waitMs": 5_000}
     document["timeouts"] = {"connectMs": 5_000, "readMs": 30_000, "writeMs": 30_000}
     for key, value in changes.items():
-        document[key] = document[key] | value if isinstance(value, dict) else value
+        document[key] = document.get(key, {}) | value if isinstance(value, dict) else value
     return document
 
 
@@ -48,15 +49,20 @@ def route(pattern: str, *backends: dict[str, Any], **changes: Any) -> dict[str, 
 
 
 class Plane:
-    """One worker serving on 127.0.0.1:``port``; ``publish`` swaps its configuration."""
+    """One worker serving on 127.0.0.1:``port``; ``publish`` swaps its configuration.
+
+    With a ``bundle`` (see ``Worker.use_tls``) the port speaks TLS.
+    """
 
     def __init__(
         self,
         codec: str,
         core: dict[str, Any] | None = None,
+        bundle: dict[str, Any] | None = None,
         middleware: dict[str, Any] | None = None,
         **settings: float,
     ) -> None:
+        self._bundle = bundle
         self._middleware = middleware
         self.node = _core.Node(2)
         self._core_settings = json.dumps(core or {}).encode()
@@ -83,13 +89,15 @@ class Plane:
 
             runner = Runner(self.loop, self._middleware)
         self.server = _wire.Server(self.worker, self.loop, self._settings, self._codec, runner)
-        self.server.listen(self._fd)
+        if self._bundle is not None:
+            self.worker.use_tls(json.dumps(self._bundle).encode())
+        self.server.listen(self._fd, self._bundle is not None)
         self._ready.set()
         await self._stop.wait()
         self.server.close()
 
     def publish(self, *routes: dict[str, Any], reset: bool = True, **changes: Any) -> int:
-        document = {"reset": reset, "upsertRoutes": list(routes)} | changes
+        document = {"reset": reset, "upsertRoutes": list(routes), "tlsFiles": FILES} | changes
         return self.catalog.stage(json.dumps(document).encode()).publish()
 
     def call(self, function: Any) -> Any:

@@ -22,6 +22,7 @@ def counts(*at: int) -> list[int]:
 def series(route: str, requests: int, **more: Any) -> dict[str, Any]:
     row = {"routeId": route, "arm": "stable" if route else "", "requests": requests, "failed": 0, "codes": {}}
     row["limited"] = 0
+    row["recovered"] = 0
     return {**row, "histogram": counts(), **more}
 
 
@@ -40,13 +41,14 @@ class Node:
         return [ledger(None, 100, 99, lost=1), ledger(5, 4, 1), ledger(6, 9, 9), ledger(7, 10, 10)]
 
     def backend_stats(self) -> list[dict[str, Any]]:
-        common = {"active": 2, "requests": 30, "failed": 3}
+        common = {"active": 2, "requests": 30, "failed": 3, "circuit": "HalfOpen", "ejectedUntil": 0.0}
         return [
             {"address": "http://10.0.0.1:80", "status": 1, **common},
             {"address": "http://10.0.0.2:80", "status": 0, **common},
             {"address": "http://10.0.0.3:80", "status": 2, **common},
             {"address": "http://10.0.0.4:80", "status": 3, **common},
-            {"address": None, "status": 0, "active": 0, "requests": 6, "failed": 0},
+            {"address": None, "status": 0, "active": 0, "requests": 6, "failed": 0}
+            | {"circuit": "Closed", "ejectedUntil": 0.0},
         ]
 
     def series_stats(self, route_id: str | None = None) -> list[dict[str, Any]]:
@@ -60,8 +62,13 @@ class Node:
         ]
 
     def lane_stats(self) -> list[dict[str, Any]]:
-        lane = {"client_connections": 5, "accepted_connections": 9, "upstream_idle": 1}
-        lane |= {"refused_connections": {"worker": 0, "client": 3, "proxy": 1}}
+        lane = {
+            "client_connections": 5,
+            "accepted_connections": 9,
+            "upstream_idle": 1,
+            "events": {"status": 2, "failover": 3},
+        }
+        lane["refused_connections"] = {"worker": 0, "client": 3, "proxy": 1}
         return [{**lane, "backend_micros": counts(3), "overhead_nanos": counts(16)}] * 2
 
 

@@ -11,6 +11,7 @@ from harness.wait import eventually
 from harness.worker import backend, route
 from proxy.attempts import UNAVAILABLE, breaker, circuit, events, first, nobody, publish, retry
 
+
 def answered(client) -> bool:
     return bool(select.select([client.sock], [], [], 0)[0])
 
@@ -208,7 +209,9 @@ def test_it_survives_every_change(plane, make_backend, connect):
     assert connect().get().body == b"no"  # who comes back later begins anew
 
 
-@pytest.mark.parametrize("strategy", ["RoundRobin", "WeightedRoundRobin", "LeastConnections", "IPHash", "Direct"])
+@pytest.mark.parametrize(
+    "strategy", ["RoundRobin", "WeightedRoundRobin", "LeastConnections", "IPHash", "Direct"]
+)
 def test_an_open_circuit_is_passed_over(plane, make_backend, connect, strategy):
     bad, good = make_backend(lambda _: UNAVAILABLE), make_backend()
     publish(plane, bad.url, good.url, policy=breaker(2), strategy=strategy)

@@ -1,5 +1,6 @@
-"""A connection that cannot be made is somebody else's turn, at once and for any method; and who is never there
-is left out for a while."""
+"""A connection that cannot be made is another backend's turn, at once and for any method; and who is never
+there is left out for a while.
+"""
 
 from __future__ import annotations
 

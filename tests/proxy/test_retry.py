@@ -49,7 +49,9 @@ def test_a_post_on_a_connection_that_dies_is_not_sent_twice(plane, make_raw, con
         peer.read_head()  # and goes away with it
 
     server = make_raw(script)
-    publish(plane, server.url, server.url.replace("127.0.0.1", "127.0.0.2"), policy=retry(), strategy="Direct")
+    publish(
+        plane, server.url, server.url.replace("127.0.0.1", "127.0.0.2"), policy=retry(), strategy="Direct"
+    )
     client = connect()
     assert client.get().status == 200
     assert client.get(method="POST", body=b"once").status == 502

@@ -32,7 +32,10 @@ class NodeView(Protocol):
     def backend_statistics(
         self, address: str, rows: Mapping[str, Mapping[str, Any]] | None = None
     ) -> dict[str, Any]:
-        """activeConnections, totalRequests, failedRequests, healthStatus of ``scheme://host:port``."""
+        """activeConnections, totalRequests, failedRequests, healthStatus, circuitBreaker, ejectedUntil of ``scheme://host:port``."""
+
+    def order_circuit(self, address: str, order: str) -> dict[str, str] | None:
+        """Open, Closed or Auto for a circuit breaker: {state, mode}; None if no route has the address."""
 
     def backend_check(self, address: str, check: Mapping[str, Any]) -> dict[str, Any] | None:
         """``healthCheck`` of GET /gateway/backends/{id}/health; None if the check is not carried out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -39,6 +39,10 @@ class UserUpdate(Model):
 
 class HealthCheckRun(Model):
     backend_id: Annotated[str, Field(min_length=1, max_length=255, description="of a registered backend")]
+
+
+class CircuitOrder(Model):
+    state: Literal["Open", "Closed", "Auto"] = Field(description="Auto: the policies decide, from Closed on")
 
 
 def _in_utc(moment: datetime) -> datetime:

@@ -62,6 +62,12 @@ MaxResponseBody = Annotated[Value, _limit("max-response-body", "BYTES", "Of a re
 MaxHeaderBytes = Annotated[
     Value, _limit("max-header-bytes", "BYTES", "Of all headers of a message.", "65536")
 ]
+RetryBudget = Annotated[
+    Value, _option("retry-budget", "PERCENT", "Retries allowed, of requests that may be retried.", "20")
+]
+OutlierEjection = Annotated[
+    Value, _option("outlier-ejection", "on|off", "Leave out backends that stand out by failing.", "on")
+]
 AllowedHosts = Annotated[
     Value,
     _limit("allowed-backend-hosts", "HOST,…", "May be plain http in Production, or link-local addresses."),
@@ -95,6 +101,9 @@ HealthCheckCommands = Annotated[
 AlertWebhooks = Annotated[
     Value, _option("alert-webhooks", "URL,…", "Told by a POST when a backend's health flips.", "none")
 ]
+Geoip = Annotated[
+    Value, _option("geoip", "FILE", "Database of regions (MaxMind's format) for :country.", "none")
+]
 
 
 @command
@@ -122,9 +131,12 @@ def run(
     trusted_proxies: TrustedProxies = None,
     proxy_protocol: ProxyProtocol = None,
     forwarded: Forwarded = None,
+    retry_budget: RetryBudget = None,
+    outlier_ejection: OutlierEjection = None,
     allowed_backend_hosts: AllowedHosts = None,
     health_check_commands: HealthCheckCommands = None,
     alert_webhooks: AlertWebhooks = None,
+    geoip: Geoip = None,
 ) -> None:
     """Run a node in the foreground.
 

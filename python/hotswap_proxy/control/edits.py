@@ -15,16 +15,19 @@ from .compile import Document
 from .masking import merge_auth
 from .references import named_by_rules
 
-# Answered with an object but not part of it; a client may send back what it got.
+# Merged field by field.
 GROUPS = (
     "connectionPool",
     "timeouts",
     "circuitBreaker",
+    "cors",
     "rateLimit",
     "retryPolicy",
+    "transformations",
     "validation",
-)  # merged field by field
+)
 
+# Answered with an object but not part of it; a client may send back what it got.
 READ_ONLY = frozenset(
     {
         "createdAt",
@@ -33,6 +36,7 @@ READ_ONLY = frozenset(
         "updatedBy",
         "statistics",
         "healthStatus",
+        "ejectedUntil",
         "configChangeApplied",
         "generation",
     }
@@ -53,7 +57,9 @@ def expect(found: Stored | None, kind: str, id: str, if_match: str | None) -> St
 
 def merge(old: Document, given: Mapping[str, Any], key: str) -> Document:
     """PUT changes the given fields; null takes an optional one away. Groups of settings are merged too."""
-    given = {name: value for name, value in given.items() if name not in READ_ONLY}
+    # A route's circuit breaker is a policy; a backend's is what became of it.
+    told = READ_ONLY | {"circuitBreaker"} if key == "backendId" else READ_ONLY
+    given = {name: value for name, value in given.items() if name not in told}
     if given.get(key, old[key]) != old[key]:
         raise ValidationFailed.of([Detail(key, "immutable", f"{key} is {old[key]} and cannot be changed")])
     if "path" in given and "pathPattern" not in given:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import ssl
 
 log = logging.getLogger("hotswap_proxy.control")
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request, with the whole URL
 
 MAX_BYTES = 256 * 1024
 MAX_KEYS = 100
@@ -110,13 +112,10 @@ class KeyKeeper:
                 due = source.refresh if source.well else min(source.refresh, 30.0)
             else:
                 due = min(source.refresh, RETRY)
-            due -= clock() - source.attempted
-            try:
-                async with asyncio.timeout(max(due, 0)):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(source.attempted + due):
                     await source.asked.wait()
-                await asyncio.sleep(source.attempted + PAUSE - clock())
-            except TimeoutError:
-                pass
+                    await asyncio.sleep(source.attempted + PAUSE - clock())
             source.asked.clear()
             await self._fetch(source)
             if source.keys != source.served and self.publish is not None:

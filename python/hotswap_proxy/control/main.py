@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NoReturn
 
 from hotswap_proxy import __version__, _core
@@ -24,15 +25,18 @@ from hotswap_proxy.control.health.checker import Checker
 from hotswap_proxy.control.jwks import KeyKeeper
 from hotswap_proxy.control.memory import MemoryKeeper
 from hotswap_proxy.control.nodeview import NodeStatus
+from hotswap_proxy.control.regions import Regions
 from hotswap_proxy.control.reload import ConfigFileReloader, sentences
 from hotswap_proxy.control.resolver import Resolver, url_rules
 from hotswap_proxy.control.seed import REFUSED, seed
 from hotswap_proxy.control.spawning import Spawner
+from hotswap_proxy.control.standing import StandingWatch
 from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, WorkerStartError
 from hotswap_proxy.errors import GatewayError
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
+from hotswap_proxy.worker.protocol import GEOIP
 
 log = logging.getLogger("hotswap_proxy.control")
 
@@ -148,12 +152,13 @@ class NodeProcess:
                 settings.alert_webhooks, {"nodeId": settings.node_id, "environment": settings.environment}
             )
             checker = Checker(node, alerts.send)
+            catalog = _core.Catalog(node)
             resolver = Resolver(url_rules(settings))
             keys = KeyKeeper(url_rules(settings), resolver)
             stack.push_async_callback(keys.stop)
             configuration = Configuration(
                 store,
-                _core.Catalog(node),
+                catalog,
                 settings,
                 resolver=resolver,
                 applier=Applier(settings),
@@ -172,16 +177,20 @@ class NodeProcess:
         supervisor = Supervisor(settings, node, self._spawner, claims.proxy, claims.datadir.presence_fd)
         self._supervisor = supervisor
         stack.push_async_callback(supervisor.stop)
+        regions = Regions(settings.geoip, partial(supervisor.publish, GEOIP))
+        await regions.load()
         proxy_url = listeners.shown(claims.proxy[0])
         try:
             await supervisor.start()
         except WorkerStartError as error:
             raise StartError([str(error)]) from error
-        status = NodeStatus(settings, node, configuration, supervisor, self._spawner, checker)
+        status = NodeStatus(settings, node, configuration, supervisor, self._spawner, checker, regions)
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
         await self._start_admin(stack, status, store, configuration)
-        self._start_timers(stack, node, configuration, status, keys)
+        watch = StandingWatch(node, alerts.tell, outliers=settings.outlier_ejection == "on")
+        self._start_timers(stack, node, configuration, status, keys, watch)
+        self._start_regions(stack, regions, catalog)
         await claims.datadir.succession.relieve()
         if password is not None:
             user = settings.admin_username or "admin"
@@ -211,6 +220,7 @@ class NodeProcess:
         configuration: Configuration,
         status: NodeStatus,
         keys: KeyKeeper,
+        watch: StandingWatch,
     ) -> None:
         memory = MemoryKeeper()
 
@@ -219,6 +229,8 @@ class NodeProcess:
             if node.take_keys_wanted():
                 keys.hurry()
             status.sample()
+            watch.look()
+            status.outliers = watch.ejected_outliers
             memory.check()
 
         async def resolve() -> None:
@@ -233,6 +245,13 @@ class NodeProcess:
             tasks.append(asyncio.create_task(self._reloader.run(configuration, status.note_reload)))
         for task in tasks:
             stack.callback(task.cancel)
+
+    def _start_regions(self, stack: AsyncExitStack, regions: Regions, catalog: _core.Catalog) -> None:
+        async def check_need() -> None:
+            regions.check_need(catalog.uses_regions)
+
+        for work in (_every(RECLAIM_INTERVAL, check_need), regions.run()):
+            stack.callback(asyncio.create_task(work).cancel)
 
     def _on_end(self) -> None:
         if self._ending.is_set() and self._supervisor is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -13,7 +14,9 @@ from hotswap_proxy import __version__
 from hotswap_proxy.control.health.checker import Checker
 from hotswap_proxy.control.health.report import report
 from hotswap_proxy.control.health.spec import read_spec
+from hotswap_proxy.control.regions import Regions
 from hotswap_proxy.control.spawning import Spawner
+from hotswap_proxy.control.standing import STATES, circuit, ejected_until
 from hotswap_proxy.control.supervisor import Supervisor
 from hotswap_proxy.observe import histogram as hist
 from hotswap_proxy.observe import metrics, process
@@ -22,7 +25,15 @@ from hotswap_proxy.settings import Settings
 
 log = logging.getLogger("hotswap_proxy.control")
 
-_NO_ROW: metrics.Row = {"address": None, "status": 0, "active": 0, "requests": 0, "failed": 0}
+_NO_ROW: metrics.Row = {
+    "address": None,
+    "status": 0,
+    "circuit": "Closed",
+    "ejectedUntil": 0.0,
+    "active": 0,
+    "requests": 0,
+    "failed": 0,
+}
 HEALTH_SECONDS = 1.0  # /health is public and is asked often: what costs time is found once in this time
 STATUS_NAMES = {0: "Unknown", 1: "Healthy", 2: "Unhealthy", 3: "Draining"}
 
@@ -40,17 +51,24 @@ class ConfigurationView(Protocol):
     def backends(self) -> int: ...
 
 
+class NodeMemory(metrics.Statistics, Protocol):
+    """What is used of ``_core.Node``."""
+
+    def order_circuit(self, address: str, order: str) -> str | None: ...
+
+
 class NodeStatus:
     """Implements the admin API's ``NodeView``."""
 
     def __init__(
         self,
         settings: Settings,
-        node: metrics.Statistics,
+        node: NodeMemory,
         configuration: ConfigurationView,
         supervisor: Supervisor,
         spawner: Spawner,
         checker: Checker,
+        regions: Regions | None = None,
     ) -> None:
         self._settings = settings
         self._node = node
@@ -58,11 +76,13 @@ class NodeStatus:
         self._supervisor = supervisor
         self._spawner = spawner
         self._checker = checker
+        self._regions = regions
         self._started = time.monotonic()
         self._started_at = datetime.now(UTC)
         self._requests = Rate()
         self._cpu = Rate()
         self.draining = False
+        self.outliers = 0  # ejected so far
         self._config_error: str | None = None
         self._costly = (0, 0)
         self._costly_until = 0.0
@@ -110,6 +130,7 @@ class NodeStatus:
             "lastConfigUpdate": _rfc3339(last),
             # Everybody may ask: what is wrong in which file is in the log and in GET /gateway/nodes.
             "configError": self._config_error is not None,
+            "geoipError": self._regions is not None and self._regions.error is not None,
         }
 
     def _costly_figures(self) -> tuple[int, int]:
@@ -130,6 +151,8 @@ class NodeStatus:
             failed += row["failed"]
         merged = hist.merge(row["histogram"] for row in series)
         ledger = self._node.ledger()
+        backends = self._live_backends()
+        states = Counter(STATES[row["circuit"]][0] for row in backends)
         return {
             "totalRequests": requests,
             "failedRequests": failed,
@@ -137,8 +160,12 @@ class NodeStatus:
             "requestsPerSecond": round(self._requests.per_second, 2),
             "activeConnections": self._active_connections(),
             "latency": hist.milliseconds(merged),
-            "backends": [self._backend(row) for row in self._live_backends()],
-            "circuitBreakers": {"closed": 0, "open": 0, "halfOpen": 0},
+            "backends": [self._backend(row) for row in backends],
+            "circuitBreakers": {
+                "closed": states["Closed"],
+                "open": states["Open"],
+                "halfOpen": states["HalfOpen"],
+            },
             "generation": self._node.generation,
             "ledger": {
                 **{
@@ -168,6 +195,7 @@ class NodeStatus:
             health_checks=self._checker.results,
             health_flips=self._checker.flips,
             config_refused=self._config_error is not None,
+            outliers=self.outliers,
         )
         pieces: list[str] = []
         size = 0
@@ -204,6 +232,11 @@ class NodeStatus:
         checked = self._checker.registry.status(address)
         return shown if checked is None else shown | {"healthStatus": STATUS_NAMES[checked]}
 
+    def order_circuit(self, address: str, order: str) -> dict[str, str] | None:
+        """Hold the circuit breaker of ``scheme://host:port`` Open or Closed, or leave it to itself (Auto)."""
+        state = self._node.order_circuit(address, order)
+        return None if state is None else circuit({"circuit": state})
+
     def backend_check(self, address: str, check: Mapping[str, Any]) -> dict[str, Any] | None:
         """What is known by ``check`` (as it is stored) of an address; None if it is not carried out."""
         target = self._checker.registry.find(address, read_spec(check))
@@ -223,6 +256,7 @@ class NodeStatus:
                 "version": __version__,
                 "status": self._status(),
                 "configError": self._config_error,
+                "geoip": self._regions.report() if self._regions is not None else None,
                 "generation": self._configuration.generation,
                 "lastConfigUpdate": _rfc3339(self._configuration.last_update),
                 "startedAt": _rfc3339(self._started_at),
@@ -243,7 +277,8 @@ class NodeStatus:
         if not self.ready:
             return "Unhealthy"
         complete = {h.slot for h in self._supervisor.workers if h.ready.is_set() and not h.left.is_set()}
-        degraded = len(complete) < self._settings.workers or self._config_error is not None
+        broken = self._regions is not None and self._regions.error is not None
+        degraded = len(complete) < self._settings.workers or self._config_error is not None or broken
         return "Degraded" if degraded else "Healthy"
 
     def _processes(self) -> dict[str, int]:
@@ -269,6 +304,8 @@ class NodeStatus:
             "totalRequests": row["requests"],
             "failedRequests": row["failed"],
             "healthStatus": STATUS_NAMES.get(row["status"], "Unknown"),
+            "circuitBreaker": circuit(row),
+            "ejectedUntil": ejected_until(row),
         }
 
 

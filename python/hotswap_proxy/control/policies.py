@@ -79,6 +79,17 @@ def _retry_policy(policy: Document) -> Document:
     }
 
 
+def _cors(policy: Document) -> Document:
+    compiled = {name: value for name, value in policy.items() if name != "maxAge"}
+    if "maxAge" in policy:
+        compiled["maxAgeS"] = duration_ms(policy["maxAge"]) // 1000
+    return compiled
+
+
+def _as_it_is(policy: Document) -> Document:
+    return policy
+
+
 def _validation(policy: Document) -> Document:
     compiled = dict(policy)
     if "jsonSchema" in policy:
@@ -89,7 +100,9 @@ def _validation(policy: Document) -> Document:
 _POLICIES: dict[str, Callable[[Document], Document | None]] = {
     "auth": _auth,
     "circuitBreaker": _circuit_breaker,
+    "cors": _cors,
     "rateLimit": _rate_limit,
     "retryPolicy": _retry_policy,
+    "transformations": _as_it_is,
     "validation": _validation,
 }

@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema
 
 from .backend import BackendReference, InlineBackend
 from .base import Environment, Identifier, Model, Name, Version, problem
-from .policy import Auth, CircuitBreaker, RateLimit, RetryPolicy, Validation
+from .policy import Auth, CircuitBreaker, Cors, RateLimit, RetryPolicy, Transformations, Validation
 
 Strategy = Literal["RoundRobin", "WeightedRoundRobin", "LeastConnections", "IPHash", "HeaderBased", "Direct"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
@@ -64,8 +64,17 @@ def _check_methods(methods: list[str]) -> list[str]:
     return methods
 
 
+PSEUDO_HEADERS = (":country", ":continent", ":cidr")
+_CONTINENTS = ("AF", "AN", "AS", "EU", "NA", "OC", "SA")
+
+
 def _check_header_name(name: str) -> str:
-    if not _TOKEN.fullmatch(name):
+    if name.startswith(":"):
+        if name not in PSEUDO_HEADERS:
+            raise problem(
+                "header_name", f"{name!r}: of names with a colon there are {', '.join(PSEUDO_HEADERS)}"
+            )
+    elif not _TOKEN.fullmatch(name):
         raise problem("header_name", f"{name!r} is not an HTTP header name")
     return name
 
@@ -74,6 +83,20 @@ def _check_header_value(value: str) -> str:
     if value != value.strip() or any(ord(character) < 32 for character in value):
         raise problem("header_value", "a header value has no control characters and no spaces around it")
     return value
+
+
+def _check_region(header: str, value: str) -> None:
+    from hotswap_proxy._core import check_network
+
+    if header == ":country" and not re.fullmatch("[A-Z]{2}", value):
+        raise problem("country", f"{value!r} is not a country's code of two capital letters (ISO 3166-1)")
+    if header == ":continent" and value not in _CONTINENTS:
+        raise problem("continent", f"{value!r} is not one of {', '.join(_CONTINENTS)}")
+    if header == ":cidr":
+        try:
+            check_network(value)
+        except ValueError as error:
+            raise problem("network", str(error)) from None
 
 
 def _variant(value: Any) -> str:
@@ -111,13 +134,23 @@ RouteMember = Annotated[RouteBackend, BeforeValidator(_named), _NameAlone]
 class StrategyConfig(Model):
     """Settings of HeaderBased; empty for the other strategies."""
 
-    header_name: Annotated[str, Field(max_length=128), AfterValidator(_check_header_name)] | None = None
+    header_name: Annotated[str, Field(max_length=128), AfterValidator(_check_header_name)] | None = Field(
+        None, description="or where the client is: :country, :continent, :cidr"
+    )
     routing_rules: dict[HeaderValue, Name] | None = Field(
-        None, description="header value → name of one of the route's backends"
+        None, description="header value, region or network → name of one of the route's backends"
     )
     default_backend: Name | None = Field(
         None, description="for every other value, or when the chosen one is out"
     )
+
+    @field_validator("routing_rules")
+    @classmethod
+    def _regions_exist(cls, rules: dict[str, str] | None, info: ValidationInfo) -> dict[str, str] | None:
+        header = info.data.get("header_name")
+        for value in rules or () if header in PSEUDO_HEADERS else ():
+            _check_region(header, value)
+        return rules
 
 
 def _path_or_path_pattern(schema: dict[str, Any]) -> None:
@@ -146,8 +179,10 @@ class Route(Model):
     max_response_body: int | None = Field(None, ge=0)
     auth: Auth | None = None
     circuit_breaker: CircuitBreaker | None = None
+    cors: Cors | None = None
     rate_limit: RateLimit | None = None
     retry_policy: RetryPolicy | None = None
+    transformations: Transformations | None = None
     validation: Validation | None = None
     is_enabled: bool = True
     priority: int = Field(0, ge=0, le=100, description="higher is matched first")
@@ -163,6 +198,21 @@ class Route(Model):
             data = dict(data)
             data["pathPattern"] = data.pop("path")
         return data
+
+    @field_validator("transformations")
+    @classmethod
+    def _changes_fit_route(
+        cls, changes: Transformations | None, info: ValidationInfo
+    ) -> Transformations | None:
+        if changes is not None:
+            # The pattern is absent when it is itself wrong.
+            auth = info.data.get("auth")
+            changes.check_route(
+                info.data.get("path_pattern"),
+                cors=info.data.get("cors") is not None,
+                identity=auth.identity_header if auth is not None else None,
+            )
+        return changes
 
     @field_validator("strategy_config")
     @classmethod

@@ -179,9 +179,7 @@ def check_key_url(url: str, rules: UrlRules) -> Target:
         return target
     _check_host(target)
     if target.scheme != "https":
-        raise problem(
-            "url_https", f"keys come over https, unless {target.host} is in allowed_backend_hosts"
-        )
+        raise problem("url_https", f"keys come over https, unless {target.host} is in allowed_backend_hosts")
     return target
 
 

@@ -5,6 +5,8 @@ Only series with traffic are written, piece by piece: 10,000 routes cost little 
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +19,7 @@ Row = Mapping[str, Any]
 # Labels that are no route's id: requests that met no route, and those of routes and backends that are gone,
 # without which the node's totals would shrink.
 NO_ROUTE, REMOVED = "(none)", "(removed)"
+CIRCUITS = {"Closed": 0, "HeldClosed": 0, "HalfOpen": 1, "Open": 2, "HeldOpen": 2}
 
 
 class Statistics(Protocol):
@@ -43,13 +46,14 @@ class NodeFigures:
     health_checks: Mapping[str, int] = field(default_factory=dict)  # result → probes
     health_flips: Mapping[str, int] = field(default_factory=dict)  # new status → flips
     config_refused: bool = False
+    outliers: int = 0  # backends ejected by comparison with their peers
     processes: dict[str, int] = field(default_factory=dict)  # name ("control", "worker-0" …) → pid
 
 
 def render(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     """The whole exposition, in pieces of text."""
     yield from _requests(node.series_stats())
-    yield from _lanes(node.lane_stats())
+    yield from _lanes(node.lane_stats(), figures)
     yield from _backends(node.backend_stats(), figures)
     yield from _configuration(node, figures)
     refused = "1 if the last reload of the configuration file was refused."
@@ -94,6 +98,12 @@ def _requests(rows: Sequence[Row]) -> Iterator[str]:
         "Requests that a rate limit refused; without a route: by the ceiling of a client.",
         _limited(rows),
     )
+    yield from family(
+        "gateway_requests_recovered_total",
+        "counter",
+        "Requests whose first attempt failed and a later one did not; they are not among the failed.",
+        ((labels, row["recovered"]) for labels, row in series if row["recovered"]),
+    )
     yield from histogram_family(
         "gateway_request_duration_seconds",
         "Time from a request's first byte to the last byte of its answer.",
@@ -116,7 +126,7 @@ def _route(route_id: str | None) -> str:
     return REMOVED if route_id is None else route_id or NO_ROUTE
 
 
-def _lanes(lanes: Sequence[Row]) -> Iterator[str]:
+def _lanes(lanes: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
     yield from histogram_family(
         "gateway_backend_duration_seconds",
         "Time from a request's sending to the head of the backend's answer.",
@@ -150,6 +160,34 @@ def _lanes(lanes: Sequence[Row]) -> Iterator[str]:
             for reason in ("worker", "client", "proxy")
         ),
     )
+    events: Counter[str] = Counter()
+    for lane in lanes:
+        events.update(lane["events"])
+    yield from _attempts(events)
+    yield from family(
+        "gateway_backend_ejections_total",
+        "counter",
+        "Backends ejected: because they could not be reached, or failed far more often than their peers.",
+        [({"reason": "unreachable"}, events["ejected"]), ({"reason": "outlier"}, figures.outliers)],
+    )
+
+
+RETRY_REASONS = ("connect", "connect_timeout", "closed", "timeout", "status")
+
+
+def _attempts(events: Counter[str]) -> Iterator[str]:
+    yield from family(
+        "gateway_retries_total",
+        "counter",
+        "Retries, by what the attempt before came to.",
+        (({"reason": reason}, events[reason]) for reason in RETRY_REASONS),
+    )
+    for name, event, text in (
+        ("failovers", "failover", "Requests taken to another backend because no connection could be made."),
+        ("retry_budget_exhausted", "budget_exhausted", "Retries that the budget did not allow."),
+        ("circuit_breaker_open", "circuit_opened", "Circuits that opened by failures."),
+    ):
+        yield from _counter(f"gateway_{name}_total", text, events[event])
 
 
 def _backends(rows: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
@@ -169,6 +207,18 @@ def _backends(rows: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
             if row["address"] is not None or row[key]
         )
         yield from family(name, kind, text, samples)
+    yield from family(
+        "gateway_circuit_breaker_state",
+        "gauge",
+        "Circuit breaker of a backend: 0 closed, 1 half-open, 2 open.",
+        (
+            ({"backend": row["address"]}, CIRCUITS[row["circuit"]])
+            for row in rows
+            if row["address"] is not None
+        ),
+    )
+    ejected = sum(1 for row in rows if row["ejectedUntil"] > time.monotonic())
+    yield from _gauge("gateway_backends_ejected", "Backends that are ejected.", ejected)
     yield from _gauge("gateway_backends_count", "Backends configured.", figures.backends)
     for name, count, text in (
         ("healthy", figures.backends_healthy, "Backends that take traffic: Healthy or Unknown."),

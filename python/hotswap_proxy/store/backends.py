@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import orjson
 from sqlalchemy import Connection, func, or_, select
 
+from . import routes
 from .routes import CHUNK, Stored, stored
 from .tables import backends
 
@@ -31,6 +33,20 @@ _COLUMNS = (
 def get(connection: Connection, backend_id: str) -> Stored | None:
     row = connection.execute(select(*_COLUMNS).where(backends.c.backend_id == backend_id)).first()
     return None if row is None else stored(row)
+
+
+def find_any(connection: Connection, backend_id: str) -> dict[str, Any] | None:
+    """A registered backend, or else a route's own, as documents; a scan of all routes for the latter."""
+    found = get(connection, backend_id)
+    if found is not None:
+        return found.document
+    for text in routes.documents(connection):
+        if backend_id in text:
+            for backend in orjson.loads(text)["backends"]:
+                if backend["backendId"] == backend_id and "url" in backend:
+                    own: dict[str, Any] = backend
+                    return own
+    return None
 
 
 def id_of_name(connection: Connection, name: str) -> str | None:

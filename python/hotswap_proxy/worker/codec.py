@@ -51,7 +51,11 @@ class _Filter:
         self.parser: _Parser = self._new_parser()
         self.unfinished = 0  # bytes taken since something came out: of a head, a chunk's size, trailers
         self.refused = False
-        self.announced = (False, 0, 0)  # of the last head: chunked, length, and where its body begins in `out`
+        self.announced = (
+            False,
+            0,
+            0,
+        )  # of the last head: chunked, length, and where its body begins in `out`
         self.passing = False  # another protocol may have begun
         self.held = bytearray()  # what has come since
         self._next_message()

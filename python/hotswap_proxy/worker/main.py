@@ -25,7 +25,7 @@ import uvloop
 from hotswap_proxy import _core, _wire
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.worker.protocol import DRAIN, DRAINING, LISTENING, READY, STOP, SUCCESSOR_SOCKET
+from hotswap_proxy.worker.protocol import DRAIN, DRAINING, GEOIP, LISTENING, READY, STOP, SUCCESSOR_SOCKET
 from hotswap_proxy.worker.resources import Resources, hear
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def main(
     asyncio.set_event_loop(loop)
     server = _server(core, loop, settings)
     control = socket.socket(fileno=control_fd)
-    resources = Resources({})
+    resources = Resources({GEOIP: core.use_regions})
     if not resources.take_first(control):
         return
     server.listen(listen_fd)
@@ -88,6 +88,8 @@ def _core_settings(settings: Settings) -> bytes:
         "maxConnectionsPerClient": settings.max_connections_per_client,
         "maxRequestsPerSecondPerClient": settings.max_requests_per_second_per_client,
         "trustedProxies": settings.trusted_proxies,
+        "retryBudget": settings.retry_budget,
+        "outlierEjection": settings.outlier_ejection == "on",
         "forwarded": settings.forwarded == "on",
     }
     return json.dumps(members).encode()

@@ -84,15 +84,11 @@ class Runner:
             call.fail()  # no effect when it was cancelled because the exchange is over
             raise
         except BaseException as error:  # SystemExit too: one request must not end a worker
-            log.error(
-                "a middleware failed", exc_info=error, extra={"route": route, "requestId": request_id}
-            )
+            log.error("a middleware failed", exc_info=error, extra={"route": route, "requestId": request_id})
             call.fail()
             return
         if not call.answer(head, body):
-            log.error(
-                "a middleware's answer cannot be sent", extra={"route": route, "requestId": request_id}
-            )
+            log.error("a middleware's answer cannot be sent", extra={"route": route, "requestId": request_id})
 
     def _link(self, names: Sequence[str], index: int, call: Call) -> CallNext:
         """``call_next`` of the middleware before number ``index``."""

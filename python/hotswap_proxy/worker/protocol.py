@@ -11,7 +11,7 @@ from __future__ import annotations
 DRAIN, STOP, BEGIN = b"D", b"S", b"B"
 # Kinds of resources, each with its descriptor. It may be shared with other workers: read it by position.
 TLS = b"T"  # a sealed memfd: certificates and keys, as control.tls.bundle writes them
-GEOIP = b"G"  # an open database file
+GEOIP = b"G"  # a sealed memfd: a database of regions
 RESOURCES = frozenset({TLS, GEOIP})
 # Worker → control process.
 READY, DRAINING = b"R", b"D"

@@ -2,13 +2,16 @@
 
 use super::keys::Compiling;
 use super::link::{named, resolve, Plan};
-use super::model::{Backend, HeaderRules, Member, Route, Strategy};
+use super::model::{Backend, BackendTls, HeaderRules, Member, Route, Strategy};
 use super::problem::Problems;
 use super::Catalog;
 use crate::route::hash::Map;
+use crate::select::network;
 use crate::select::order::smooth;
 use crate::select::rendezvous::identity_hash;
+use crate::select::CIDR;
 use crate::snapshot::{self, Candidate, Rule, Snapshot};
+use crate::tls::named_digest;
 use rkyv::util::AlignedVec;
 
 /// Who gives out the slots of the state region.
@@ -53,6 +56,8 @@ impl Plan {
             slots,
             registered: Map::default(),
             backends: Vec::new(),
+            tls_sets: Vec::new(),
+            tls_places: Map::default(),
             keys: Compiling::default(),
         };
         let mut problems = Problems::default();
@@ -73,6 +78,7 @@ impl Plan {
         let snapshot = Snapshot {
             routes,
             backends: compiler.backends,
+            tls_sets: compiler.tls_sets,
             key_sets: compiler.keys.sets,
             trie,
         };
@@ -118,6 +124,9 @@ struct Compiler<'a, S> {
     /// Index of each registered backend among the compiled ones.
     registered: Map<&'a str, u32>,
     backends: Vec<snapshot::Backend>,
+    tls_sets: Vec<snapshot::TlsSet>,
+    /// By digest.
+    tls_places: Map<u64, u32>,
     keys: Compiling,
 }
 
@@ -137,12 +146,17 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
     fn backend(&mut self, backend: &Backend) -> Result<u32, String> {
         let slot = self.slots.backend(backend.origin.identity())?;
         let (pool, timeouts) = (&backend.pool, &backend.timeouts);
+        let tls = backend
+            .tls
+            .as_deref()
+            .map(|tls| self.tls(tls))
+            .transpose()?;
         self.backends.push(snapshot::Backend {
             id: (&*backend.id).into(),
             name: (&*backend.name).into(),
             identity: backend.origin.identity().into(),
             authority: backend.origin.authority().into(),
-            tls: backend.origin.tls,
+            tls,
             slot,
             addresses: self
                 .catalog
@@ -163,6 +177,21 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
             },
         });
         Ok((self.backends.len() - 1) as u32)
+    }
+
+    fn tls(&mut self, tls: &BackendTls) -> Result<snapshot::BackendTls, String> {
+        let found = self.catalog.tls_files.resolve(&tls.files);
+        let found = found.map_err(|(field, rule)| format!("tls.{field}: {rule}"))?;
+        let sets = &mut self.tls_sets;
+        let set = *self.tls_places.entry(found.digest).or_insert_with(|| {
+            sets.push((*found).clone());
+            (sets.len() - 1) as u32
+        });
+        Ok(snapshot::BackendTls {
+            key: named_digest(found.digest, &tls.name),
+            name: (&*tls.name).into(),
+            set,
+        })
     }
 
     fn route(&mut self, route: &Route) -> Result<snapshot::Route, String> {
@@ -245,6 +274,21 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
         numbers: &[Option<u8>],
     ) -> Result<snapshot::Strategy, String> {
         let number = |name: &str| Ok::<_, String>(numbers[named(self.catalog, route, name)?]);
+        let default = number(&rules.default)?;
+        if &*rules.header == CIDR {
+            let mut networks = Vec::with_capacity(rules.rules.len());
+            for (value, name) in &rules.rules {
+                let (ip, bits) = network::parse(value)?;
+                let candidate = number(name)?;
+                networks.push(snapshot::Network {
+                    ip,
+                    bits,
+                    candidate,
+                });
+            }
+            network::sort(&mut networks);
+            return Ok(snapshot::Strategy::Network { networks, default });
+        }
         let mut compiled = Vec::with_capacity(rules.rules.len());
         for (value, name) in &rules.rules {
             compiled.push(Rule {
@@ -255,7 +299,7 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
         Ok(snapshot::Strategy::Header {
             name: (&*rules.header).into(),
             rules: compiled,
-            default: number(&rules.default)?,
+            default,
         })
     }
 }

@@ -25,6 +25,9 @@ pub struct Changes<'a> {
     /// By the URL that they were fetched from.
     #[serde(default)]
     pub key_sets: BTreeMap<String, Vec<Key>>,
+    /// PEM texts by the name that backends use; given, they are all there are.
+    #[serde(default)]
+    pub tls_files: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +44,19 @@ pub struct Backend {
     pub pool: Pool,
     #[serde(default)]
     pub timeouts: Timeouts,
+    #[serde(default)]
+    pub tls: Option<Box<Tls>>,
+}
+
+/// How https is spoken with a backend. Certificates and keys are named, see `tls_files`.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Tls {
+    pub verify: Option<bool>,
+    pub server_name: Option<String>,
+    pub ca_file: Option<String>,
+    pub client_cert_file: Option<String>,
+    pub client_key_file: Option<String>,
 }
 
 #[derive(Deserialize, Clone)]
@@ -125,6 +141,7 @@ pub struct Member {
     pub is_enabled: Option<bool>,
     pub pool: Option<Pool>,
     pub timeouts: Option<Timeouts>,
+    pub tls: Option<Box<Tls>>,
 }
 
 impl Default for Pool {

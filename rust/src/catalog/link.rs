@@ -2,7 +2,7 @@
 
 use super::model::{Backend, Member, Route, Strategy};
 use super::problem::{Code, Problem, Problems};
-use super::{Catalog, Places};
+use super::{tls, Catalog, Places};
 use crate::route::hash::Map;
 use crate::route::trie::{self, Clash, Entry};
 use crate::snapshot::Trie;
@@ -35,6 +35,7 @@ pub(super) fn link(mut catalog: Catalog, places: &Places) -> Result<Plan, Proble
             return Err(problems);
         }
     }
+    tls::check(&catalog, &routes, places, &mut problems);
     let (ranked, trie) = rank(&routes, places, &mut problems);
     forget_addresses(&mut catalog, &routes);
     catalog.forget_keys();

@@ -9,6 +9,7 @@ mod link;
 mod model;
 pub mod problem;
 mod read;
+mod tls;
 mod url;
 
 #[cfg(test)]
@@ -33,12 +34,14 @@ pub struct Catalog {
     addresses: Map<Box<str>, Arc<[SocketAddr]>>,
     /// Fetched from URLs.
     key_sets: Map<Box<str>, Arc<KeySet>>,
+    tls_files: Arc<tls::Files>,
 }
 
 /// Where the parts of a change are in its document.
 #[derive(Default)]
 struct Places {
     routes: Map<Arc<str>, usize>,
+    backends: Map<Box<str>, usize>,
     removed_backends: Map<String, usize>,
 }
 
@@ -65,6 +68,16 @@ impl Catalog {
             route.members.iter().filter(is_own).count()
         };
         self.backends.len() + self.routes.values().map(|route| own(route)).sum::<usize>()
+    }
+
+    /// Whether an enabled route asks where its clients are.
+    pub fn uses_regions(&self) -> bool {
+        self.routes.values().any(|route| match &route.strategy {
+            model::Strategy::Header(rules) => {
+                route.enabled && [":country", ":continent"].contains(&&*rules.header)
+            }
+            _ => false,
+        })
     }
 
     /// Work out what a change would make of this configuration.
@@ -97,6 +110,9 @@ impl Catalog {
         let mut places = Places::default();
         self.merge_addresses(changes.addresses, problems);
         self.merge_keys(changes.key_sets);
+        if let Some(files) = changes.tls_files {
+            self.tls_files = Arc::new(tls::Files::new(files));
+        }
         for id in &changes.remove_routes {
             self.routes.remove(id.as_str());
         }
@@ -104,13 +120,17 @@ impl Catalog {
             self.backends.remove(id.as_str());
             places.removed_backends.insert(id, index);
         }
-        self.merge_backends(&changes.upsert_backends, problems);
+        self.merge_backends(&changes.upsert_backends, &mut places, problems);
         self.merge_routes(&changes.upsert_routes, &mut places, problems);
         places
     }
 
-    fn merge_backends(&mut self, items: &[&RawValue], problems: &mut Problems) {
-        let mut seen = Map::<Box<str>, usize>::default();
+    fn merge_backends(
+        &mut self,
+        items: &[&RawValue],
+        places: &mut Places,
+        problems: &mut Problems,
+    ) {
         for (index, item) in items.iter().enumerate() {
             let at = format!("upsertBackends[{index}]");
             let Some(input) = shape(item, &at, problems) else {
@@ -119,7 +139,7 @@ impl Catalog {
             let Some(backend) = read::backend(input, at.clone(), problems) else {
                 continue;
             };
-            if let Some(first) = seen.insert(backend.id.clone(), index) {
+            if let Some(first) = places.backends.insert(backend.id.clone(), index) {
                 problems.invalid(
                     at + ".backendId",
                     format!("is also upsertBackends[{first}]"),

@@ -18,6 +18,24 @@ pub struct Backend {
     pub enabled: bool,
     pub pool: Pool,
     pub timeouts: Timeouts,
+    /// None for http.
+    pub tls: Option<Box<BackendTls>>,
+}
+
+#[derive(Clone)]
+pub struct BackendTls {
+    /// Whom the backend's certificate must be for.
+    pub name: Box<str>,
+    pub files: TlsFiles,
+}
+
+/// Names of the files that hold the CA, the gateway's own certificate and its key.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TlsFiles {
+    pub verify: bool,
+    pub ca: Option<Box<str>>,
+    pub cert: Option<Box<str>>,
+    pub key: Option<Box<str>>,
 }
 
 pub struct Route {

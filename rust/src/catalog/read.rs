@@ -3,11 +3,13 @@
 use super::input;
 use super::model::{Backend, HeaderRules, Member, Route, Strategy};
 use super::problem::Problems;
+use super::tls;
 use super::url::Origin;
 use crate::route::host::HostRule;
 use crate::route::{method, Pattern};
+use crate::select::{network, CIDR};
 use crate::snapshot::UNLIMITED;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -104,6 +106,23 @@ fn read_backend(input: input::Backend, below: &str, reader: &mut Reader<'_>) -> 
         }
     }
     let origin = reader.check(format_args!("{below}url"), Origin::parse(&input.url))?;
+    let tls = match (origin.tls, input.tls) {
+        (false, None) => None,
+        (false, Some(_)) => {
+            reader.wrong(
+                format_args!("{below}tls"),
+                "only an https backend has TLS settings",
+            );
+            return None;
+        }
+        (true, tls) => match tls::read(*tls.unwrap_or_default(), &origin) {
+            Ok(tls) => Some(Box::new(tls)),
+            Err((field, rule)) => {
+                reader.wrong(format_args!("{below}tls.{field}"), rule);
+                return None;
+            }
+        },
+    };
     Some(Backend {
         id: input.backend_id.into(),
         name: input.name.into(),
@@ -112,6 +131,7 @@ fn read_backend(input: input::Backend, below: &str, reader: &mut Reader<'_>) -> 
         enabled: input.is_enabled,
         pool: input.pool,
         timeouts: input.timeouts,
+        tls,
     })
 }
 
@@ -143,6 +163,9 @@ pub fn route(mut input: input::Route, at: String, problems: &mut Problems) -> Op
     if let Some(policy) = &mut input.policy {
         policy.check(&mut |field, message| reader.wrong(field, message));
         policy.prepare();
+    }
+    if let (Some(policy), Some(pattern)) = (&mut input.policy, &pattern) {
+        policy.bind(pattern, &mut |field, message| reader.wrong(field, message));
     }
     let limit = |bytes: Option<u64>| bytes.filter(|&bytes| bytes > 0).unwrap_or(UNLIMITED);
     let (pattern, strategy) = (pattern?, strategy?);
@@ -213,7 +236,9 @@ fn strategy(
 
 fn header_rules(input: input::HeaderRules, reader: &mut Reader<'_>) -> HeaderRules {
     let name = input.header_name.to_ascii_lowercase();
-    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
+    if name.starts_with(':') {
+        pseudo_rules(&name, &input.routing_rules, reader);
+    } else if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
         reader.wrong(
             "headerRules.headerName",
             "must be a field name (RFC 9110 section 5.1)",
@@ -236,6 +261,37 @@ fn header_rules(input: input::HeaderRules, reader: &mut Reader<'_>) -> HeaderRul
         header: name.into(),
         rules: rules.collect(),
         default: input.default_backend.into(),
+    }
+}
+
+/// Values of a pseudo-header, which no client can send but which must exist for a rule to be reached.
+fn pseudo_rules(name: &str, rules: &BTreeMap<String, String>, reader: &mut Reader<'_>) {
+    const CONTINENTS: [&str; 7] = ["AF", "AN", "AS", "EU", "NA", "OC", "SA"];
+    let mut networks = HashSet::new();
+    for value in rules.keys() {
+        let problem = match name {
+            ":country" if value.len() == 2 && value.bytes().all(|b| b.is_ascii_uppercase()) => None,
+            ":country" => {
+                Some("must be a country's code of two capital letters (ISO 3166-1)".into())
+            }
+            ":continent" if CONTINENTS.contains(&value.as_str()) => None,
+            ":continent" => Some(format!("must be one of {}", CONTINENTS.join(", "))),
+            CIDR => match network::parse(value) {
+                Ok(prefix) if networks.insert(prefix) => None,
+                Ok(_) => Some("is the same network as another rule's".into()),
+                Err(rule) => Some(rule),
+            },
+            _ => break,
+        };
+        if let Some(problem) = problem {
+            reader.wrong(format_args!("headerRules.routingRules.{value}"), problem);
+        }
+    }
+    if ![":country", ":continent", CIDR].contains(&name) {
+        reader.wrong(
+            "headerRules.headerName",
+            "of names with a colon there are :country, :continent and :cidr",
+        );
     }
 }
 
@@ -268,7 +324,7 @@ fn member(input: input::Member, index: usize, reader: &mut Reader<'_>) -> Option
     let below = format!("backends[{index}].");
     let Some(url) = input.url else {
         let more = input.name.is_some() || input.is_enabled.is_some() || input.pool.is_some();
-        if more || input.timeouts.is_some() {
+        if more || input.timeouts.is_some() || input.tls.is_some() {
             reader.wrong(format_args!("{below}url"), "a backend of the route's own needs a url; a reference has only backendId and weight");
         }
         let weight = input
@@ -287,6 +343,7 @@ fn member(input: input::Member, index: usize, reader: &mut Reader<'_>) -> Option
         is_enabled: input.is_enabled.unwrap_or(true),
         pool: input.pool.unwrap_or_default(),
         timeouts: input.timeouts.unwrap_or_default(),
+        tls: input.tls,
     };
     read_backend(own, &below, reader).map(|backend| Member::Own(Box::new(backend)))
 }

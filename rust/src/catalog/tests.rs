@@ -340,7 +340,7 @@ fn candidates_are_those_that_may_take_traffic() {
     assert_eq!(named.pool.max_size.to_native(), 100);
     let own = snapshot.backend(route, 1).unwrap();
     assert_eq!(
-        (&*own.identity, &*own.authority, own.tls),
+        (&*own.identity, &*own.authority, own.tls.is_some()),
         ("https://127.0.0.1:443", "127.0.0.1", true)
     );
     let ArchivedStrategy::Header {

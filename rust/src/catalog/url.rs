@@ -59,6 +59,13 @@ impl Origin {
         &self.identity[scheme.len()..]
     }
 
+    /// The host alone, an IPv6 address without brackets.
+    pub fn host(&self) -> &str {
+        let host = self.host_port();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// Host and, unless it is the scheme's own, port (RFC 9110 section 7.2).
     pub fn authority(&self) -> &str {
         let own = if self.tls { ":443" } else { ":80" };

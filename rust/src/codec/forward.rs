@@ -1,5 +1,6 @@
 //! The head a backend receives.
 
+use super::edit::Edit;
 use super::encode::{push_decimal, push_field};
 use super::fields::{FieldId, FieldSpan, Fields};
 use super::request::RequestHead;
@@ -28,6 +29,8 @@ pub struct ForwardContext<'a> {
     pub withheld: &'a [u8],
     /// Complete field lines of the gateway's own.
     pub added: &'a [u8],
+    /// What the route changes; None is the usual case.
+    pub edit: Option<&'a Edit<'a>>,
 }
 
 /// Fields that are never copied line by line.
@@ -47,13 +50,9 @@ const REWRITTEN: u32 = FieldId::Connection.bit()
 pub fn write_upstream_head(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &ForwardContext<'_>) {
     let fields = &head.fields;
     out.reserve(head.head_len + head.path.len() + 2 * head.host.len() + ctx.request_id.len() + 512);
-    let copied_from = match head.verbatim_line {
-        Some(start) if head.verbatim_host => start,
-        _ => write_request_line(out, head, ctx),
-    };
     let keep_length = matches!(head.framing, BodyFraming::Length(_));
     let whole = !head.connection.nominates && ctx.withheld.is_empty();
-    fields.copy_lines(out, copied_from, |span| match span.id {
+    let keep = |span: &FieldSpan| match span.id {
         FieldId::Other => {
             whole
                 || !(head.connection.nominates && fields.is_nominated(span)
@@ -67,7 +66,17 @@ pub fn write_upstream_head(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &Forw
             ctx.trusted && !(ctx.forwarded && fields.is_any_of(span, &[b"forwarded"]))
         }
         id => id.bit() & REWRITTEN == 0,
-    });
+    };
+    match ctx.edit {
+        None => {
+            let from = match head.verbatim_line {
+                Some(start) if head.verbatim_host => start,
+                _ => write_request_line(out, head, ctx),
+            };
+            fields.copy_lines(out, from, keep);
+        }
+        Some(edit) => copy_edited(out, head, ctx, edit, keep),
+    }
     write_framing(out, head);
     write_identity(out, head, ctx);
     out.extend_from_slice(ctx.added);
@@ -75,6 +84,23 @@ pub fn write_upstream_head(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &Forw
         write_connection(out, head);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The request line and the client's fields as the route wants them.
+#[inline(never)]
+fn copy_edited(
+    out: &mut Vec<u8>,
+    head: &RequestHead<'_>,
+    ctx: &ForwardContext<'_>,
+    edit: &Edit<'_>,
+    keep: impl Fn(&FieldSpan) -> bool,
+) {
+    let fields = &head.fields;
+    let from = write_request_line(out, head, ctx);
+    fields.copy_lines(out, from, |span| {
+        keep(span) && !edit.drops.contains(fields.name(span))
+    });
+    out.extend_from_slice(edit.lines);
 }
 
 fn is_withheld(name: &[u8], withheld: &[u8]) -> bool {
@@ -97,13 +123,14 @@ fn write_request_line(
 ) -> usize {
     out.extend_from_slice(head.method);
     out.push(b' ');
-    out.extend_from_slice(head.path);
+    out.extend_from_slice(ctx.edit.and_then(|edit| edit.path).unwrap_or(head.path));
     if let Some(query) = head.query {
         out.push(b'?');
         out.extend_from_slice(query);
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    if !head.verbatim_host {
+    let replaced = ctx.edit.is_some_and(|edit| edit.drops.contains(b"host"));
+    if !head.verbatim_host && !replaced {
         // RFC 9112 section 3.2.2: Host follows an authority in the target.
         let host = match head.host {
             b"" => ctx.backend_host,

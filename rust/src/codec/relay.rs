@@ -1,7 +1,8 @@
 //! The head a client receives from a backend.
 
+use super::edit::Names;
 use super::encode::{push_decimal, push_field};
-use super::fields::FieldId;
+use super::fields::{FieldId, FieldSpan};
 use super::response::ResponseHead;
 use super::BodyFraming;
 
@@ -17,8 +18,8 @@ pub struct ClientContext<'a> {
     pub date: &'a [u8; 29],
     /// Further field lines, each with its CRLF, for a final answer.
     pub fields: &'a [u8],
-    /// Names (in lower case) of those among them that the backend's own give way to.
-    pub replaced: &'a [&'a [u8]],
+    /// Fields of the backend that are left out of a final answer; None is the usual case.
+    pub drops: Option<Names<'a>>,
 }
 
 /// How the body must be sent to the client.
@@ -71,19 +72,19 @@ pub fn write_client_head(
         _ => head.described_length,
     };
     let mut length_copied = false;
-    let all = !head.connection.nominates && ctx.replaced.is_empty();
-    fields.copy_lines(out, copied_from, |span| match span.id {
-        FieldId::Other => {
-            all || !(head.connection.nominates && fields.is_nominated(span)
-                || fields.is_any_of(span, ctx.replaced))
-        }
+    let keep = |span: &FieldSpan| match span.id {
+        FieldId::Other => !head.connection.nominates || !fields.is_nominated(span),
         FieldId::ContentLength => {
             let copied = length.is_some() && !length_copied && fields.is_plain_length(span);
             length_copied |= copied;
             copied
         }
         id => id.bit() & REWRITTEN == 0,
-    });
+    };
+    match ctx.drops {
+        Some(drops) if !head.is_interim() => copy_without(out, head, copied_from, drops, keep),
+        _ => fields.copy_lines(out, copied_from, keep),
+    }
     if head.is_interim() {
         out.extend_from_slice(b"\r\n");
         return decided;
@@ -112,6 +113,20 @@ pub fn write_client_head(
     write_connection(out, head, ctx, decided);
     out.extend_from_slice(b"\r\n");
     decided
+}
+
+#[inline(never)]
+fn copy_without(
+    out: &mut Vec<u8>,
+    head: &ResponseHead<'_>,
+    from: usize,
+    drops: Names<'_>,
+    mut keep: impl FnMut(&FieldSpan) -> bool,
+) {
+    let fields = &head.fields;
+    fields.copy_lines(out, from, |span| {
+        keep(span) && !drops.contains(fields.name(span))
+    });
 }
 
 /// Chooses the framing the client can read (RFC 9112 section 6.3).

@@ -10,7 +10,9 @@ use crate::snapshot::{ArchivedRoute, ArchivedSnapshot};
 /// A request and the route it matched, as policies look at it.
 pub(crate) struct Request<'a> {
     pub head: &'a RequestHead<'a>,
-    /// The client, which may be one for whom the connection's other end speaks.
+    /// The connection's other end.
+    pub hop: &'a Peer,
+    /// The client, which may be one for whom that speaks.
     pub peer: &'a Peer,
     pub snapshot: &'a ArchivedSnapshot,
     pub route: &'a ArchivedRoute,

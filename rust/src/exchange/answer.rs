@@ -6,6 +6,9 @@ use super::WorkerCore;
 use crate::codec;
 use crate::route::method;
 
+/// See `HS_PLAIN_HTTP`.
+const PLAIN_HTTP: u16 = 497;
+
 impl WorkerCore {
     /// Write the gateway's own answer; nothing more is to be decided, so the snapshot is let go.
     pub(super) fn reply(&mut self, ex: &mut Exchange, now: u64, answer: Answer, fields: &[u8]) {
@@ -13,9 +16,15 @@ impl WorkerCore {
         ex.failed = u8::from(answer.backend_failed);
         self.head.clear();
         let (kept, details) = match ex.extras() {
-            Some(extras) if ex.awaited == 0 => (&extras.answer_fields[..], &extras.details[..]),
-            _ => (&b""[..], &[][..]), // a middleware's answer is not the client's yet
+            Some(extras) if ex.awaited == 0 => (
+                self.changes
+                    .own_fields(extras, now.saturating_sub(ex.started_ns)),
+                &extras.details[..],
+            ),
+            // A middleware's answer is not the client's yet.
+            _ => (&b""[..], &[][..]),
         };
+        let hsts = if ex.secure == 0 { b"" } else { self.tls.hsts() };
         codec::write_error(
             &mut self.head,
             &codec::ErrorAnswer {
@@ -28,7 +37,7 @@ impl WorkerCore {
                 close: ex.client_keep_alive == 0,
                 client_minor: ex.minor_version,
                 head_request: ex.head_request != 0,
-                fields: &[fields, kept],
+                fields: &[fields, kept, hsts],
                 unix: self.wall.unix(now),
             },
         );
@@ -62,6 +71,10 @@ impl WorkerCore {
         self.open(ex, now);
         ex.accepts_json = 1;
         ex.minor_version = 1;
+        let (status, plain_http) = match status {
+            PLAIN_HTTP => (400, true),
+            status => (status, false),
+        };
         self.reply(
             ex,
             now,
@@ -69,6 +82,7 @@ impl WorkerCore {
                 status,
                 code: codec::verdict::code_for(status),
                 message: match status {
+                    _ if plain_http => "This port speaks TLS: the request was sent as plain HTTP.",
                     408 => "The request did not arrive in time.",
                     431 => "The request head is too large.",
                     _ => "The request is malformed.",

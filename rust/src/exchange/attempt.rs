@@ -4,6 +4,7 @@
 //! was sent. All else is a retry by the route's policy, for requests that may be repeated, within the
 //! node's budget and the request's time.
 
+use super::admit::Request;
 use super::layout::{self, Exchange, Peer};
 use super::why;
 use super::WorkerCore;
@@ -23,7 +24,7 @@ const BAD: u8 = 2;
 /// What an attempt came to, as the metrics name it.
 fn retry_event(why: i32) -> Option<Event> {
     match why {
-        why::CONNECT_FAILED => Some(Event::RetryUnconnected),
+        why::CONNECT_FAILED | why::TLS_FAILED => Some(Event::RetryUnconnected),
         why::CONNECT_TIMEOUT => Some(Event::RetryConnectTimeout),
         why::BACKEND_CLOSED => Some(Event::RetryClosed),
         why::BACKEND_TIMEOUT => Some(Event::RetryTimeout),
@@ -51,6 +52,9 @@ impl WorkerCore {
                 ex.moves += 1;
                 self.lane.count(Event::Failover);
                 return layout::FORWARD;
+            }
+            if ex.phase & layout::ENTERED == 0 {
+                self.lane.backend_leave(left, true); // the next one was left as well: it got no head
             }
         }
         match retry_event(why) {
@@ -138,10 +142,24 @@ impl WorkerCore {
             ex.tried = 0;
             chosen = self.select(ex, snapshot, route, peer, head.as_ref(), now, Some(0));
         }
+        let mut written = Ok(());
         if let (Some(backend), Some(head)) = (chosen, &head) {
-            self.write_upstream(ex, peer, head, route, backend);
+            let client = *ex.client(peer);
+            let request = Request {
+                head,
+                hop: peer,
+                peer: &client,
+                snapshot,
+                route,
+                now,
+            };
+            written = self.write_head(ex, &request, backend);
         }
         self.scratch = Some(scratch);
+        if written.is_err() {
+            self.leave(ex, false);
+            return layout::BAD;
+        }
         if chosen.is_some() {
             ex.waited = 1;
             layout::FORWARD

@@ -19,6 +19,7 @@ impl WorkerCore {
         if !codec::may_complete(buf, ex.seen as usize, &self.limits) {
             return layout::MORE;
         }
+        ex.secure = peer.tls;
         // Taken out for the time of the borrow: the head points into it.
         let mut scratch = self.scratch.take().unwrap_or_default();
         let result = match codec::parse_request(buf, &self.limits, &mut scratch) {
@@ -99,6 +100,11 @@ impl WorkerCore {
         if let Some(protocols) = head.upgrade {
             ex.extras_mut().upgrade = protocols.to_vec();
         }
+        if ex.method == method::OPTIONS {
+            if let Some(answered) = self.preflight(ex, snapshot, now, head) {
+                return answered;
+            }
+        }
         let index = match route::find(snapshot, head.host, head.path, ex.method) {
             Match::Route(index) => {
                 ex.route = index;
@@ -117,17 +123,23 @@ impl WorkerCore {
         ex.timeout_ms = route.timeout_ms.to_native();
         ex.max_request_body = route.max_request_body.to_native();
         ex.max_response_body = route.max_response_body.to_native();
+        let request = Request {
+            head,
+            hop: peer,
+            peer: client,
+            snapshot,
+            route,
+            now,
+        };
+        if let Some(policy) = route.policy.as_deref() {
+            if let Err(answer) = self.prepare_answer(ex, &request, policy) {
+                return self.decline(ex, now, answer, b"");
+            }
+        }
         if ex.request_length > ex.max_request_body {
             return self.decline(ex, now, why::TOO_LARGE, b"");
         }
         if let Some(policy) = route.policy.as_deref() {
-            let request = Request {
-                head,
-                peer: client,
-                snapshot,
-                route,
-                now,
-            };
             if let Err(refused) = self.admit(ex, &request, policy) {
                 return self.decline(ex, now, refused.answer, &refused.fields);
             }
@@ -141,9 +153,10 @@ impl WorkerCore {
         let Some(backend) = self.select(ex, snapshot, route, peer, Some(head), now, None) else {
             return self.decline(ex, now, why::NO_BACKEND, b"");
         };
-        self.head.clear();
-        self.write_upstream(ex, peer, head, route, backend);
-        layout::FORWARD
+        match self.write_head(ex, &request, backend) {
+            Ok(()) => layout::FORWARD,
+            Err(answer) => self.decline(ex, now, answer, b""),
+        }
     }
 
     /// Note what further attempts will need to know.
@@ -170,35 +183,6 @@ impl WorkerCore {
         ex.keep_head = u8::from(differs && (ex.alternatives | ex.retries) != 0);
     }
 
-    /// Write the head for the backend that was chosen.
-    #[inline]
-    pub(super) fn write_upstream(
-        &mut self,
-        ex: &Exchange,
-        peer: &Peer,
-        head: &codec::RequestHead<'_>,
-        route: &ArchivedRoute,
-        backend: &ArchivedBackend,
-    ) {
-        let auth = route.policy.as_deref().and_then(|p| p.auth.as_ref());
-        let identity = ex.extras().and_then(|extras| extras.identity.as_deref());
-        codec::write_upstream_head(
-            &mut self.head,
-            head,
-            &codec::ForwardContext {
-                client_ip: peer.ip(),
-                trusted: peer.trusted != 0,
-                secure: peer.tls != 0,
-                request_id: ex.request_id(),
-                backend_host: backend.authority.as_bytes(),
-                forwarded: self.edge.forwarded,
-                forward_expect: true,
-                withheld: auth.map_or(b"", |auth| auth.withheld()),
-                added: identity.map_or(b"", |identity| &identity.field),
-            },
-        );
-    }
-
     /// Choose a backend and enter it; its address and limits go into the exchange.
     ///
     /// `tried` as for [`select::pick`]; `head` only matters to a route that decides by a header.
@@ -214,7 +198,15 @@ impl WorkerCore {
         now: u64,
         mut tried: Option<u64>,
     ) -> Option<&'s ArchivedBackend> {
-        let header = select::header_wanted(route).and_then(|name| head?.field(name.as_bytes()));
+        let region;
+        let header = match select::header_wanted(route) {
+            None => None,
+            Some(name) if name.starts_with(':') => {
+                region = self.regions.value(name, ex.client(peer).ip());
+                region.as_deref()
+            }
+            Some(name) => head.and_then(|head| head.field(name.as_bytes())),
+        };
         let view = select::View {
             lane: &self.lane,
             now,
@@ -235,6 +227,7 @@ impl WorkerCore {
         let backend = snapshot.backend(route, candidate)?;
         ex.tried |= select::tried_bit(candidate);
         ex.address_len = write_address(backend, &mut ex.address)?;
+        ex.tls = self.learn_tls(snapshot, backend);
         ex.backend = backend.slot.to_native();
         ex.incarnation = self.lane.backend_incarnation(ex.backend);
         ex.connect_ms = backend.timeouts.connect_ms.to_native();
@@ -247,6 +240,22 @@ impl WorkerCore {
         self.lane.backend_enter(ex.backend);
         ex.phase |= layout::ENTERED;
         Some(backend)
+    }
+
+    /// See to it that connections to a backend can be made; 0 for a plain one.
+    #[inline]
+    fn learn_tls(&self, snapshot: &ArchivedSnapshot, backend: &ArchivedBackend) -> u64 {
+        let Some(tls) = backend.tls.as_ref() else {
+            return 0;
+        };
+        let key = tls.key.to_native();
+        let mut clients = self.tls.clients.borrow_mut();
+        if !clients.knows(key) {
+            if let Some(set) = snapshot.tls_sets.get(tls.set.to_native() as usize) {
+                clients.learn(key, &tls.name, set.digest.to_native(), &set.settings());
+            }
+        }
+        key
     }
 
     /// Answer a request that is not forwarded. Its body is not read, so with one the connection ends.

@@ -1,6 +1,7 @@
 //! Requests whose body is read whole before anything else is decided: for a JSON Schema, or for a
 //! middleware.
 
+use super::admit::Request;
 use super::layout::{self, Exchange, Peer};
 use super::why::{self, Answer};
 use super::WorkerCore;
@@ -180,9 +181,22 @@ impl WorkerCore {
             self.reply(ex, now, why::NO_BACKEND, b"");
             return layout::REPLY;
         };
-        self.head.clear();
-        self.write_upstream(ex, peer, head, route, backend);
-        layout::FORWARD
+        let client = *ex.client(peer);
+        let request = Request {
+            head,
+            hop: peer,
+            peer: &client,
+            snapshot,
+            route,
+            now,
+        };
+        match self.write_head(ex, &request, backend) {
+            Ok(()) => layout::FORWARD,
+            Err(answer) => {
+                self.reply(ex, now, answer, b"");
+                layout::REPLY
+            }
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use super::WorkerCore;
 use crate::codec::proxy_protocol::parse_proxy;
 use crate::codec::values::elements;
 use crate::codec::RequestHead;
-use crate::net::{client_of, Cidr};
-use crate::select::client_hash;
+use crate::net::client_of;
+use crate::select::{client_hash, network};
 use crate::state::lane::Turned;
 use crate::state::sets::tag;
 use crate::state::Seat;
@@ -22,7 +22,7 @@ pub struct Edge {
     /// Requests per second of one client, all workers together; 0 is any number.
     pub max_requests_per_second_per_client: u32,
     /// Peers whose claims about the client are believed.
-    pub trusted_proxies: Vec<Cidr>,
+    pub trusted_proxies: Vec<network::Prefix>,
     /// Write `Forwarded` (RFC 7239) to backends.
     pub forwarded: bool,
 }
@@ -31,7 +31,7 @@ impl Edge {
     fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies
             .iter()
-            .any(|network| network.contains(address))
+            .any(|trusted| network::contains(trusted, address))
     }
 }
 

@@ -4,6 +4,7 @@
 use super::layout::{Exchange, Peer};
 use crate::codec::Detail;
 use crate::policy::auth::Identity;
+use crate::policy::transform::respond::Prepared;
 use std::sync::Arc;
 
 /// Made by the first that has something to keep, dropped by `finish`.
@@ -13,8 +14,8 @@ pub struct Extras {
     pub answer_fields: Vec<u8>,
     /// The client, where a trusted proxy spoke for it.
     pub client: Option<Peer>,
-    /// `answer_fields` tells of a limit: the backend's own telling is dropped.
-    pub limited: bool,
+    /// How the backend's answer is changed.
+    pub response: Option<Prepared>,
     /// The protocols that the request asked to switch to.
     pub upgrade: Vec<u8>,
     /// What is wrong with the request, for the answer that refuses it.

@@ -129,6 +129,9 @@ pub struct Exchange {
     pub collect: u64,
     /// A middleware waits for the backend's answer.
     pub awaited: u8,
+    /// See [`crate::tls::Clients`]; 0 for a plain backend.
+    pub tls: u64,
+    pub secure: u8,
     /// What policies keep, see [`super::extras`].
     pub extras: *mut super::extras::Extras,
     pub draining: u8,

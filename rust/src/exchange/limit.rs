@@ -4,18 +4,20 @@ use super::admit::{Refused, Request};
 use super::layout::{Exchange, Peer};
 use super::why;
 use super::WorkerCore;
+use crate::codec::edit::length_bit;
 use crate::codec::encode::push_decimal;
+use crate::codec::Names;
 use crate::policy::auth::ArchivedAuth;
 use crate::policy::limit::{Algorithm, ArchivedKeyBy, Limit, Now, Verdict};
+use crate::policy::transform::respond::Prepared;
 use crate::policy::ArchivedPolicy;
 use crate::state::sets::tag;
 
 /// Fields that only a limit may write: a backend's own would contradict them.
-pub(super) const FIELDS: [&[u8]; 3] = [
-    b"x-ratelimit-limit",
-    b"x-ratelimit-remaining",
-    b"x-ratelimit-reset",
-];
+const FIELDS: Names<'_> = Names {
+    list: b"x-ratelimit-limit\nx-ratelimit-remaining\nx-ratelimit-reset\n",
+    lengths: length_bit(17) | length_bit(21),
+};
 
 impl WorkerCore {
     /// Count a request on its route's limit.
@@ -64,7 +66,11 @@ impl WorkerCore {
             push_decimal(told, value);
             told.extend_from_slice(b"\r\n");
         }
-        ex.extras_mut().limited = true;
+        let prepared = ex
+            .extras_mut()
+            .response
+            .get_or_insert_with(Prepared::default);
+        prepared.drop_names(FIELDS);
         self.refuse_over(ex, verdict)
     }
 

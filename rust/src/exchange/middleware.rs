@@ -140,6 +140,10 @@ impl WorkerCore {
                 ex.endless = 0;
                 self.head.clear();
                 let written = self.write_answer(ex, now, true, &head);
+                if self.outgrown(ex) {
+                    self.scratch = Some(scratch);
+                    return layout::BAD;
+                }
                 super::respond::note_framing(ex, head.framing);
                 self.passed(ex, &head, written);
                 layout::FORWARD

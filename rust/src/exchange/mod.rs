@@ -11,14 +11,17 @@ mod attempt;
 mod authenticate;
 mod begin;
 mod collect;
+mod cors;
 pub mod edge;
 mod extras;
 mod last_hop;
 pub mod layout;
 mod limit;
 mod middleware;
+pub mod region;
 mod request_id;
 mod respond;
+mod transform;
 mod validate;
 mod wall;
 mod why;
@@ -29,6 +32,7 @@ use crate::policy::schema::Validators;
 use crate::snapshot::{self, ArchivedSnapshot};
 use crate::state::sets::HashKey;
 use crate::state::LaneState;
+use crate::tls::Tls;
 use edge::Edge;
 use layout::Exchange;
 use request_id::RequestIds;
@@ -48,6 +52,9 @@ pub struct WorkerCore {
     ids: RequestIds,
     date: codec::DateCache,
     wall: WallClock,
+    changes: transform::Workspace,
+    pub regions: region::Regions,
+    pub tls: Tls,
     validators: Validators,
     /// State of a random generator; never 0.
     random: u64,
@@ -89,6 +96,9 @@ impl WorkerCore {
             ids,
             date: codec::DateCache::default(),
             wall: WallClock::default(),
+            changes: transform::Workspace::default(),
+            regions: region::Regions::default(),
+            tls: Tls::default(),
             validators: Validators::default(),
             random: RandomState::new().build_hasher().finish() | 1,
             retry_budget: policy.retry_budget,

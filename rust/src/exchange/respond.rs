@@ -2,9 +2,9 @@
 
 use super::attempt::is_failure;
 use super::layout::{self, Exchange};
-use super::limit;
 use super::WorkerCore;
 use crate::codec::{self, BodyFraming, ClientBody};
+use std::borrow::Cow;
 
 impl WorkerCore {
     /// Read a backend's answer head; see `HS_MORE`, `HS_FORWARD`, `HS_INTERIM`, `HS_SWITCH`, `HS_BAD`,
@@ -49,7 +49,7 @@ impl WorkerCore {
         }
         let written = self.write_answer(ex, now, request_done, head);
         note_framing(ex, head.framing);
-        if ex.response_length > ex.max_response_body {
+        if ex.response_length > ex.max_response_body || self.outgrown(ex) {
             return layout::BAD;
         }
         if self.weigh(ex, now, request_done, head) {
@@ -73,18 +73,39 @@ impl WorkerCore {
         request_done: bool,
         head: &codec::ResponseHead<'_>,
     ) -> codec::ClientHead {
+        let (kept, drops) = match ex.extras() {
+            None => (&b""[..], None),
+            Some(extras) => self
+                .changes
+                .fields(extras, now.saturating_sub(ex.started_ns)),
+        };
+        // The backend's own word on this goes before ours; not twice (RFC 6797 section 8.1).
+        let hsts = match (ex.secure, self.tls.hsts()) {
+            (0, _) | (_, b"") => b"",
+            (_, line) if head.field(b"strict-transport-security").is_none() => line,
+            _ => b"",
+        };
+        let fields = match (kept, hsts) {
+            (kept, b"") => Cow::Borrowed(kept),
+            (b"", hsts) => Cow::Borrowed(hsts),
+            (kept, hsts) => Cow::Owned([kept, hsts].concat()),
+        };
         let context = codec::ClientContext {
             client_minor: ex.minor_version,
             keep_alive: ex.client_keep_alive != 0 && request_done,
             request_id: ex.request_id(),
             date: self.date.at(self.wall.unix(now)),
-            fields: ex.extras().map_or(b"", |extras| &extras.answer_fields),
-            replaced: match ex.extras() {
-                Some(extras) if extras.limited => &limit::FIELDS,
-                _ => &[],
-            },
+            fields: &fields,
+            drops,
         };
         codec::write_client_head(&mut self.head, head, &context)
+    }
+
+    /// Whether a route's additions made the head longer than a head may be.
+    #[inline]
+    pub(super) fn outgrown(&self, ex: &Exchange) -> bool {
+        self.head.len() > self.limits.head
+            && ex.extras().is_some_and(|extras| extras.response.is_some())
     }
 
     /// What an answer says about its backend; whether it is held back for another attempt.

@@ -29,7 +29,7 @@ const fn backend(status: u16, code: &'static str, message: &'static str) -> Answ
 }
 
 /// By number, as `refuse` gets it (`HS_WHY_…` of core_api.h).
-const REASONS: [Answer; 14] = [
+const REASONS: [Answer; 15] = [
     backend(502, "BAD_GATEWAY", "The backend could not be reached."),
     backend(
         504,
@@ -88,6 +88,11 @@ const REASONS: [Answer; 14] = [
         "GATEWAY_TIMEOUT",
         "The request was not processed in time.",
     ),
+    backend(
+        502,
+        "BAD_GATEWAY",
+        "The TLS handshake with the backend failed.",
+    ),
 ];
 
 pub const CONNECT_FAILED: i32 = 0;
@@ -95,10 +100,11 @@ pub const CONNECT_TIMEOUT: i32 = 1;
 pub const BACKEND_CLOSED: i32 = 3;
 pub const BACKEND_TIMEOUT: i32 = 4;
 pub const RESPONSE_TOO_LARGE: i32 = 7;
+pub const TLS_FAILED: i32 = 14;
 
 /// Whether nothing can have been sent.
 pub fn is_unconnected(why: i32) -> bool {
-    matches!(why, CONNECT_FAILED | CONNECT_TIMEOUT)
+    matches!(why, CONNECT_FAILED | CONNECT_TIMEOUT | TLS_FAILED)
 }
 
 /// The answer for a reason; an unknown one is a malfunction of the gateway.
@@ -139,6 +145,32 @@ pub const LOOP: Answer = gateway(
     "The request has come through this gateway too often.",
 );
 pub const TOO_LARGE: Answer = REASONS[6];
+/// The route is wrong, not the request: it must show where failures are counted.
+pub const REWRITE_FAILED: Answer = gateway(
+    500,
+    "REWRITE_FAILED",
+    "The route's rewritePath makes no valid path of this request's.",
+);
+pub const HOST_FAILED: Answer = gateway(
+    500,
+    "REWRITE_FAILED",
+    "The Host header that the route sets is not valid for this request.",
+);
+pub const HEAD_GREW: Answer = gateway(
+    431,
+    "REQUEST_HEADER_TOO_LARGE",
+    "With what the route adds to it, the request head is too large.",
+);
+pub const PREFLIGHT: Answer = gateway(204, "", "");
+
+const fn denied(message: &'static str) -> Answer {
+    gateway(403, "CORS_DENIED", message)
+}
+
+pub const CORS_ORIGIN: Answer = denied("This route does not allow requests from that origin.");
+pub const CORS_METHOD: Answer = denied("This route does not allow that method from other origins.");
+pub const CORS_HEADERS: Answer =
+    denied("This route does not allow those headers from other origins.");
 pub const NO_CREDENTIALS: Answer = gateway(401, "UNAUTHORIZED", "This route needs credentials.");
 pub const BAD_CREDENTIALS: Answer = gateway(
     401,

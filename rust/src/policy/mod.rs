@@ -6,19 +6,24 @@
 
 pub mod auth;
 pub mod breaker;
+pub mod cors;
 pub mod json;
 pub mod limit;
 pub mod retry;
 pub mod schema;
+pub mod transform;
 pub mod validate;
 
+use crate::route::Pattern;
 use rkyv::{Archive, Serialize};
 use serde::Deserialize;
 
 pub use auth::Auth;
 pub use breaker::CircuitBreaker;
+pub use cors::Cors;
 pub use limit::RateLimit;
 pub use retry::RetryPolicy;
+pub use transform::Transformations;
 pub use validate::Validation;
 
 /// All policies of a route, each under the name that it has in the API.
@@ -27,10 +32,12 @@ pub use validate::Validation;
 pub struct Policy {
     pub auth: Option<Auth>,
     pub circuit_breaker: Option<CircuitBreaker>,
+    pub cors: Option<Box<Cors>>,
     /// Names, the outermost first.
     pub middleware: Vec<String>,
     pub rate_limit: Option<RateLimit>,
     pub retry_policy: Option<RetryPolicy>,
+    pub transformations: Option<Box<Transformations>>,
     pub validation: Option<Box<Validation>>,
 }
 
@@ -46,11 +53,28 @@ impl Policy {
         if let Some(policy) = &self.circuit_breaker {
             policy.check(wrong);
         }
+        if let Some(policy) = &self.cors {
+            policy.check(wrong);
+        }
         if let Some(policy) = &self.rate_limit {
             policy.check(wrong);
         }
         if let Some(policy) = &self.retry_policy {
             policy.check(wrong);
+        }
+        if let Some(policy) = &self.transformations {
+            policy.check(wrong);
+            if self.cors.is_some() {
+                policy.leave_to_cors(wrong);
+            }
+            let identity = match &self.auth {
+                Some(Auth::Jwt(jwt)) => jwt.identity_header.as_deref(),
+                Some(Auth::ApiKey(keys)) => keys.identity_header.as_deref(),
+                None => None,
+            };
+            if let Some(identity) = identity {
+                policy.leave_to_auth(identity, wrong);
+            }
         }
         if let Some(policy) = &self.validation {
             policy.check(wrong);
@@ -64,6 +88,13 @@ impl Policy {
     pub fn prepare(&mut self) {
         if let Some(auth) = &mut self.auth {
             auth.prepare();
+        }
+    }
+
+    /// Work out what depends on the route's path pattern.
+    pub fn bind(&mut self, pattern: &Pattern, wrong: &mut Wrong<'_>) {
+        if let Some(policy) = &mut self.transformations {
+            policy.bind(pattern, wrong);
         }
     }
 }

@@ -105,6 +105,11 @@ impl Catalog {
     }
 
     #[getter]
+    fn uses_regions(&self) -> bool {
+        current(&self.published).uses_regions()
+    }
+
+    #[getter]
     fn key_sets(&self) -> BTreeMap<String, (u32, bool)> {
         key_sets(&current(&self.published))
     }

@@ -3,32 +3,13 @@
 mod bench;
 mod capsule;
 mod catalog;
+mod checks;
 mod errors;
 mod histogram;
 mod node;
 mod worker;
 
-use crate::net::Cidr;
-use crate::route::Pattern;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-
-/// Check a path pattern. See `_core.pyi`.
-#[pyfunction]
-fn check_pattern(pattern: &str) -> PyResult<()> {
-    Pattern::parse(pattern)
-        .map(drop)
-        .map_err(|rule| PyValueError::new_err(rule.to_string()))
-}
-
-/// Check a network in CIDR notation. See `_core.pyi`.
-#[pyfunction]
-fn check_network(network: &str) -> PyResult<()> {
-    network
-        .parse::<Cidr>()
-        .map(drop)
-        .map_err(|rule| PyValueError::new_err(rule.to_string()))
-}
 
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -45,8 +26,15 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<catalog::Catalog>()?;
     m.add_class::<catalog::Staged>()?;
     m.add_class::<worker::Worker>()?;
-    m.add_function(wrap_pyfunction!(check_network, m)?)?;
-    m.add_function(wrap_pyfunction!(check_pattern, m)?)?;
+    m.add_function(wrap_pyfunction!(checks::check_header_change, m)?)?;
+    m.add_function(wrap_pyfunction!(checks::check_header_template, m)?)?;
+    m.add_function(wrap_pyfunction!(checks::check_network, m)?)?;
+    m.add_function(wrap_pyfunction!(checks::check_origin, m)?)?;
+    m.add_function(wrap_pyfunction!(checks::check_pattern, m)?)?;
+    m.add_function(wrap_pyfunction!(checks::check_rewrite, m)?)?;
+    m.add_function(wrap_pyfunction!(checks::check_template_parameters, m)?)?;
+    m.add_function(wrap_pyfunction!(checks::check_tls, m)?)?;
+    m.add_function(wrap_pyfunction!(checks::examine_regions, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_bounds, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_quantile, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_sum, m)?)?;

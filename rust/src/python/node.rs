@@ -2,6 +2,7 @@
 
 use super::bench::monotonic_nanos;
 use super::{errors, histogram};
+use crate::outlier::Outliers;
 use crate::route::method;
 use crate::state::circuit::{Event, State};
 use crate::state::stats::{BackendStats, SeriesTotals, EVENTS};
@@ -23,6 +24,7 @@ pub fn lock(node: &Shared) -> MutexGuard<'_, state::Node> {
 #[pyclass(frozen, module = "hotswap_proxy._core")]
 pub struct Node {
     pub shared: Shared,
+    outliers: Mutex<Outliers>,
 }
 
 #[pymethods]
@@ -36,6 +38,7 @@ impl Node {
         let node = node.map_err(PyOSError::new_err)?;
         Ok(Self {
             shared: Arc::new(Mutex::new(node)),
+            outliers: Mutex::default(),
         })
     }
 
@@ -150,6 +153,13 @@ impl Node {
         };
         let state = self.with(py, |node| node.order_circuit(address, event))?;
         Ok(state.map(circuit_name))
+    }
+
+    fn eject_outliers(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        errors::detached(py, || {
+            let mut outliers = self.outliers.lock().unwrap_or_else(PoisonError::into_inner);
+            outliers.judge(&mut lock(&self.shared), monotonic_nanos())
+        })
     }
 
     fn eject(&self, py: Python<'_>, address: &str) -> PyResult<bool> {

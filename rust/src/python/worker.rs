@@ -4,11 +4,12 @@ use super::bench::monotonic_nanos;
 use crate::codec::Limits;
 use crate::exchange::edge::Edge;
 use crate::exchange::{NodePolicy, WorkerCore};
-use crate::net::Cidr;
 use crate::route::{find, method, Match};
 use crate::select;
+use crate::select::network;
 use crate::snapshot::{ArchivedRoute, ArchivedSnapshot, Guard};
 use crate::state::LaneState;
+use crate::tls::read_bundle;
 use pyo3::exceptions::{PyKeyError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use serde::Deserialize;
@@ -48,8 +49,7 @@ impl Settings {
 
     fn edge(&self) -> Result<Edge, String> {
         let networks = self.trusted_proxies.iter().map(|text| {
-            let network = text.parse::<Cidr>();
-            network.map_err(|problem| format!("trustedProxies: {text:?} {problem}"))
+            network::parse(text).map_err(|problem| format!("trustedProxies: {problem}"))
         });
         Ok(Edge {
             max_connections_per_client: self.max_connections_per_client,
@@ -138,6 +138,14 @@ impl Worker {
         self.lane(py).generation()
     }
 
+    #[pyo3(signature = (fd))]
+    fn use_regions(&self, _py: Python<'_>, fd: Option<i32>) -> PyResult<()> {
+        let file = fd.map(super::checks::borrow).transpose()?;
+        // SAFETY: under the interpreter lock nobody else uses the core, see `Core`.
+        let core = unsafe { &mut *self.core.0.get() };
+        core.regions.replace(file).map_err(PyValueError::new_err)
+    }
+
     #[pyo3(name = "match")]
     fn find(&self, py: Python<'_>, method: &str, host: &str, path: &str) -> PyResult<Py<PyAny>> {
         let snapshot = self.pinned(py)?;
@@ -187,6 +195,14 @@ impl Worker {
         );
         let backend = picked.and_then(|candidate| snapshot.backend(route, candidate));
         Ok(backend.map(|backend| backend.name.as_str().to_owned()))
+    }
+
+    fn use_tls(&self, _py: Python<'_>, bundle: &[u8]) -> PyResult<()> {
+        let bundle = read_bundle(bundle).map_err(PyValueError::new_err)?;
+        // SAFETY: under the interpreter lock nobody else uses the core, see `Core`.
+        let core = unsafe { &mut *self.core.0.get() };
+        core.tls.use_bundle(bundle);
+        Ok(())
     }
 
     fn enter(&self, py: Python<'_>, address: &str) -> PyResult<()> {

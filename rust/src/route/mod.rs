@@ -12,4 +12,4 @@ pub mod pattern;
 pub mod trie;
 
 pub use matcher::{find, Match};
-pub use pattern::{Pattern, PatternError};
+pub use pattern::{Pattern, PatternError, Segment};

@@ -1,6 +1,7 @@
 //! Selection: which backend of a route takes a request. Pure decisions over the snapshot and the
 //! node's shared counters; the caller charges what it then does.
 
+pub mod network;
 pub mod order;
 pub mod rendezvous;
 mod runtime;
@@ -36,11 +37,16 @@ pub fn tried_bit(candidate: usize) -> u64 {
     1 << (candidate & 63)
 }
 
-/// The request header that decides on this route, in lower case; None where no header does.
+/// The pseudo-header whose value is the client's address.
+pub const CIDR: &str = ":cidr";
+
+/// The request header that decides on this route, in lower case; None where no header does. One that starts
+/// with a colon is a pseudo-header: it says where the client is.
 #[inline]
 pub fn header_wanted(route: &ArchivedRoute) -> Option<&str> {
     match &route.strategy {
         ArchivedStrategy::Header { name, .. } => Some(name),
+        ArchivedStrategy::Network { .. } => Some(CIDR),
         _ => None,
     }
 }
@@ -84,11 +90,11 @@ pub fn pick<R: Runtime>(
         ArchivedStrategy::Header { rules, default, .. } => {
             let ruled = header.and_then(|value| rule(rules, value));
             let default = default.as_ref().copied();
-            [ruled, default]
-                .into_iter()
-                .flatten()
-                .map(usize::from)
-                .find(|&index| choice.open(index))
+            choice.first_open([ruled, default])
+        }
+        ArchivedStrategy::Network { networks, default } => {
+            let ruled = header.and_then(|ip| network::find(networks, ip));
+            choice.first_open([ruled, default.as_ref().copied()])
         }
         ArchivedStrategy::Direct => (0..count).find(|&index| choice.open(index)),
     }
@@ -167,6 +173,11 @@ impl<R: Runtime> Choice<'_, R> {
         let below = ejected.nth(count / 2).unwrap_or(count);
         self.respected.set(Some(below));
         below
+    }
+
+    fn first_open(&self, wanted: [Option<u8>; 2]) -> Option<usize> {
+        let mut wanted = wanted.into_iter().flatten().map(usize::from);
+        wanted.find(|&index| self.open(index))
     }
 
     /// The candidate whose turn it is; when it is out, its turns are shared by the others as `weight`

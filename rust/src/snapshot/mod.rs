@@ -9,6 +9,7 @@ mod pinned;
 
 use crate::policy::auth::keys::KeySet;
 use crate::policy::Policy;
+use crate::tls::ClientSettings;
 use rkyv::{Archive, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,6 +24,8 @@ pub struct Snapshot {
     /// In the order of their rank: the route that wins where several match comes first.
     pub routes: Vec<Route>,
     pub backends: Vec<Backend>,
+    /// TLS settings of the backends, each set once.
+    pub tls_sets: Vec<TlsSet>,
     /// What tokens are verified with, see [`crate::policy::auth`].
     pub key_sets: Vec<KeySet>,
     pub trie: Trie,
@@ -74,10 +77,15 @@ pub enum Strategy {
     IpHash {
         uniform: bool,
     },
-    /// `name` in lower case; `rules` sorted by value; a missing candidate takes no traffic at present.
+    /// `name` in lower case, a pseudo-header's with its colon; `rules` sorted by value; a missing candidate takes no traffic at present.
     Header {
         name: String,
         rules: Vec<Rule>,
+        default: Option<u8>,
+    },
+    /// By the client's address; see [`crate::select::network`].
+    Network {
+        networks: Vec<Network>,
         default: Option<u8>,
     },
     Direct,
@@ -90,6 +98,14 @@ pub struct Rule {
 }
 
 #[derive(Archive, Serialize, Debug)]
+pub struct Network {
+    /// An IPv4 address is mapped.
+    pub ip: [u8; 16],
+    pub bits: u8,
+    pub candidate: Option<u8>,
+}
+
+#[derive(Archive, Serialize, Debug)]
 pub struct Backend {
     pub id: String,
     pub name: String,
@@ -97,12 +113,44 @@ pub struct Backend {
     pub identity: String,
     /// Host and, unless it is the scheme's own, port: what a Host field for this backend says.
     pub authority: String,
-    pub tls: bool,
+    /// How https is spoken with it; None for http.
+    pub tls: Option<BackendTls>,
     /// Slot in the state region; it belongs to this backend as long as the snapshot lives.
     pub slot: u32,
     pub addresses: Vec<Address>,
     pub pool: Pool,
     pub timeouts: Timeouts,
+}
+
+#[derive(Archive, Serialize, Debug, Clone)]
+pub struct BackendTls {
+    /// Of settings and name together: what connections may be shared by. Not 0.
+    pub key: u64,
+    /// Whom the backend's certificate must be for.
+    pub name: String,
+    /// Index in [`Snapshot::tls_sets`].
+    pub set: u32,
+}
+
+/// See [`ClientSettings`]; PEM texts.
+#[derive(Archive, Serialize, Debug, Clone, PartialEq, Eq)]
+pub struct TlsSet {
+    pub digest: u64,
+    pub verify: bool,
+    pub ca: Option<String>,
+    pub certificate: Option<String>,
+    pub key: Option<String>,
+}
+
+impl ArchivedTlsSet {
+    pub fn settings(&self) -> ClientSettings<'_> {
+        ClientSettings {
+            verify: self.verify,
+            ca: self.ca.as_deref(),
+            certificate: self.certificate.as_deref(),
+            key: self.key.as_deref(),
+        }
+    }
 }
 
 /// A socket address. An IPv4 address has its four bytes first.

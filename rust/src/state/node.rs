@@ -146,6 +146,12 @@ impl Node {
         self.arena.bytes_mut(range)
     }
 
+    /// The bytes of the current snapshot.
+    pub fn current_bytes(&mut self) -> Option<&[u8]> {
+        let range = self.live.get(&self.generation)?.range.as_ref()?;
+        Some(self.arena.bytes_mut(range))
+    }
+
     /// Gives a staged range back, and the slots only it asked for.
     pub fn discard(&mut self, range: Range) {
         self.arena.release(range);

@@ -61,6 +61,14 @@ pub struct BackendStats {
     pub totals: BackendTotals,
 }
 
+impl BackendStats {
+    /// Whether it gets no requests, or only trials.
+    pub fn is_out(&self) -> bool {
+        let closed = matches!(self.circuit, State::Closed | State::HeldClosed);
+        !closed || self.ejected_until != 0 || !self.status.takes_traffic()
+    }
+}
+
 /// Counts of a series, merged over lanes (and, for the node, over series).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeriesTotals {

@@ -15,6 +15,7 @@ pub fn context() -> ForwardContext<'static> {
         forward_expect: true,
         withheld: b"",
         added: b"",
+        edit: None,
     }
 }
 
@@ -25,7 +26,7 @@ pub fn client() -> ClientContext<'static> {
         request_id: b"made-here",
         date: DATE,
         fields: b"",
-        replaced: &[],
+        drops: None,
     }
 }
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from hotswap_proxy.errors import Conflict, NotFound
 from hotswap_proxy.model import Backend, parse_url
-from hotswap_proxy.store import backends
+from hotswap_proxy.store import AuditEntry, StoreChanges, backends
 from hotswap_proxy.store.routes import Stored
 
 from .. import answers
-from ..models import BackendQuery, HealthCheckRun, WriteQuery
+from ..models import BackendQuery, CircuitOrder, HealthCheckRun, WriteQuery
 from ..routing import ADMIN, ADMIN_OPERATOR, EVERYONE, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway/backends"
@@ -20,7 +20,8 @@ PATH = "/api/v1/gateway/backends"
 def _live(call: Call, found: Stored, rows: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """What the node knows of the backend, which is known by its address."""
     counted = dict(call.context.node.backend_statistics(parse_url(found.document["url"]).url, rows))
-    return {"healthStatus": counted.pop("healthStatus"), "statistics": counted}
+    live = {key: counted.pop(key) for key in ("healthStatus", "circuitBreaker", "ejectedUntil")}
+    return live | {"statistics": counted}
 
 
 async def _get(call: Call) -> Stored:
@@ -48,7 +49,8 @@ async def get_health(call: Call) -> Answer:
     live = _live(call, found)
     address, check = parse_url(found.document["url"]).url, found.document.get("healthCheck")
     seen = call.context.node.backend_check(address, check) if check else None
-    return Answer(told | {"healthStatus": live["healthStatus"]} | live["statistics"] | {"healthCheck": seen})
+    counted = live.pop("statistics")
+    return Answer(told | live | counted | {"healthCheck": seen})
 
 
 async def run_check(call: Call) -> Answer:
@@ -63,6 +65,21 @@ async def run_check(call: Call) -> Answer:
     told = {key: found.document[key] for key in ("backendId", "name", "url", "isEnabled")}
     status = _live(call, found)["healthStatus"]
     return Answer(told | {"healthStatus": status, "healthCheck": seen})
+
+
+async def order_circuit(call: Call) -> Answer:
+    """Of a registered backend or a route's own. Written down before it is done."""
+    given: CircuitOrder = call.body
+    found = await call.context.store.read(backends.find_any, call.path["id"])
+    if found is None:
+        raise NotFound(f"no backend {call.path['id']}")
+    entry = AuditEntry("backend.circuit-breaker", found["backendId"], found["name"], {"state": given.state})
+    await call.context.store.commit(StoreChanges(audit=[entry]), call.author)
+    state = call.context.node.order_circuit(parse_url(found["url"]).url, given.state)
+    if state is None:
+        raise Conflict(f"backend {found['name']} is not in the configuration of this node")
+    told = {key: found[key] for key in ("backendId", "name", "url")}
+    return Answer(told | {"circuitBreaker": state})
 
 
 async def create_backend(call: Call) -> Answer:
@@ -136,6 +153,14 @@ ENDPOINTS = (
         handler=get_health,
         roles=EVERYONE,
         summary="Health and load of one backend",
+    ),
+    Endpoint(
+        method="PUT",
+        path=f"{PATH}/{{id}}/circuit-breaker",
+        handler=order_circuit,
+        roles=ADMIN_OPERATOR,
+        summary="Hold a backend's circuit breaker open or closed, or leave it to itself",
+        body=CircuitOrder,
     ),
     Endpoint(
         method="POST",

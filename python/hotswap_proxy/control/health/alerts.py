@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -48,21 +48,21 @@ class Alerts:
 
     def send(self, target: Target, before: Health, after: Health) -> None:
         """A backend flipped."""
+        assert target.last is not None
+        self.tell(
+            "backend.healthy" if after.state is State.UP else "backend.unhealthy",
+            target.address,
+            backends=[{"backendId": id, "name": name} for id, name in target.names()],
+            previousStatus=STATUS[before.state].name.capitalize(),
+            healthStatus=STATUS[after.state].name.capitalize(),
+            reason=target.last.reason,
+        )
+
+    def tell(self, event: str, address: str, **more: Any) -> None:
+        """Something happened to the backend at ``scheme://host:port``."""
         if not self._hooks:
             return
-        assert target.last is not None
-        body = orjson.dumps(
-            {
-                "event": "backend.healthy" if after.state is State.UP else "backend.unhealthy",
-                "at": now(),
-                **self._about,
-                "address": target.address,
-                "backends": [{"backendId": id, "name": name} for id, name in target.names()],
-                "previousStatus": STATUS[before.state].name.capitalize(),
-                "healthStatus": STATUS[after.state].name.capitalize(),
-                "reason": target.last.reason,
-            }
-        )
+        body = orjson.dumps({"event": event, "at": now(), **self._about, "address": address, **more})
         for hook in self._hooks:
             if hook.queue.full():
                 hook.queue.get_nowait()

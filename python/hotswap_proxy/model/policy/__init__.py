@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from .auth import Auth
 from .breaker import CircuitBreaker
+from .cors import Cors
 from .limit import RateLimit
 from .retry import RetryPolicy
+from .transform import Transformations
 from .validation import Validation
 
-__all__ = ["Auth", "CircuitBreaker", "RateLimit", "RetryPolicy", "Validation"]
+__all__ = ["Auth", "CircuitBreaker", "Cors", "RateLimit", "RetryPolicy", "Transformations", "Validation"]

@@ -73,7 +73,7 @@ pub fn verify(
             _ => true,
         };
         let fits = key.key.family() == algorithm.family()
-            && key.algorithm.is_none_or(|only| only == algorithm);
+            && key.algorithm.unwrap_or(algorithm) == algorithm;
         if !named || !fits {
             continue;
         }
@@ -206,7 +206,9 @@ fn roles(claim: Option<&Value>) -> Vec<String> {
 fn says(value: &Value, wanted: &str) -> bool {
     match value {
         Value::String(text) => text == wanted,
-        Value::Bool(_) | Value::Number(_) => value.to_string() == wanted,
+        Value::Bool(true) => wanted == "true",
+        Value::Bool(false) => wanted == "false",
+        Value::Number(number) => number.to_string() == wanted,
         _ => false,
     }
 }
