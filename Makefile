@@ -63,6 +63,17 @@ bench: setup ## Measure beside nginx and HAProxy, write docs/performance.md (QUI
 load: setup ## Mixed workload with configuration changes for a minute; fails on any unexpected error
 	$(PY) -m loadtest $(LOAD)
 
+.PHONY: fuzz
+fuzz: setup ## Fuzz both codecs, h11 beside them, and a live worker (SECONDS=300); a finding is kept in tests/http/corpus
+	PYTHONPATH=tests:tests/http $(PY) tests/http/fuzz.py --seconds $(or $(SECONDS),300)
+
+.PHONY: soak
+soak: setup ## Mixed traffic and changes through a node for MINUTES=20; fails on growth, lost requests, unexpected errors
+	$(PY) -m loadtest.soak --minutes $(or $(MINUTES),20) $(SOAK)
+.PHONY: chaos
+chaos: setup ## Kill, stop and starve processes and backends under load for five minutes (CHAOS="--seconds 60")
+	$(PY) -m pytest tests/chaos $(or $(CHAOS),--seconds 300)
+
 .PHONY: wheel
 wheel: setup ## Build the wheel and try it in an empty environment
 	rm -rf dist && $(PY) -m pip wheel -q --no-deps --no-build-isolation --wheel-dir dist .

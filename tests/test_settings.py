@@ -20,6 +20,7 @@ def test_every_kind_of_value_is_read() -> None:
             "HOTSWAP_HTTP": "HTTPTOOLS",
             "HOTSWAP_ENVIRONMENT": "production",
             "HOTSWAP_ALLOWED_BACKEND_HOSTS": "a.internal, b.internal,",
+            "HOTSWAP_MIDDLEWARE": "a=b.c:d, x-1=e:f.g",
             "HOTSWAP_NODE_ID": "",
             "UNRELATED": "x",
         }
@@ -31,6 +32,8 @@ def test_every_kind_of_value_is_read() -> None:
     assert settings.http == "httptools"
     assert settings.environment == "Production"
     assert settings.allowed_backend_hosts == ("a.internal", "b.internal")
+    assert settings.middleware == ("a=b.c:d", "x-1=e:f.g")
+    assert Settings.from_worker_json(settings.worker_json()).middleware == settings.middleware
     assert settings.node_id == socket.gethostname()  # an empty variable is none
 
 
@@ -48,6 +51,11 @@ def test_every_kind_of_value_is_read() -> None:
         ("ENVIRONMENT", "Prod", "not one of Development, QA, Staging, Production"),
         ("PROXY", "8000", "not HOST:PORT"),
         ("ADMIN", "localhost:port", "the port must be a number"),
+        ("MIDDLEWARE", "a", "not NAME=package.module:function"),
+        ("MIDDLEWARE", "a=b", "not NAME=package.module:function"),
+        ("MIDDLEWARE", "a=b:c;d", "not NAME=package.module:function"),
+        ("MIDDLEWARE", "a b=c:d", "not NAME=package.module:function"),
+        ("MIDDLEWARE", "a=b:c,a=d:e", "given twice"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(name: str, value: str, reason: str) -> None:

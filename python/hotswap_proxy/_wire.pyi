@@ -1,4 +1,4 @@
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable, Mapping
 from typing import Protocol, final
 
@@ -9,6 +9,35 @@ class _RequestCodec(Protocol):
 
 class _ResponseCodec(_RequestCodec, Protocol):
     def begin(self) -> None: ...
+
+@final
+class Call:
+    """One request in the hands of a middleware. For the loop's own callbacks.
+
+    The exchange may end without the middleware: then its task is cancelled, and nothing here has an effect.
+    """
+
+    description: bytes
+    """JSON: method, path, query, headers (pairs), scheme, client_ip, request_id, route, middleware (names),
+    identity. Bytes of fields are characters of ISO 8859-1."""
+    body: bytes
+    @property
+    def open(self) -> bool:
+        """Whether anybody waits for an answer."""
+
+    def send(self, head: bytes, body: bytes) -> Future[bytes]:
+        """Send a request on, once. The result is the answer as bytes: head, empty line, and all of the body.
+
+        Raises:
+            ValueError: The head is no request, and why.
+            RuntimeError: The request was sent on before, or the exchange is over.
+        """
+
+    def answer(self, head: bytes, body: bytes) -> bool:
+        """Answer the client. False when that was no answer: the client gets a 500."""
+
+    def fail(self) -> None:
+        """Answer 500."""
 
 @final
 class Server:
@@ -30,6 +59,8 @@ class Server:
             never early.
         codec: None for the native codec, or factories of a request and a response codec that read every
             message before it (``hotswap_proxy.worker.codec.factories``).
+        middleware: Called with a `Call` for each request on a route with middleware; returns the task that
+            deals with it (``hotswap_proxy.worker.middleware.Runner``). None: such requests get a 500.
 
     Raises:
         OSError: No readiness set can be made.
@@ -44,6 +75,7 @@ class Server:
         loop: AbstractEventLoop,
         settings: Mapping[str, str | int | float] | None = None,
         codec: tuple[Callable[[], _RequestCodec], Callable[[], _ResponseCodec]] | None = None,
+        middleware: Callable[[Call], Task[None]] | None = None,
     ) -> None: ...
     @property
     def connections(self) -> int:

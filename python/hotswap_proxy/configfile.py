@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import orjson
 from pydantic import BeforeValidator, Field, ValidationError
 
+from . import documents
 from .errors import Detail, ValidationFailed, from_pydantic
 from .model import Backend, Model, Route, UrlRules
 
@@ -103,39 +104,13 @@ def _doubles(kind: str, key: str, items: list[Item]) -> Iterator[Detail]:
                 yield Detail(f"{kind}[{index}].{alias}", "unique", f"{value} is also in {kind}[{first}]")
 
 
-def load(path: Path, rules: UrlRules | None = None) -> ConfigFile:
-    """Read and validate a file; ``.json`` is JSON, all else YAML. ValidationFailed names file and place."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValidationFailed(f"{path}: {error.strerror or error}") from error
-    document = _read_json(path, data) if path.suffix == ".json" else _read_yaml(path, data)
+def load(path: Path, rules: UrlRules | None = None, *, stdin: bool = False) -> ConfigFile:
+    """Read (``documents.read``) and validate a file. ValidationFailed names file and place."""
+    document = documents.read(path, stdin=stdin)
     try:
         return ConfigFile.parse(document, rules)
     except ValidationFailed as error:
         raise ValidationFailed(f"{path}: {error.message}", error.details) from None
-
-
-def _read_json(path: Path, data: bytes) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise ValidationFailed(f"{path}: line {error.lineno} column {error.colno}: {error.msg}") from None
-
-
-def _read_yaml(path: Path, data: bytes) -> Any:
-    import yaml
-
-    from .yamlfile import StrictLoader
-
-    try:
-        return yaml.load(data, StrictLoader)  # noqa: S506  a subclass of the safe loader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1} column {mark.column + 1}: " if mark else ""
-        raise ValidationFailed(f"{path}: {place}{error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValidationFailed(f"{path}: {error}") from None
 
 
 def json_schema() -> dict[str, Any]:

@@ -4,8 +4,8 @@ A middleware is an async function of the operator's, named in the node's setting
 
     async def middleware(request: Request, call_next: CallNext) -> Response: ...
 
-It gets the whole request and gives the whole answer. ``call_next(request)`` sends the request, or a changed one,
-on and returns the answer, with 502, 503 and 504 for a backend that could not be asked. It may be called once.
+It gets the whole request and gives the whole answer. ``call_next(request)`` sends the request, or a changed
+one, on and returns the answer, which is a 502, 503 or 504 when no backend gave one. It may be called once.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _TARGET = re.compile(r"[!-~]*")
 class Headers:
     """Header fields in their order. Names are compared without case; a name may stand several times.
 
-    Values are text in which each character is one byte (ISO 8859-1). Adding a name or value that HTTP does not
-    allow, such as one with a line break, raises ValueError.
+    Values are text in which each character is one byte (ISO 8859-1). What HTTP does not allow, such as
+    a line break, raises ValueError.
     """
 
     __slots__ = ("_fields",)
@@ -52,9 +52,7 @@ class Headers:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a header name")
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
-            raise ValueError(
-                f"the value of {name} is not a header value: it has a line break or another control"
-            )
+            raise ValueError(f"the value of {name} has a character that no header may have")
         self._fields.append((name, value.strip(" \t")))
 
     def items(self) -> list[tuple[str, str]]:
@@ -127,7 +125,7 @@ class Request:
     """For middlewares to tell each other; it stays with the request."""
 
     def replace(self, **changes: Any) -> Request:
-        """A request that differs in some fields; the headers are copied, so that each may be changed alone."""
+        """A request that differs in some fields; the headers are copied, so each may be changed alone."""
         changes.setdefault("headers", self.headers.copy())
         return replace(self, **changes)
 
@@ -148,7 +146,7 @@ class Request:
 
 
 class Response:
-    """One answer, whole. The gateway writes ``Content-Length``, ``Date``, ``Via`` and the connection's own fields.
+    """One answer, whole. The gateway itself writes ``Content-Length``, ``Via`` and the connection's fields.
 
     An answer to HEAD, and one with status 204 or 304, has no body: what is given as one is only measured.
     """
@@ -162,7 +160,7 @@ class Response:
         self.check()
 
     def check(self) -> None:
-        """Raises ValueError or TypeError for what is no answer; the gateway asks once more before it sends it."""
+        """Raises ValueError or TypeError for what is no answer; asked once more before it is sent."""
         if not isinstance(self.headers, Headers):
             raise TypeError("the headers of a response are Headers")
         if not isinstance(self.body, bytes):

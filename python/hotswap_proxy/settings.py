@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import types
 import typing
@@ -51,6 +52,8 @@ _AT_MOST = {
     "min_transfer_rate": 1 << 31,
     "retry_budget": 100,
 }
+_DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_MIDDLEWARE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}={_DOTTED}:{_DOTTED}")
 
 
 class SettingsError(ValueError):
@@ -97,6 +100,7 @@ class Settings:
         str, ...
     ] = ()  # may be plain http in Production, link-local or metadata addresses
     health_check_commands: tuple[str, ...] = ()  # programs, absolute paths, that Custom checks may run
+    middleware: tuple[str, ...] = ()  # NAME=package.module:function, for routes to use by name
     alert_webhooks: tuple[str, ...] = field(default=(), repr=False)  # the path of such a URL is its password
     geoip: Path | None = None  # database of regions, MaxMind's format
     log_level: LogLevel = "info"
@@ -135,7 +139,7 @@ class Settings:
         values["data_dir"] = Path(values["data_dir"])
         for name in ("config", "geoip"):
             values[name] = Path(values[name]) if values[name] else None
-        for name in ("allowed_backend_hosts", "health_check_commands", "trusted_proxies"):
+        for name in ("allowed_backend_hosts", "health_check_commands", "middleware", "trusted_proxies"):
             values[name] = tuple(values[name])
         return cls(**values)
 
@@ -155,7 +159,11 @@ def _convert(name: str, hint: Any, text: str) -> Any:
     if hint in (int, float):
         return _number(name, hint, text)
     if typing.get_origin(hint) is tuple:
-        return tuple(_listed(name, part.strip()) for part in text.split(",") if part.strip())
+        items = tuple(_listed(name, part.strip()) for part in text.split(",") if part.strip())
+        names = [item.partition("=")[0] for item in items]
+        if name == "middleware" and len(set(names)) != len(names):
+            raise ValueError("a name is given twice")
+        return items
     if name in ("proxy", "admin"):
         parse_address(text)
     return text
@@ -187,6 +195,8 @@ def _listed(name: str, text: str) -> str:
             check_network(text)
         except ValueError as error:
             raise ValueError(str(error)) from None
+    if name == "middleware" and not _MIDDLEWARE.fullmatch(text):
+        raise ValueError(f"{text!r} is not NAME=package.module:function")
     if name == "alert_webhooks":
         url = urlsplit(text)  # ValueError for a port that is none
         if url.scheme not in ("http", "https") or not url.hostname or (url.port is not None and not url.port):

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from hotswap_proxy.admin.handlers import ENDPOINTS
-from hotswap_proxy.model import Backend, HealthCheck, Route
+from hotswap_proxy.model import Backend, HealthCheck, Model, Route
+from hotswap_proxy.model.policy import Validation
+from hotswap_proxy.model.policy.auth import ApiKeyAuth, JwtAuth
 from tests.gateway import Gateway
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -34,6 +36,26 @@ async def test_the_examples_of_the_api_work(gateway: Gateway) -> None:
         answer = await gateway.client.request(method, path, json=json.loads(body))
         assert answer.is_success, (name, answer.text)
     assert gateway.match("/users/1") == "1.0" and gateway.match("/orders/7") == "1.0"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("page", ["authentication.md", "validation.md"])
+async def test_the_examples_of_policies_work(gateway: Gateway, page: str) -> None:
+    found = EXAMPLE.findall((DOCS / page).read_text())
+    assert found
+    for name, body in found:
+        method, path = name.split()
+        answer = await gateway.client.request(method, path, json=json.loads(body))
+        assert answer.is_success, (name, answer.text)
+
+
+@pytest.mark.parametrize(
+    ("page", "model"),
+    [("authentication.md", JwtAuth), ("authentication.md", ApiKeyAuth), ("validation.md", Validation)],
+)
+def test_every_field_of_a_policy_is_described(page: str, model: type[Model]) -> None:
+    described = set(re.findall(r"^\| (\w+) \|", (DOCS / page).read_text(), re.M))
+    assert {field.alias for field in model.model_fields.values()} <= described
 
 
 @pytest.mark.anyio

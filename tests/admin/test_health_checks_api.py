@@ -164,6 +164,33 @@ async def test_running_a_check(gateway: Gateway, server: Backend) -> None:
     assert problem(answer)[0] == 409 and "is disabled" in answer.text
 
 
+async def test_it_can_be_defined_and_run_in_one(gateway: Gateway, server: Backend) -> None:
+    backend_id = (await gateway.add_backend(url=server.url))["backendId"]
+    url = f"{BACKENDS}/{backend_id}"
+
+    async def define(check: Any, *, query: str = "", **headers: str) -> Any:
+        body = {"backendId": backend_id, "healthCheck": check}
+        return await gateway.client.post(RUN + query, json=body, headers=headers)
+
+    planned = await define(CHECK, query="?dryRun=true")
+    assert planned.json()["dryRun"] is True and "healthCheck" not in (await gateway.client.get(url)).json()
+    ran = (await define(CHECK, **await gateway.as_role("Operator"))).json()
+    assert ran["healthStatus"] == "Healthy" and ran["healthCheck"]["lastProbe"]["result"] == "Success"
+    stored = await gateway.client.get(url)
+    assert stored.json()["healthCheck"]["endpoint"] == "/up"
+    # Field by field, like a PUT; and like a PUT it minds who was there before.
+    assert (await define({"expectedStatusCode": 204})).json()["healthCheck"]["lastProbe"]["result"] == "Failure"
+    assert (await gateway.client.get(url)).json()["healthCheck"]["endpoint"] == "/up"
+    assert problem(await define({}, **{"if-match": stored.headers["etag"]}))[0] == 412
+    assert problem(await define({"endpoint": "up"}))[2] == [("healthCheck.endpoint", "endpoint")]
+    assert (await define({"endpoint": "up"}, **await gateway.as_role("Viewer"))).status_code == 403
+    removed = await define(None)
+    assert removed.status_code == 200 and removed.json()["healthCheck"] is None
+    assert "healthCheck" not in (await gateway.client.get(url)).json()
+    answer = await gateway.client.post(RUN + "?dryRun=true", json={"backendId": backend_id})
+    assert problem(answer)[2] == [("dryRun", "dry_run")]
+
+
 async def test_a_custom_check_needs_the_nodes_permission(gateway: Gateway, tmp_path: Path) -> None:
     check = {"type": "Custom", "command": ["/bin/true"]}
     body = {"name": "b", "url": "http://127.0.0.1:9001", "healthCheck": check}

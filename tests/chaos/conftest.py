@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.node import Node
+from tests.processes import socket_inodes
 
 SERVER = Path(__file__).with_name("server.py")
 
@@ -137,10 +140,28 @@ def write_routes(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--seconds", type=float, default=0.0, help="how long the faults are repeated, shared by the tests that can"
+    )
+
+
+REPEATING = 6  # tests that share the time
+
+
 @pytest.fixture
-def rounds() -> Callable[[int], int]:
-    """How often a fault is repeated: as given, or as often as ``CHAOS_ROUNDS`` says."""
-    return lambda usual: int(os.environ.get("CHAOS_ROUNDS", usual))
+def rounds(pytestconfig: pytest.Config) -> Callable[[int], Iterator[int]]:
+    """Repeats a fault: so often, or for this test's share of ``--seconds`` if that is longer."""
+    share = pytestconfig.getoption("--seconds", 0.0) / REPEATING
+
+    def repeat(usual: int) -> Iterator[int]:
+        end = time.monotonic() + share
+        for number in itertools.count():
+            if number >= usual and time.monotonic() >= end:
+                return
+            yield number
+
+    return repeat
 
 
 def kill_control(node: Node) -> tuple[int, ...]:
@@ -158,3 +179,15 @@ def metric(node: Node, name: str) -> float:
     found = [line.rpartition(" ")[2] for line in lines if line.startswith((name + "{", name + " "))]
     assert found, f"no metric {name}"
     return sum(map(float, found))
+
+
+def served_by(pid: int, gateway: int) -> set[int]:
+    """Local ports of the clients whose connections a process has accepted."""
+    inodes = socket_inodes(pid)
+    ports = set()
+    with open("/proc/net/tcp") as table:
+        for line in table:
+            fields = line.split()
+            if fields[1].endswith(f":{gateway:04X}") and f"socket:[{fields[9]}]" in inodes:
+                ports.add(int(fields[2].rpartition(":")[2], 16))
+    return ports

@@ -30,7 +30,7 @@ def test_a_killed_backend_is_left_and_taken_back(nodes, victims, write_routes, r
     node = nodes.start("--config", str(file))
     victim = victims[0]
     with Load(nodes.port, {"get": 6, "post": 3, "once": 3}) as load:
-        for _ in range(rounds(2)):
+        for _ in rounds(2):
             eventually(lambda: metric(node, "gateway_backends_unhealthy") == 0, "both are healthy")
             victim.kill()
             eventually(lambda: metric(node, "gateway_backends_unhealthy") == 1, "it is out")

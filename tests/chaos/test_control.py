@@ -14,7 +14,7 @@ def test_no_request_is_lost_from_one_control_process_to_the_next(nodes, victims,
     config = write_routes(*(victim.url for victim in victims))
     node = nodes.start("--config", str(config))
     with Load(nodes.port, CLIENTS) as load:
-        for _ in range(rounds(3)):
+        for _ in rounds(1):
             workers = kill_control(node)
             load.run_on()  # without a control process
             node = nodes.start("--config", str(config))

@@ -9,7 +9,7 @@ import socket
 import time
 
 import pytest
-from chaos.conftest import kill_control, metric
+from chaos.conftest import kill_control, metric, served_by
 from chaos.load import Load
 
 from tests.processes import alive, ask, connect, eventually, peer_inode, read_answer, socket_inodes
@@ -17,22 +17,10 @@ from tests.processes import alive, ask, connect, eventually, peer_inode, read_an
 CLIENTS = {"get": 6, "post": 3, "once": 4, "slow": 4, "websocket": 2}
 
 
-def served_by(pid: int, gateway: int) -> set[int]:
-    """Local ports of the clients whose connections a process has accepted."""
-    inodes = socket_inodes(pid)
-    ports = set()
-    with open("/proc/net/tcp") as table:
-        for line in table:
-            fields = line.split()
-            if fields[1].endswith(f":{gateway:04X}") and f"socket:[{fields[9]}]" in inodes:
-                ports.add(int(fields[2].rpartition(":")[2], 16))
-    return ports
-
-
 def test_a_killed_worker_takes_only_its_own_connections_along(nodes, victims, write_routes, rounds):
     node = nodes.start("--config", str(write_routes(*(victim.url for victim in victims))))
     with Load(nodes.port, CLIENTS) as load:
-        for _ in range(rounds(3)):
+        for _ in rounds(1):
             load.run_on()
             failed = len(load.failures)
             worker = node.workers()[0]
@@ -114,7 +102,7 @@ def test_a_killed_spawner_costs_nothing(nodes, victims, write_routes):
 def test_a_worker_that_is_told_to_end_loses_nothing(nodes, victims, write_routes, rounds):
     node = nodes.start("--config", str(write_routes(*(victim.url for victim in victims))))
     with Load(nodes.port, {"get": 6, "post": 3, "once": 6, "slow": 3}) as load:
-        for _ in range(rounds(3)):
+        for _ in rounds(1):
             worker = node.workers()[0]
             os.kill(worker, signal.SIGTERM)
             eventually(lambda gone=worker: not alive(gone), "it drains and ends")

@@ -168,6 +168,30 @@ def test_validate_needs_no_gateway(tmp_path: Path) -> None:
     assert "https" in cli("validate", "-f", file(tmp_path, plain), "--environment", "Production", code=2)
 
 
+def test_validate_reads_standard_input(cli: Cli) -> None:
+    route = {"name": "a", "path": "/a", "backends": [{"url": "http://127.0.0.1:1"}]}
+    assert "valid; 1 routes, 0 backends" in cli("validate", "-f", "-", text=json.dumps({"routes": [route]}))
+    assert "standard input: line 2" in cli("validate", "-f", "-", text="routes: [\n", code=2)
+
+
+def test_validate_and_apply_read_a_file_alike(cli: Cli, tmp_path: Path) -> None:
+    text = """
+routes:
+  - name: 2024-01-31
+    path: /dated
+    backends: [{name: a, url: "http://127.0.0.1:1"}]
+    strategy: HeaderBased
+    strategyConfig: {headerName: X-Day, routingRules: {1: a, yes: a}, defaultBackend: a}
+"""
+    name = file(tmp_path, text)
+    assert "valid" in cli("validate", "-f", name)
+    cli("apply", "--prune", "-f", name)
+    stored = cli.json("routes", "list")[0]
+    assert stored["name"] == "2024-01-31"
+    assert stored["strategyConfig"]["routingRules"] == {"1": "a", "yes": "a"}
+    cli("apply", "--prune", "-f", "-", text="routes: []")
+
+
 def test_diff_apply_export(cli: Cli, tmp_path: Path) -> None:
     document = {"version": "1", "backends": [{"name": "b1", "url": "http://127.0.0.1:9"}]}
     document["routes"] = [{**ROUTE, "backends": [{"name": "b1"}]}]

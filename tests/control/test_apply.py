@@ -199,3 +199,35 @@ async def test_ten_thousand_routes(gateway: Gateway) -> None:
         f"{ROUTES}/{(await gateway.client.get(ROUTES)).json()['routes'][0]['routeId']}", json={"priority": 1}
     )
     assert gateway.match("/a/0/x") == "1.1"
+
+
+HEADER_BASED = {
+    "strategy": "HeaderBased",
+    "strategyConfig": {"headerName": "X-Arm", "routingRules": {"b": "b1"}, "defaultBackend": "b1"},
+}
+
+
+async def test_a_backend_is_not_renamed_under_a_route_that_names_it(gateway: Gateway) -> None:
+    backend_id = (await gateway.add_backend())["backendId"]
+    route = await gateway.add_route(backends=["b1"], **HEADER_BASED)
+    renamed = {"backends": [{"backendId": backend_id, "name": "b2", "url": "http://127.0.0.1:9001"}]}
+    answer = await gateway.client.post(APPLY, json=renamed)
+    assert problem(answer)[2] == [("backends[0].name", "in_use")]
+    assert f"route users ({route['routeId']}), which is not in the file" in answer.text
+    # With the route in the file, the file is told what it has forgotten, or is taken.
+    inside = ROUTE | HEADER_BASED | {"backends": ["b2"]}
+    answer = await gateway.client.post(APPLY, json=renamed | {"routes": [inside]})
+    assert {detail[0] for detail in problem(answer)[2]} == {
+        "routes[0].strategyConfig.routingRules.b",
+        "routes[0].strategyConfig.defaultBackend",
+    }
+    inside["strategyConfig"] = {"headerName": "X-Arm", "routingRules": {"b": "b2"}, "defaultBackend": "b2"}
+    assert await counts(await gateway.client.post(APPLY, json=renamed | {"routes": [inside]})) == (0, 2, 0, 0)
+
+
+async def test_a_registered_backend_cannot_take_the_id_of_a_routes_own(gateway: Gateway) -> None:
+    backend = {"backendId": "rt-1:users-1", "name": "b", "url": "http://127.0.0.1:9001"}
+    answer = await gateway.client.post(APPLY, json={"backends": [backend]})
+    assert problem(answer)[2] == [("backends[0].backendId", "pattern")]
+    answer = await gateway.client.post("/api/v1/gateway/backends", json=backend)
+    assert problem(answer)[2] == [("backendId", "pattern")]

@@ -187,3 +187,21 @@ async def test_last_update_and_counts_follow(gateway: Gateway) -> None:
     await gateway.add_route()
     assert gateway.configuration.routes == 1
     assert gateway.configuration.last_update is not None and gateway.configuration.last_update > first
+
+
+async def test_what_stricter_settings_forbid_is_served_and_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = {"name": "plain", "url": "http://10.0.0.7:80"}
+    async with running(tmp_path) as gateway:
+        await gateway.client.post(BACKENDS, json=plain)
+        await gateway.add_route(backends=["plain", {"name": "own", "url": "http://10.0.0.8:80"}])
+        assert gateway.configuration.violations == []
+    async with running(tmp_path, environment="Production") as strict:
+        assert strict.match("/users/1") == "1.0", "a restart must not become an outage"
+        found = [(one["kind"], one["name"], one["url"]) for one in strict.configuration.violations]
+        assert found == [("backend", "plain", plain["url"]), ("route", "users", "http://10.0.0.8:80")]
+        assert all("https" in one["message"] for one in strict.configuration.violations)
+        answer = await strict.client.post(BACKENDS, json=plain | {"name": "another"})
+        assert answer.status_code == 400
+    assert "this node's settings forbid" in caplog.text

@@ -50,7 +50,9 @@ def status(node: Node) -> NodeStatus:
     ready, left = asyncio.Event(), asyncio.Event()
     ready.set()
     worker = SimpleNamespace(slot=0, pid=0, ready=ready, left=left)
-    configuration = SimpleNamespace(generation=3, last_update=datetime.now(UTC), routes=2, backends=4)
+    configuration = SimpleNamespace(
+        generation=3, last_update=datetime.now(UTC), routes=2, backends=4, violations=[]
+    )
     made: Any = NodeStatus
     return made(
         Settings(workers=1, data_dir=Path("/none")),

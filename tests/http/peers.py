@@ -1,4 +1,4 @@
-"""Both ends of the gateway on bare sockets, each with as much HTTP as it takes to find the end of a message."""
+"""Both ends of the gateway on bare sockets, with as much HTTP as it takes to find the end of a message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets the connection
 OWN = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"via")
 
 
-class Ended(Exception):
+class Ended(Exception):  # noqa: N818 - no error of this program
     """The other side closed in the middle of a message; the argument is what had come of its body."""
 
 

@@ -1,4 +1,4 @@
-"""The shape of the cases: bytes in, and what may come out. The tables are in ``cases``, one file per subject."""
+"""The shape of the cases: bytes in, and what may come out. The tables are in ``cases``."""
 
 from __future__ import annotations
 

@@ -33,7 +33,9 @@ def converse(gateway, case: Request, cut: bool) -> None:
             answer = client.read(b"HEAD" if method == b"HEAD" else b"GET")
             assert answer.status in (want if isinstance(want, frozenset) else {want}), answer
             assert answer.whole
-            got.append(b"".join(name + b": " + value + b"\r\n" for name, value in answer.fields) + answer.body)
+            got.append(
+                b"".join(name + b": " + value + b"\r\n" for name, value in answer.fields) + answer.body
+            )
             rest = rest.partition(b"\r\n\r\n")[2]
         if case.closes:
             assert client.closed()
@@ -60,5 +62,3 @@ def test_ids_are_unique_and_rules_are_named():
     cases = [case for file in FILES for case in file.CASES]
     assert len({case.id for case in cases}) == len(cases)
     assert all(case.rule for case in cases)
-
-

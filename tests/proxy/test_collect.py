@@ -1,4 +1,4 @@
-"""Request bodies that are read whole before a backend is chosen, here for a JSON Schema that takes anything."""
+"""Request bodies that are read whole before a backend is chosen, for a JSON Schema that takes anything."""
 
 from __future__ import annotations
 
@@ -199,9 +199,51 @@ def test_draining_waits_for_a_body(plane, server, connect):
     client = connect()
     client.send(POST + b"Content-Length: 4\r\n\r\n12")
     eventually(lambda: plane.totals()["inflight"] == 1)
-    plane.loop.call_soon_threadsafe(lambda: setattr(plane, "drain", plane.loop.create_task(plane.server.drain())))
+    plane.loop.call_soon_threadsafe(
+        lambda: setattr(plane, "drain", plane.loop.create_task(plane.server.drain()))
+    )
     eventually(lambda: plane.server.draining)
     client.send(b"34")
     answer = client.read("POST")
     assert (answer.status, answer.header("Connection")) == (200, "close")
     eventually(lambda: plane.drain.done())
+
+
+RETRY = {
+    "retryPolicy": {
+        "maxAttempts": 3,
+        "initialDelayMs": 1,
+        "maxDelayMs": 1,
+        "backoffMultiplier": 1.0,
+        "retryableStatusCodes": [503],
+    }
+}
+
+
+def test_a_collected_body_of_any_size_is_retried(plane, make_backend, connect):
+    good = make_backend(echo)
+    bad = make_backend(lambda _: ok(b"later", status=b"503 Service Unavailable"))
+    both = [backend(bad.url, "b1"), backend(good.url, "b2")]
+    plane.publish(route("/**", *both, strategy="Direct", policy=ANYTHING | RETRY))
+    client = connect()
+    body = text(300_000)
+    client.send(CHUNKED.replace(b"POST", b"PUT", 1) + chunks(body, 9999))
+    answer = client.read("PUT")
+    assert (answer.status, answer.body) == (200, body)
+    assert [len(server.requests) for server in (bad, good)] == [1, 1]
+    assert bad.requests[0].body == body
+    assert good.requests[0].header("Content-Length") == "300000"
+    client.send(with_length(body))  # not idempotent
+    assert client.read("POST").status == 503
+
+
+def test_a_collected_request_goes_to_another_backend_when_one_cannot_be_reached(plane, make_backend, connect):
+    good = make_backend(echo)
+    gone = make_backend()
+    gone.close()
+    both = [backend(gone.url, "b1"), backend(good.url, "b2")]
+    plane.publish(route("/**", *both, strategy="Direct", policy=ANYTHING))
+    client = connect()
+    client.send(CHUNKED + chunks(text(50_000), 4000))
+    assert client.read("POST").body == text(50_000)
+    assert good.requests[0].header("Content-Length") == "50000"

@@ -163,6 +163,16 @@ def test_max_forwards(plane, make_backend, connect, method):
     assert client.get("/", "Max-Forwards: 0").status == 200  # says nothing about other methods
 
 
+def test_options_at_its_last_hop_lists_the_methods_of_the_route(plane, make_backend, connect):
+    plane.publish(route("/few", backend(make_backend().url), methods=["GET", "POST", "OPTIONS"]))
+    client = connect()
+    answer = client.get("/few", "Max-Forwards: 0", method="OPTIONS")
+    assert (answer.status, answer.header("Allow")) == (204, "GET, POST, OPTIONS")
+    assert (answer.header("Content-Length"), answer.header("Content-Type")) == (None, None)
+    assert client.get("/nowhere", "Max-Forwards: 0", method="OPTIONS").status == 404
+    assert client.get("*", method="OPTIONS").status == 204
+
+
 def test_an_empty_body_that_nobody_reads_leaves_the_connection_usable(plane, make_backend, connect):
     plane.publish(route("/known", backend(make_backend().url)))
     client = connect()

@@ -29,7 +29,9 @@ GOOD = b'{"items": [{"price": 1, "sku": "AB"}]}'
 @pytest.fixture
 def server(plane, make_backend):
     server = make_backend(echo)
-    plane.publish(route("/**", backend(server.url), policy={"validation": {"jsonSchema": json.dumps(SCHEMA)}}))
+    plane.publish(
+        route("/**", backend(server.url), policy={"validation": {"jsonSchema": json.dumps(SCHEMA)}})
+    )
     return server
 
 
@@ -72,7 +74,14 @@ def test_text_for_who_wants_no_json(server, connect):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b'{"items": [], "items": [{}]}', b'{"items": [] } x', b'\xff{"items": []}', b"[" * 500 + b"]" * 500],
+    [
+        b"",
+        b"{",
+        b'{"items": [], "items": [{}]}',
+        b'{"items": [] } x',
+        b'\xff{"items": []}',
+        b"[" * 500 + b"]" * 500,
+    ],
 )
 def test_what_is_no_json_or_could_be_read_in_two_ways(server, connect, body):
     assert details(connect().get("/", JSON, method="POST", body=body)) == [("$", "json")]
@@ -117,6 +126,12 @@ def test_a_new_schema_counts_at_once(plane, server, connect):
 
 
 def test_a_schema_that_is_no_good_is_refused(plane, server):
-    for schema in ("{", '{"type": 7}', '{"$ref": "https://example.com/"}', '{"$ref": "#"}', '{"pattern": "(a)\\\\1"}'):
+    for schema in (
+        "{",
+        '{"type": 7}',
+        '{"$ref": "https://example.com/"}',
+        '{"$ref": "#"}',
+        '{"pattern": "(a)\\\\1"}',
+    ):
         with pytest.raises(ValueError, match="jsonSchema"):
             plane.publish(route("/**", backend(server.url), policy={"validation": {"jsonSchema": schema}}))

@@ -13,8 +13,11 @@ from harness.client import Client
 from harness.wait import eventually
 from harness.worker import backend, route
 
+from hotswap_proxy.control.policies import compile_policy
 from hotswap_proxy.middleware import Headers, Request, Response
+from hotswap_proxy.model import Route
 from tests.proxy.test_bodies import CHUNKED, POST, chunks, echo
+from tests.proxy.test_collect import RETRY
 
 GET = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -92,14 +95,17 @@ def test_it_changes_the_request(serve, connect):
         headers = request.headers.copy()
         headers["X-Added"] = "yes"
         del headers["X-Secret"]
-        changed = request.replace(path="/else%2Fwhere", query="a=b", body=request.body.upper(), headers=headers)
+        changed = request.replace(
+            path="/else%2Fwhere", query="a=b", body=request.body.upper(), headers=headers
+        )
         assert request.path == "/old"
         return await call_next(changed)
 
     plane, server = serve(change)
     # Where the changed path leads is not asked: the route is decided.
     plane.publish(
-        route("/old", backend(server.url), **policy("change")), route("/**", backend(server.url, "b2"), methods=["PATCH"])
+        route("/old", backend(server.url), **policy("change")),
+        route("/**", backend(server.url, "b2"), methods=["PATCH"]),
     )
     answer = connect(plane).get("/old", "X-Secret: 1", method="POST", body=b"hello")
     assert answer.body == b"HELLO"
@@ -120,7 +126,9 @@ def test_it_changes_the_answer(serve, connect):
         response.headers.add("Set-Cookie", "b=2")
         return response
 
-    plane, _ = serve(change, script=lambda _: ok(b"abc", b"X-From: backend", b"Connection: x-hop", b"X-Hop: 1"))
+    plane, _ = serve(
+        change, script=lambda _: ok(b"abc", b"X-From: backend", b"Connection: x-hop", b"X-Hop: 1")
+    )
     answer = connect(plane).get()
     assert (answer.status, answer.body, answer.header("X-From")) == (202, b"cba", "middleware")
     assert answer.header("Set-Cookie") == "a=1, b=2"
@@ -373,7 +381,11 @@ def test_framing_is_the_gateways(serve, connect):
     for _ in range(2):
         client.send(CHUNKED + chunks(b"hello", 2))
         answer = client.read("POST")
-        assert (answer.body, answer.header("Content-Length"), answer.header("Connection")) == (b"hello", "5", None)
+        assert (answer.body, answer.header("Content-Length"), answer.header("Connection")) == (
+            b"hello",
+            "5",
+            None,
+        )
     assert server.requests[0].body == b"hello"
     assert server.connections == 1
 
@@ -472,7 +484,9 @@ def test_a_backend_that_fails_is_an_answer_to_it(make_plane, make_raw, connect):
             assert (answer.status, answer.header("X-Was"), answer.body) == (200, str(status), b"rescued")
     plane.publish(route("/**", backend("http://127.0.0.1:9", weight=0), **policy("rescue")))
     assert connect(plane).get().header("X-Was") == "503"
-    assert [code for _, code in seen] == ["BAD_GATEWAY"] * 4 + ["GATEWAY_TIMEOUT"] * 2 + ["SERVICE_UNAVAILABLE"]
+    assert [code for _, code in seen] == ["BAD_GATEWAY"] * 4 + ["GATEWAY_TIMEOUT"] * 2 + [
+        "SERVICE_UNAVAILABLE"
+    ]
 
 
 def test_it_loses_patience_with_the_backend(serve, connect):
@@ -601,7 +615,9 @@ def test_draining_waits_for_it(serve, connect):
     client = connect(plane)
     client.send(GET)
     assert waits.wait(10)
-    plane.loop.call_soon_threadsafe(lambda: setattr(plane, "drain", plane.loop.create_task(plane.server.drain())))
+    plane.loop.call_soon_threadsafe(
+        lambda: setattr(plane, "drain", plane.loop.create_task(plane.server.drain()))
+    )
     eventually(lambda: plane.server.draining)
     assert not plane.drain.done()
     release.set()
@@ -642,7 +658,15 @@ def test_headers():
     with pytest.raises(KeyError):
         headers["a"]
     assert "2" not in repr(headers)
-    for name, value in (("a b", "x"), ("", "x"), ("a", "x\ny"), ("a", "x\0"), ("a", "€"), ("a", 1), ("é", "x")):
+    for name, value in (
+        ("a b", "x"),
+        ("", "x"),
+        ("a", "x\ny"),
+        ("a", "x\0"),
+        ("a", "€"),
+        ("a", 1),
+        ("é", "x"),
+    ):
         with pytest.raises(ValueError, match="header"):
             headers.add(name, value)
 
@@ -669,3 +693,75 @@ def test_requests_and_responses_are_checked():
         with pytest.raises(ValueError, match="status"):
             Response(status)
     assert Response(body="é").body == b"\xc3\xa9"
+
+
+def test_what_it_sends_on_is_retried_like_any_request(serve, make_backend, connect):
+    seen = []
+
+    async def change(request, call_next):
+        headers = request.headers.copy()
+        headers["X-Request-ID"] = "not mine to say"
+        response = await call_next(request.replace(body=b"changed", method="PUT", headers=headers))
+        seen.append((response.status, response.body))
+        return response
+
+    plane, good = serve(change)
+    bad = make_backend(lambda _: ok(b"later", status=b"503 Service Unavailable"))
+    gone = make_backend()
+    gone.close()
+    all_three = [backend(server.url, f"b{n}") for n, server in enumerate((gone, bad, good))]
+    plane.publish(route("/**", *all_three, strategy="Direct", **policy("change", **RETRY)))
+    answer = connect(plane).get("/", "X-Request-ID: mine", method="POST", body=b"x" * 10_000)
+    assert (answer.status, answer.body) == (200, b"changed")
+    assert seen == [(200, b"changed")]
+    for server in (bad, good):
+        (received,) = server.requests
+        assert (received.method, received.body) == ("PUT", b"changed")
+        assert received.header("X-Request-ID") == "mine"
+    rows = [row for row in plane.node.backend_stats() if row["address"] == good.url]
+    assert rows[0]["failed"] == 0
+
+
+def test_its_own_answers_do_not_count_against_the_backend(serve, connect):
+    async def sad(request, call_next):
+        await call_next(request)
+        return Response(503)
+
+    plane, server = serve(sad)
+    client = connect(plane)
+    assert [client.get().status for _ in range(3)] == [503] * 3
+    rows = [row for row in plane.node.backend_stats() if row["address"] == server.url]
+    assert (rows[0]["requests"], rows[0]["failed"]) == (3, 0)
+
+
+def test_it_is_told_who_the_client_is(serve, connect):
+    seen = []
+
+    async def look(request, call_next):
+        seen.append(request)
+        headers = request.headers.copy()
+        headers["X-User-Id"] = "somebody else"
+        return await call_next(request.replace(headers=headers))
+
+    plane, server = serve(look)
+    document = {
+        "name": "r",
+        "pathPattern": "/**",
+        "backends": [{"url": server.url}],
+        "auth": {
+            "type": "apiKey",
+            "apiKeys": [{"name": "ann", "key": "0123456789abcdef", "roles": ["reader"]}],
+            "identityHeader": "X-User-Id",
+            "stripCredentials": True,
+        },
+    }
+    guarded = compile_policy(Route.model_validate(document).document())
+    plane.publish(route("/**", backend(server.url), policy=guarded | {"middleware": ["look"]}))
+    client = connect(plane)
+    assert client.get().status == 401
+    assert seen == []
+    assert client.get("/", "X-API-Key: 0123456789abcdef", "X-User-Id: evil").status == 200
+    assert dict(seen[0].identity) == {"id": "ann", "roles": ["reader"]}
+    assert seen[0].headers.items() == [("Host", "test.example")]
+    assert server.requests[0].header("X-User-Id") == "ann"
+    assert server.requests[0].header("X-API-Key") is None

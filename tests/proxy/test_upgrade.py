@@ -196,3 +196,48 @@ def test_a_cut_tunnel_is_cut_on_the_other_side(plane, make_raw, connect):
     assert b"101" in client.sock.recv(65536)
     client.reset()
     server.wait(lambda: server.ended == 2)
+
+
+def test_changes_of_other_routes_and_backends_leave_it_alone(plane, make_backend, echo):
+    socket_route = route("/ws", backend(f"http://127.0.0.1:{echo}"))
+    other = make_backend()
+    with ExitStack() as stack:
+        plane.publish(socket_route, route("/other", backend(other.url, "b2")))
+        client = stack.enter_context(ws_connect(f"ws://127.0.0.1:{plane.port}/ws", compression=None))
+        for turn in range(30):
+            plane.publish(socket_route, route("/other", backend(other.url, "b2"), timeoutMs=1000 + turn))
+            plane.publish(socket_route)
+            plane.node.reclaim()
+            client.send(f"{turn}")
+            assert client.recv(10) == f"{turn}"
+        assert plane.totals()["inflight"] == 1
+
+
+def test_least_connections_counts_streams(plane, make_backend, connect, echo):
+    """Who holds streams gets no requests while another has none."""
+    other = make_backend(lambda _: ok(b"other"))
+    both = (backend(f"http://127.0.0.1:{echo}", "b1"), backend(other.url, "b2"))
+    plane.publish(route("/**", both[0], strategy="LeastConnections"))
+    with web_socket(plane) as client, web_socket(plane):
+        assert plane.active(f"http://127.0.0.1:{echo}") == 2
+        plane.publish(route("/**", *both, strategy="LeastConnections"))
+        asker = connect()
+        assert [asker.get("/").body for _ in range(6)] == [b"other"] * 6
+        client.send("still here")
+        assert client.recv(10) == "still here"
+    eventually(lambda: plane.active(f"http://127.0.0.1:{echo}") == 0)
+
+
+def test_draining_waits_for_a_tunnel(plane, echo):
+    plane.publish(route("/**", backend(f"http://127.0.0.1:{echo}")))
+    with web_socket(plane) as client:
+        client.send("before")
+        assert client.recv(10) == "before"
+        drained = threading.Thread(target=lambda: plane.call(plane.server.drain), daemon=True)
+        drained.start()
+        eventually(lambda: plane.server.draining)
+        client.send("while draining")
+        assert client.recv(10) == "while draining"
+        assert drained.is_alive()
+    drained.join(10)
+    assert not drained.is_alive()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -39,6 +39,11 @@ class UserUpdate(Model):
 
 class HealthCheckRun(Model):
     backend_id: Annotated[str, Field(min_length=1, max_length=255, description="of a registered backend")]
+    health_check: dict[str, Any] | None = Field(
+        None,
+        description="defines the check before it is run, as a PUT of the backend's healthCheck would: fields that "
+        "are not given stay; null removes it",
+    )
 
 
 class CircuitOrder(Model):

@@ -34,21 +34,6 @@ Prune = Annotated[
 ]
 
 
-def read(file: Path) -> Any:
-    """The file as it is; what is in it is checked by the gateway that gets it."""
-    import yaml
-
-    from hotswap_proxy.yamlfile import StrictLoader
-
-    try:
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return json.loads(data) if file.suffix == ".json" else yaml.load(data, StrictLoader)  # noqa: S506  is safe
-    except OSError as error:
-        raise CommandError([f"{file}: {error.strerror}"], EXIT_INVALID) from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise CommandError([f"{file}: {line}" for line in str(error).splitlines()], EXIT_INVALID) from error
-
-
 @command
 def validate(
     file: File,
@@ -139,7 +124,13 @@ def schema() -> None:
 
 
 def _send(what: str, file: Path, query: dict[str, Any], admin_url: str, token: str | None) -> dict[str, Any]:
-    document = read(file)
+    from hotswap_proxy import documents
+    from hotswap_proxy.errors import ValidationFailed
+
+    try:  # what is in it is checked by the gateway that gets it
+        document = documents.read(file, stdin=True)
+    except ValidationFailed as error:
+        raise CommandError([error.message], EXIT_INVALID) from error
     with AdminClient(admin_url, token) as client:
         answer: dict[str, Any] = client.call("POST", f"{CONFIGURATION}/{what}", document, query)
     return answer

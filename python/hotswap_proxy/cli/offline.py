@@ -20,7 +20,7 @@ _SOME_ADDRESS = ["127.0.0.1:1"]
 def check(file: Path, settings: Settings) -> tuple[int, int]:
     """(routes, backends) of a file; GatewayError when a gateway with ``settings`` would refuse it."""
     rules = url_rules(settings)
-    document = configfile.load(file, rules)
+    document = configfile.load(file, rules, stdin=True)
     engine = create_engine("sqlite://")
     tables.metadata.create_all(engine)
     with engine.connect() as connection:

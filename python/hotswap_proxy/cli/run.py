@@ -98,6 +98,15 @@ Forwarded = Annotated[
 HealthCheckCommands = Annotated[
     Value, _option("health-check-commands", "PATH,…", "Programs that Custom health checks may run.", "none")
 ]
+Middleware = Annotated[
+    list[str] | None,
+    _option(
+        "middleware",
+        "NAME=MODULE:FUNCTION",
+        "Python function for routes to use by this name; repeatable.",
+        "none",
+    ),
+]
 AlertWebhooks = Annotated[
     Value, _option("alert-webhooks", "URL,…", "Told by a POST when a backend's health flips.", "none")
 ]
@@ -135,6 +144,7 @@ def run(
     outlier_ejection: OutlierEjection = None,
     allowed_backend_hosts: AllowedHosts = None,
     health_check_commands: HealthCheckCommands = None,
+    middleware: Middleware = None,
     alert_webhooks: AlertWebhooks = None,
     geoip: Geoip = None,
 ) -> None:
@@ -149,7 +159,8 @@ def run(
     The first administrator is taken from HOTSWAP_ADMIN_USERNAME and
     HOTSWAP_ADMIN_PASSWORD, or is made and printed once.
     """
-    given = {name: value for name, value in locals().items() if value is not None}
+    options = {name: value for name, value in locals().items() if value is not None}
+    given = {name: value if isinstance(value, str) else ",".join(value) for name, value in options.items()}
     environ = {**os.environ, **{PREFIX + name.upper(): value for name, value in given.items()}}
     settings_of(environ)
     # The control process's threads take turns anyway, and each further arena would keep megabytes for good.

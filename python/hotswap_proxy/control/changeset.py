@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from hotswap_proxy.errors import Conflict, Detail
+from hotswap_proxy.errors import Conflict, Detail, ValidationFailed
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import AuditEntry, BackendWrite, RouteWrite, StoreChanges
 
@@ -108,6 +108,12 @@ class ChangeSet:
         """Add or change a registered backend. Returns what will be stored."""
         if not self._is_changed("backend", "backendId", new, old):
             return old or new
+        if old is None and ":" in new["backendId"]:  # those that have one from earlier keep it
+            field = f"{label}.backendId" if label else "backendId"
+            message = (
+                f"{new['backendId']} has a colon, which is for the ids of routes' own backends (route:name)"
+            )
+            raise ValidationFailed.of([Detail(field, "pattern", message)])
         text = orjson.dumps(new).decode()
         self.store.backends.append(
             BackendWrite(

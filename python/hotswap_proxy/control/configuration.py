@@ -59,6 +59,7 @@ Explain = Callable[[Problems], GatewayError | Awaitable[GatewayError]]
 # From so many changed objects on, the memory that a change took is worth giving back to the system.
 LARGE = 500
 TRIM_DELAY = 1.0
+MAX_VIOLATIONS = 100  # that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ class Configuration:
         self.generation = 0
         self.last_update: datetime | None = None
         self.rules = url_rules(settings)
+        # What is stored and served although the settings forbid it by now, as it was found at the start.
+        self.violations: list[dict[str, str]] = []
         self._store = store
         self._catalog = catalog
         self._settings = settings
@@ -124,6 +127,12 @@ class Configuration:
         self._addresses = self._renewed(found, snapshot.names)
         self._publish(await self._stage(snapshot.payload(self._addresses)), snapshot.checks, reset=True)
         self._outdated = False
+        self.violations = snapshot.violations[:MAX_VIOLATIONS]
+        if self.violations:
+            log.warning(
+                "backends are served that this node's settings forbid; they were stored under other ones",
+                extra={"count": len(snapshot.violations), "first": self.violations[0]},
+            )
         del snapshot
         trim()
         return self.generation

@@ -22,9 +22,11 @@ from hotswap_proxy.store.backends import Registered
 from .changeset import ChangeSet
 from .compile import Document
 from .masking import masked, restore
-from .references import Registry, link, new_id
+from .references import Registry, link, named_by_rules, new_id
 
 BATCH = 250
+
+Renamed = dict[str, tuple[str, str]]  # backend id → its name before, and where the file renames it
 
 
 def compare(connection: Connection, file: ConfigFile, settings: Settings, *, prune: bool) -> ChangeSet:
@@ -34,8 +36,8 @@ def compare(connection: Connection, file: ConfigFile, settings: Settings, *, pru
     Conflict: a name belongs to an object that stays.
     """
     change = ChangeSet(settings)
-    registry, unwanted = _compare_backends(connection, file, change, prune)
-    _compare_routes(connection, file, change, registry, prune)
+    registry, renamed, unwanted = _compare_backends(connection, file, change, prune)
+    _compare_routes(connection, file, change, registry, renamed, prune)
     for backend in unwanted:  # planned last, and removed last: until then routes may refer to them
         change.remove_backend(backend)
     return change
@@ -43,13 +45,16 @@ def compare(connection: Connection, file: ConfigFile, settings: Settings, *, pru
 
 def _compare_backends(
     connection: Connection, file: ConfigFile, change: ChangeSet, prune: bool
-) -> tuple[Registry, list[Document]]:
+) -> tuple[Registry, Renamed, list[Document]]:
     registry = Registry()
+    renamed: Renamed = {}
     wanted = _Wanted(file.backends, "backends")
     unwanted: list[Document] = []
 
     def put(item: Item, backend_id: str, old: Document | None, label: str) -> None:
         registry.add(Registered(backend_id, item.name))
+        if old and old["name"] != item.name:
+            renamed[backend_id] = (old["name"], label)
         change.put_backend(orjson.loads(item.document) | {"backendId": backend_id}, old, label=label)
 
     for text in backends.documents(connection):
@@ -62,11 +67,16 @@ def _compare_backends(
             registry.add(Registered(old["backendId"], old["name"]))
     for label, item in wanted.rest():
         put(item, item.id or new_id("be"), None, label)
-    return registry, unwanted
+    return registry, renamed, unwanted
 
 
 def _compare_routes(
-    connection: Connection, file: ConfigFile, change: ChangeSet, registry: Registry, prune: bool
+    connection: Connection,
+    file: ConfigFile,
+    change: ChangeSet,
+    registry: Registry,
+    renamed: Renamed,
+    prune: bool,
 ) -> None:
     wanted = _Wanted(file.routes, "routes")
     problems: list[Detail] = []
@@ -96,11 +106,23 @@ def _compare_routes(
             put(found[1], old["routeId"], old, found[0])
         elif prune:
             change.remove_route(old)
+        else:
+            problems.extend(_named_by(old, renamed))
     for label, item in wanted.rest():
         put(item, item.id or new_id("rt"), None, label)
     flush()
     if problems:
         raise ValidationFailed.of(problems)
+
+
+def _named_by(route: Document, renamed: Renamed) -> Iterator[Detail]:
+    """What is wrong with renaming backends under a HeaderBased route that stays as it is and names them."""
+    names = {name for _, name in named_by_rules(route)}
+    for backend in route["backends"]:
+        name, label = renamed.get(backend["backendId"], ("", ""))
+        if name in names:
+            who = f"route {route['name']} ({route['routeId']}), which is not in the file,"
+            yield Detail(f"{label}.name", "in_use", f"{who} sends requests to it by the name {name}")
 
 
 class _Wanted:

@@ -260,6 +260,7 @@ class NodeStatus:
                 "generation": self._configuration.generation,
                 "lastConfigUpdate": _rfc3339(self._configuration.last_update),
                 "startedAt": _rfc3339(self._started_at),
+                "urlViolations": self._configuration.violations,
                 "workers": [
                     {
                         "worker": handle.slot,

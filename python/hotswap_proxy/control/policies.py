@@ -97,10 +97,15 @@ def _validation(policy: Document) -> Document:
     return compiled
 
 
-_POLICIES: dict[str, Callable[[Document], Document | None]] = {
+def _middleware(names: list[str]) -> list[str]:
+    return names
+
+
+_POLICIES: dict[str, Callable[[Any], Any]] = {
     "auth": _auth,
     "circuitBreaker": _circuit_breaker,
     "cors": _cors,
+    "middleware": _middleware,
     "rateLimit": _rate_limit,
     "retryPolicy": _retry_policy,
     "transformations": _as_it_is,

@@ -74,7 +74,8 @@ def url_rules(settings: Settings) -> UrlRules:
     """What a node with these settings lets backends be."""
     hosts = frozenset(host.lower() for host in settings.allowed_backend_hosts)
     commands = frozenset(settings.health_check_commands)
-    return UrlRules(settings.environment == "Production", hosts, settings.admin, commands)
+    middleware = frozenset(item.partition("=")[0] for item in settings.middleware)
+    return UrlRules(settings.environment == "Production", hosts, settings.admin, commands, middleware)
 
 
 async def resolve_all(resolver: Resolver, names: Mapping[str, str]) -> dict[str, list[str]]:

@@ -21,7 +21,16 @@ from pydantic_core import CoreSchema
 
 from .backend import BackendReference, InlineBackend
 from .base import Environment, Identifier, Model, Name, Version, problem
-from .policy import Auth, CircuitBreaker, Cors, RateLimit, RetryPolicy, Transformations, Validation
+from .policy import (
+    Auth,
+    CircuitBreaker,
+    Cors,
+    Middleware,
+    RateLimit,
+    RetryPolicy,
+    Transformations,
+    Validation,
+)
 
 Strategy = Literal["RoundRobin", "WeightedRoundRobin", "LeastConnections", "IPHash", "HeaderBased", "Direct"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
@@ -180,6 +189,7 @@ class Route(Model):
     auth: Auth | None = None
     circuit_breaker: CircuitBreaker | None = None
     cors: Cors | None = None
+    middleware: Middleware | None = None
     rate_limit: RateLimit | None = None
     retry_policy: RetryPolicy | None = None
     transformations: Transformations | None = None

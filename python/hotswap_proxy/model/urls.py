@@ -76,6 +76,7 @@ class UrlRules:
     allowed_hosts: frozenset[str] = frozenset()
     admin: str | None = None
     allowed_commands: frozenset[str] = frozenset()  # programs that health checks may run
+    middleware: frozenset[str] = frozenset()  # names that routes may use
 
     def allows(self, host: str) -> bool:
         return host in self.allowed_hosts

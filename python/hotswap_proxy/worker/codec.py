@@ -76,7 +76,7 @@ class _Filter:
 
     def _length(self) -> int:
         """Length of the body whose head has just been read, chunked ones aside."""
-        lengths = [value for name, value in self.fields if name.lower() == b"content-length"]
+        lengths = [value.strip(b" \t") for name, value in self.fields if name.lower() == b"content-length"]
         return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
 
     # ---- called by llhttp ----

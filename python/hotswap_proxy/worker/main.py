@@ -30,6 +30,7 @@ from hotswap_proxy.worker.resources import Resources, hear
 
 if TYPE_CHECKING:
     from hotswap_proxy.worker.codec import Codec
+    from hotswap_proxy.worker.middleware import Runner
 
 log = logging.getLogger("hotswap_proxy.worker")
 
@@ -103,8 +104,21 @@ def _server(core: _core.Worker, loop: asyncio.AbstractEventLoop, settings: Setti
         "min_transfer_rate": settings.min_transfer_rate,
         "proxy_protocol": int(settings.proxy_protocol == "on"),
     }
-    server: Server = _wire.Server(core, loop, options, _codec(settings))
+    server: Server = _wire.Server(core, loop, options, _codec(settings), _middleware(loop, settings))
     return server
+
+
+def _middleware(loop: asyncio.AbstractEventLoop, settings: Settings) -> Runner | None:
+    """What runs the middleware of routes, where the node has any; one that cannot be had ends the worker."""
+    if not settings.middleware:
+        return None
+    from hotswap_proxy.worker.middleware import MiddlewareError, Runner, load
+
+    try:
+        return Runner(loop, load(settings.middleware))
+    except MiddlewareError as error:
+        log.critical(str(error))
+        raise SystemExit(1) from None
 
 
 def _codec(settings: Settings) -> Codec | None:

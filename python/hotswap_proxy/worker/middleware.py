@@ -18,8 +18,10 @@ log = logging.getLogger("hotswap_proxy.worker")
 
 # The gateway's to write: they delimit the message or belong to the connection (RFC 9110 section 7.6.1).
 _OURS = frozenset(
-    "connection content-length expect http2-settings keep-alive proxy-connection te trailer transfer-encoding "
-    "upgrade x-request-id".split()
+    {
+        *("connection", "content-length", "expect", "http2-settings", "keep-alive", "proxy-connection"),
+        *("te", "trailer", "transfer-encoding", "upgrade", "x-request-id"),
+    }
 )
 
 
@@ -42,7 +44,7 @@ class MiddlewareError(Exception):
 
 
 def load(settings: Sequence[str]) -> dict[str, Middleware]:
-    """The functions that ``NAME=package.module:function`` items name; MiddlewareError says which cannot be had."""
+    """The functions that ``NAME=package.module:function`` items name; MiddlewareError: one cannot be had."""
     functions: dict[str, Middleware] = {}
     for item in settings:
         name, _, place = item.partition("=")

@@ -103,7 +103,7 @@ fn copy_edited(
     out.extend_from_slice(edit.lines);
 }
 
-fn is_withheld(name: &[u8], withheld: &[u8]) -> bool {
+pub(super) fn is_withheld(name: &[u8], withheld: &[u8]) -> bool {
     let fold = |byte: u8| match byte {
         b'_' => b'-',
         byte => byte.to_ascii_lowercase(),

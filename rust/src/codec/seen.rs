@@ -2,6 +2,7 @@
 
 use super::encode::push_decimal;
 use super::fields::{FieldId, FieldSpan};
+use super::forward::is_withheld;
 use super::request::RequestHead;
 use super::response::ResponseHead;
 
@@ -17,15 +18,17 @@ const HIDDEN: u32 = FieldId::Connection.bit()
     | FieldId::Claimed.bit();
 
 /// Names and values of a request's fields, in order; Host says what the request is for, also when its
-/// target did.
+/// target did. `withheld` as in [`super::ForwardContext`].
 pub fn request_fields<'a>(
     head: &'a RequestHead<'_>,
+    withheld: &'a [u8],
 ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + 'a {
     let fields = &head.fields;
     let kept = move |span: &&FieldSpan| {
         span.id.bit() & HIDDEN == 0
             && span.id != FieldId::Host
             && !(head.connection.nominates && fields.is_nominated(span))
+            && !is_withheld(fields.name(span), withheld)
     };
     let host = (!head.host.is_empty()).then_some((&b"Host"[..], head.host));
     let spans = fields.spans.iter().filter(kept);

@@ -21,7 +21,14 @@ struct Description<'a> {
     request_id: String,
     route: &'a str,
     middleware: Vec<&'a str>,
-    identity: Option<serde_json::Value>,
+    identity: Option<Who<'a>>,
+}
+
+/// Who sends it, where the route asks for it.
+#[derive(Serialize)]
+struct Who<'a> {
+    id: &'a str,
+    roles: &'a [String],
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -38,11 +45,16 @@ impl WorkerCore {
         route: &ArchivedRoute,
         policy: &ArchivedPolicy,
     ) -> i32 {
+        let withheld = policy
+            .auth
+            .as_ref()
+            .map_or(&b""[..], |auth| auth.withheld());
+        let identity = ex.extras().and_then(|extras| extras.identity.as_deref());
         let description = Description {
             method: text(head.method),
             path: text(head.path),
             query: head.query.map(text),
-            headers: codec::request_fields(head)
+            headers: codec::request_fields(head, withheld)
                 .map(|(name, value)| (text(name), text(value)))
                 .collect(),
             scheme: if peer.tls != 0 { "https" } else { "http" },
@@ -50,7 +62,10 @@ impl WorkerCore {
             request_id: text(ex.request_id()),
             route: route.name.as_str(),
             middleware: policy.middleware.iter().map(|name| name.as_str()).collect(),
-            identity: None,
+            identity: identity.map(|identity| Who {
+                id: &identity.id,
+                roles: &identity.roles,
+            }),
         };
         self.head.clear();
         match serde_json::to_writer(&mut self.head, &description) {

@@ -81,14 +81,6 @@ fn rfc9112_6_framing_suits_the_client() {
         ),
         (
             "1.1 200 a",
-            "Content-Length: 5\r\ncontent-length: 5\r\n",
-            client(),
-            length.into(),
-            Length(5),
-            true,
-        ),
-        (
-            "1.1 200 a",
             chunked,
             client(),
             chunked.into(),

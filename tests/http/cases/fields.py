@@ -7,7 +7,9 @@ OURS = ("X-Forwarded-For: 127.0.0.1", "X-Forwarded-Proto: http", "Via: 1.1 hotsw
 
 
 def dropped(name: str, *fields: str) -> Request:
-    return served(f"hop-{name}", "RFC 9110 7.6.1", head(LINE, "A: 1", *fields, "B: 2"), head(LINE, "A: 1", "B: 2"))
+    return served(
+        f"hop-{name}", "RFC 9110 7.6.1", head(LINE, "A: 1", *fields, "B: 2"), head(LINE, "A: 1", "B: 2")
+    )
 
 
 def kept(name: str, rule: str, *fields: str) -> Request:

@@ -25,6 +25,8 @@ CASES: list[Request] = [
     served("length-then-next", "6.2", length("5") + NEXT, length("5"), NEXT),
     served("length-leading-zeros", "RFC 9110 8.6", length("005"), length("5")),
     served("length-blanks-around", "5.1", head(POST, "Content-Length: \t5 ") + b"hello", length("5")),
+    Request("length-blanks-around-then-empty-lines", "2.2",
+            head(POST, "Content-Length: \t5 ") + b"hello\r\n\r\n" + NEXT, (200, BAD), (length("5"),)),
     served("length-small-letters", "RFC 9110 5.1", head(POST, "content-length: 5") + b"hello"),
     refused("length-twice-same", "6.3", head(POST, "Content-Length: 5", "Content-Length: 5") + b"hello"),
     refused("length-twice-different", "6.3", head(POST, "Content-Length: 5", "Content-Length: 6") + b"hello!"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hotswap_proxy.errors import Conflict, NotFound
+from hotswap_proxy.errors import Conflict, Detail, NotFound, ValidationFailed
 from hotswap_proxy.model import Backend, parse_url
 from hotswap_proxy.store import AuditEntry, StoreChanges, backends
 from hotswap_proxy.store.routes import Stored
@@ -56,10 +56,23 @@ async def get_health(call: Call) -> Answer:
 async def run_check(call: Call) -> Answer:
     given: HealthCheckRun = call.body
     call.path["id"] = given.backend_id
+    defines = "health_check" in given.model_fields_set
+    if defines:
+        done = await call.context.configuration.update_backend(
+            given.backend_id,
+            {"healthCheck": given.health_check},
+            author=call.author,
+            if_match=call.if_match,
+            dry_run=call.query.dry_run,
+        )
+        if call.query.dry_run:
+            return answers.written(done)
+    elif call.query.dry_run:
+        raise ValidationFailed.of([Detail("dryRun", "dry_run", "a check that is only run has no dry run")])
     found = await _get(call)
     address, check = parse_url(found.document["url"]).url, found.document.get("healthCheck")
     seen = await call.context.node.check_now(address, check) if check else None
-    if seen is None:
+    if seen is None and not defines:
         why = "is disabled" if check and not found.document["isEnabled"] else "has no health check"
         raise Conflict(f"backend {found.document['name']} {why}; nothing was checked")
     told = {key: found.document[key] for key in ("backendId", "name", "url", "isEnabled")}
@@ -167,7 +180,8 @@ ENDPOINTS = (
         path="/api/v1/gateway/health-checks",
         handler=run_check,
         roles=ADMIN_OPERATOR,
-        summary="Run a backend's health check now; the result counts like any other",
+        summary="Run a backend's health check now, defining it first if it is given; the result counts like any other",
+        query=WriteQuery,
         body=HealthCheckRun,
     ),
 )

@@ -6,8 +6,18 @@ from .auth import Auth
 from .breaker import CircuitBreaker
 from .cors import Cors
 from .limit import RateLimit
+from .middleware import Middleware
 from .retry import RetryPolicy
 from .transform import Transformations
 from .validation import Validation
 
-__all__ = ["Auth", "CircuitBreaker", "Cors", "RateLimit", "RetryPolicy", "Transformations", "Validation"]
+__all__ = [
+    "Auth",
+    "CircuitBreaker",
+    "Cors",
+    "Middleware",
+    "RateLimit",
+    "RetryPolicy",
+    "Transformations",
+    "Validation",
+]
