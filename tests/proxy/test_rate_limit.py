@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 
 import pytest
@@ -9,6 +10,9 @@ from harness.backend import ok
 from harness.client import Client
 from harness.wait import eventually
 from harness.worker import backend, route
+
+from hotswap_proxy.control.policies import compile_policy
+from hotswap_proxy.model import Route
 
 ALGORITHMS = ("FixedWindow", "SlidingWindow", "TokenBucket")
 HOUR = 3_600_000
@@ -22,9 +26,7 @@ def limited(requests, kind="TokenBucket", window_ms=HOUR, key_by="ClientIP"):
 
 def told(answer):
     """Limit, Remaining and Reset."""
-    return tuple(
-        int(answer.header(f"X-RateLimit-{name}") or -1) for name in ("Limit", "Remaining", "Reset")
-    )
+    return tuple(int(answer.header(f"X-RateLimit-{name}") or -1) for name in ("Limit", "Remaining", "Reset"))
 
 
 @pytest.fixture
@@ -95,7 +97,8 @@ def test_errors_of_the_gateway_tell_of_the_limit_too(plane, connect):
 
 def test_routes_have_limits_of_their_own(plane, server, connect):
     plane.publish(
-        route("/a", backend(server.url), policy=limited(1)), route("/b", backend(server.url), policy=limited(1))
+        route("/a", backend(server.url), policy=limited(1)),
+        route("/b", backend(server.url), policy=limited(1)),
     )
     client = connect()
     assert [client.get(path).status for path in ("/a", "/b", "/a", "/b")] == [200, 200, 429, 429]
@@ -103,7 +106,11 @@ def test_routes_have_limits_of_their_own(plane, server, connect):
 
 def test_clients_have_limits_of_their_own(plane, server, connect):
     plane.publish(route("/**", backend(server.url), policy=limited(1)))
-    first, second, again = connect(source="127.0.0.2"), connect(source="127.0.0.3"), connect(source="127.0.0.2")
+    first, second, again = (
+        connect(source="127.0.0.2"),
+        connect(source="127.0.0.3"),
+        connect(source="127.0.0.2"),
+    )
     assert [client.get().status for client in (first, second, again)] == [200, 200, 429]
 
 
@@ -171,3 +178,25 @@ def test_the_core_checks_limits_again(plane, server, changes, rule):
     policy = {"rateLimit": limited(1)["rateLimit"] | changes}
     with pytest.raises(ValueError, match=f"rateLimit.{rule}"):
         plane.publish(route("/**", backend(server.url), policy=policy))
+
+
+KEYS = [{"name": "one", "keyHash": hashlib.sha256(b"first-key").hexdigest(), "roles": []}] + [
+    {"name": "two", "keyHash": hashlib.sha256(b"second-key").hexdigest(), "roles": []}
+]
+
+
+def guarded(url, key_by):
+    auth = {"type": "apiKey", "apiKeys": KEYS, "header": "X-Token"}
+    limit = {"type": "FixedWindow", "requests": 1, "window": "1h", "keyBy": key_by}
+    document = {"name": "r", "path": "/**", "backends": [{"url": url}], "auth": auth, "rateLimit": limit}
+    return route("/**", backend(url), policy=compile_policy(Route.model_validate(document).document()))
+
+
+@pytest.mark.parametrize("key_by", ["ApiKey", "UserId"])
+def test_those_who_have_a_right_to_be_here_are_counted(plane, server, connect, key_by):
+    plane.publish(guarded(server.url, key_by))
+    client = connect()
+    assert client.get("/", "X-API-Key: first-key").status == 401  # uses up nobody's limit
+    tokens = ("first-key", "second-key", "first-key", "wrong-key")
+    assert [client.get("/", f"X-Token: {token}").status for token in tokens] == [200, 200, 429, 401]
+    assert connect(source="127.0.0.2").get("/", "X-Token: second-key").status == 429
