@@ -69,7 +69,7 @@ class Backend:
             await reader.readline()
         path = head.split(b" ", 2)[1]
         if path.startswith(b"/wild"):
-            writer.write(random.choice(WILD))
+            writer.write(random.choice(WILD))  # noqa: S311
             await writer.drain()
             return False
         answer = bytes(LARGE) if path.startswith(b"/large") else body or b"hello"
@@ -153,8 +153,8 @@ class Traffic:
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
         with sock:
-            await loop.sock_sendall(sock, request[: random.randrange(len(request) + 1)])
-            await asyncio.sleep(random.random() / 50)
+            await loop.sock_sendall(sock, request[: random.randrange(len(request) + 1)])  # noqa: S311
+            await asyncio.sleep(random.random() / 50)  # noqa: S311
 
     async def slow(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=4096)

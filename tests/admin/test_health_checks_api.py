@@ -179,9 +179,7 @@ async def test_it_can_be_defined_and_run_in_one(gateway: Gateway, server: Backen
     stored = await gateway.client.get(url)
     assert stored.json()["healthCheck"]["endpoint"] == "/up"
     # Field by field, like a PUT; and like a PUT it minds who was there before.
-    assert (await define({"expectedStatusCode": 204})).json()["healthCheck"]["lastProbe"][
-        "result"
-    ] == "Failure"
+    assert (await define({"expectedStatusCode": 204})).json()["healthCheck"]["lastProbe"]["result"] == "Failure"
     assert (await gateway.client.get(url)).json()["healthCheck"]["endpoint"] == "/up"
     assert problem(await define({}, **{"if-match": stored.headers["etag"]}))[0] == 412
     assert problem(await define({"endpoint": "up"}))[2] == [("healthCheck.endpoint", "endpoint")]

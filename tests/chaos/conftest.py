@@ -142,10 +142,7 @@ def write_routes(tmp_path: Path) -> Callable[..., Path]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--seconds",
-        type=float,
-        default=0.0,
-        help="how long the faults are repeated, shared by the tests that can",
+        "--seconds", type=float, default=0.0, help="how long the faults are repeated, shared by the tests that can"
     )
 
 

@@ -159,9 +159,7 @@ def test_a_clock_that_is_set_changes_no_timeout(nodes, victims, write_routes, cl
 
             eventually(shown, "workers show the new time")
             before = metric(node, "gateway_backend_health_checks_total")
-            eventually(
-                lambda: metric(node, "gateway_backend_health_checks_total") > before + 4, "checks go on"
-            )
+            eventually(lambda: metric(node, "gateway_backend_health_checks_total") > before + 4, "checks go on")
             load.run_on()
         assert metric(node, "gateway_backends_unhealthy") == 0
         assert 0 <= node.health()["uptime"] < 600

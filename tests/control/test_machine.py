@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hotswap_proxy.control.machine import COMPILER, give_way
+
 from tests.node import Node
 from tests.processes import eventually
 

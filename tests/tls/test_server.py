@@ -181,9 +181,7 @@ def test_certificates_of_clients(make_plane, make_backend, connect, policy, cont
     if served:
         assert connect(plane, tls=context).get().status == 200
         return
-    with pytest.raises(
-        (ssl.SSLError, ConnectionError)
-    ) as refused:  # in TLS 1.3 the client's part is done before
+    with pytest.raises((ssl.SSLError, ConnectionError)) as refused:  # in TLS 1.3 the client's part is done before
         connect(plane, tls=context).get()
     assert "alert" in str(refused.value).lower()
     assert server.requests == []
@@ -231,9 +229,7 @@ def test_plain_http_is_told_that_the_port_speaks_tls(plane, make_backend):
     assert plane.totals()["completed"] == 1
 
 
-@pytest.mark.parametrize(
-    "noise", [b"\0" * 100, b"\x16\x03\x01\xff\xff" + bytes(100), b"\x80\x2e\x01\x00\x02" + bytes(50)]
-)
+@pytest.mark.parametrize("noise", [b"\0" * 100, b"\x16\x03\x01\xff\xff" + bytes(100), b"\x80\x2e\x01\x00\x02" + bytes(50)])
 def test_noise_is_answered_with_an_alert(plane, noise):
     with Client(plane.port) as client:
         client.send(noise)

@@ -42,8 +42,8 @@ from .compile import Document
 from .edits import check_rename, expect, merge, taken
 from .health.checker import Checker
 from .health.spec import Described, wanted_of
-from .jwks import KeyKeeper, Keys, with_keys
 from .machine import COMPILER, give_way
+from .jwks import KeyKeeper, Keys, with_keys
 from .masking import restore
 from .memory import trim
 from .plan import Plan

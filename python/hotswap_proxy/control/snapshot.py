@@ -11,9 +11,10 @@ import orjson
 from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 
-from hotswap_proxy.model.urls import UrlRules, check_url
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import backends, routes
+
+from hotswap_proxy.model.urls import UrlRules, check_url
 
 from .compile import Document, compile_backend, compile_route, named_targets
 from .health.spec import Described, described, has_check, owner_of
