@@ -124,6 +124,8 @@ cdef void call_ended(Client c) noexcept:
     cdef Call call = c.call
     c.call = None
     call.client = None
+    if call.waiter is not None and not call.waiter.done():
+        call.waiter.cancel()
     if call.task is not None and not call.task.done():
         call_cancel(call)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import threading
@@ -13,6 +14,7 @@ from harness.client import Client
 from harness.wait import eventually
 from harness.worker import backend, route
 
+from hotswap_proxy import _wire
 from hotswap_proxy.control.policies import compile_policy
 from hotswap_proxy.middleware import Headers, Request, Response
 from hotswap_proxy.model import Route
@@ -236,10 +238,14 @@ def test_an_answer_that_ends_with_its_connection(plane, make_plane, make_raw, co
 
 
 def test_http_1_0(serve, connect):
-    plane, _ = serve(through)
+    plane, server = serve(through)
     client = connect(plane)
     client.send(b"GET / HTTP/1.0\r\nHost: x\r\n\r\n")
     assert client.read_to_end().startswith(b"HTTP/1.1 200")
+    client = connect(plane)
+    client.send(b"GET / HTTP/1.0\r\n\r\n")
+    assert client.read_to_end().startswith(b"HTTP/1.1 200")
+    assert server.requests[1].header("Host") == server.url.removeprefix("http://")
 
 
 def test_an_upgrade_is_a_plain_request(serve, connect):
@@ -765,3 +771,21 @@ def test_it_is_told_who_the_client_is(serve, connect):
     assert seen[0].headers.items() == [("Host", "test.example")]
     assert server.requests[0].header("X-User-Id") == "ann"
     assert server.requests[0].header("X-API-Key") is None
+
+
+def test_nothing_of_a_request_is_left_behind(serve, connect):
+    def alive():
+        return sum(type(thing) in (_wire.Call, Request, Response) for thing in gc.get_objects())
+
+    plane, _ = serve(through)
+    client = connect(plane)
+    client.get()
+    gc.collect()
+    before = alive()
+    gc.disable()  # what is freed, reference counts have freed
+    try:
+        for _ in range(50):
+            assert client.get("/", method="POST", body=b"x" * 10_000).status == 200
+        assert alive() <= before + 3  # the last one's, if its task has not been let go
+    finally:
+        gc.enable()

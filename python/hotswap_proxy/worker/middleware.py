@@ -123,9 +123,8 @@ def _request(described: dict[str, object], body: bytes) -> Request:
 def _target(request: Request) -> bytes:
     """The head that a request is sent on with."""
     target = f"{request.path}?{request.query}" if request.query else request.path
-    lines = [f"{request.method} {target} HTTP/1.1", *_fields(request.headers)]
-    if "host" not in request.headers:
-        raise ValueError("a request has a Host header")
+    version = "1.1" if "host" in request.headers else "1.0"  # which needs none: the backend's own is put in
+    lines = [f"{request.method} {target} HTTP/{version}", *_fields(request.headers)]
     if request.body or request.method not in ("GET", "HEAD", "DELETE", "OPTIONS", "TRACE"):
         lines.append(f"Content-Length: {len(request.body)}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1")

@@ -1,19 +1,19 @@
 //! JSON Schema for request bodies: which schemas a route may have, and whether a body fits.
 
-use super::json;
+use super::{json, references};
 use crate::codec::Detail;
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Most bytes of a body that is validated.
 pub const MAX_BODY: u64 = 1 << 20;
-/// Most subschemas that may have to be looked at for one place of a body.
-const MAX_PATHS: u64 = 10_000;
 /// Most errors that are told.
 const MAX_ERRORS: usize = 20;
-const MAX_MESSAGE: usize = 300;
+/// Most values in a body of which more than the first error is told.
+const MAX_VALUES: usize = 5_000;
+pub(super) const MAX_MESSAGE: usize = 300;
 const MAX_PATH: usize = 500;
 /// Most validators that a worker keeps.
 const MAX_VALIDATORS: usize = 256;
@@ -49,8 +49,17 @@ impl Validators {
         if validator.is_valid(&value) {
             return Ok(());
         }
-        let errors = validator.iter_errors(&value).take(MAX_ERRORS);
-        Err(errors.map(|error| violation(&error, &value)).collect())
+        // All errors are made before the first can be taken: a body made of nothing else could cost a
+        // thousand times its size.
+        let all = is_small(&value, &mut { MAX_VALUES });
+        let found: Vec<Detail> = if all {
+            let errors = validator.iter_errors(&value).take(MAX_ERRORS);
+            errors.map(|error| violation(&error, &value)).collect()
+        } else {
+            let error = validator.validate(&value).err();
+            error.iter().map(|error| violation(error, &value)).collect()
+        };
+        Err(found)
     }
 
     fn of(&mut self, schema: &str) -> Option<Arc<Validator>> {
@@ -77,24 +86,22 @@ pub fn check(text: &str) -> Result<(), String> {
     if !(schema.is_object() || schema.is_boolean()) {
         return Err("a schema is an object or a boolean".into());
     }
-    References::new(&schema).follow("", &mut Vec::new())?;
-    compile(&schema).map(|_| ()).map_err(|error| {
-        let at = error.instance_path.as_str();
-        let text = format!(
-            "is not a valid JSON Schema (2020-12): {at}: {}",
-            error.masked()
-        );
-        clipped(text, MAX_MESSAGE)
-    })
+    references::check(&schema)?;
+    compile(&schema).map(|_| ())
 }
 
-fn compile(schema: &Value) -> Result<Validator, ValidationError<'static>> {
+fn compile(schema: &Value) -> Result<Validator, String> {
     jsonschema::options()
         .with_draft(jsonschema::Draft::Draft202012)
         .should_validate_formats(true)
         // Linear time, whatever the body is: no look-around, no back-references.
         .with_pattern_options(PatternOptions::regex())
         .build(schema)
+        .map_err(|error| {
+            let (at, what) = (error.instance_path.as_str(), error.masked());
+            let text = format!("is not a valid JSON Schema (2020-12): {at}: {what}");
+            clipped(text, MAX_MESSAGE)
+        })
 }
 
 fn violation(error: &ValidationError<'_>, body: &Value) -> Detail {
@@ -105,6 +112,19 @@ fn violation(error: &ValidationError<'_>, body: &Value) -> Detail {
             .and_then(|keyword| KEYWORDS.iter().find(|&&known| known == keyword).copied())
             .unwrap_or("schema"),
         message: clipped(error.masked().to_string(), MAX_MESSAGE),
+    }
+}
+
+/// Whether no more than `left` values are in it.
+fn is_small(value: &Value, left: &mut usize) -> bool {
+    let Some(less) = left.checked_sub(1) else {
+        return false;
+    };
+    *left = less;
+    match value {
+        Value::Array(items) => items.iter().all(|item| is_small(item, left)),
+        Value::Object(members) => members.values().all(|member| is_small(member, left)),
+        _ => true,
     }
 }
 
@@ -144,7 +164,7 @@ fn is_plain_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
-fn clipped(mut text: String, most: usize) -> String {
+pub(super) fn clipped(mut text: String, most: usize) -> String {
     if text.len() > most {
         let end = (0..=most).rev().find(|&at| text.is_char_boundary(at));
         text.truncate(end.unwrap_or(0));
@@ -152,21 +172,6 @@ fn clipped(mut text: String, most: usize) -> String {
     }
     text
 }
-
-/// Keywords whose value is a schema for the very value that the schema around them is for.
-const IN_PLACE: [&str; 4] = ["not", "if", "then", "else"];
-const IN_PLACE_LISTS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
-const BELOW: [&str; 8] = [
-    "items",
-    "additionalItems",
-    "additionalProperties",
-    "contains",
-    "propertyNames",
-    "unevaluatedItems",
-    "unevaluatedProperties",
-    "contentSchema",
-];
-const MAPS: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
 
 const KEYWORDS: [&str; 30] = [
     "additionalProperties",
@@ -200,134 +205,6 @@ const KEYWORDS: [&str; 30] = [
     "unevaluatedProperties",
     "uniqueItems",
 ];
-
-/// Follows a schema through its references, to refuse what would leave this document, never end, or take
-/// more steps for one value than anybody meant.
-struct References<'a> {
-    root: &'a Value,
-    /// What a value costs at the subschemas that were followed to their end, by their pointers.
-    cost: HashMap<String, u64>,
-    seen: HashSet<String>,
-}
-
-impl<'a> References<'a> {
-    fn new(root: &'a Value) -> Self {
-        Self {
-            root,
-            cost: HashMap::new(),
-            seen: HashSet::new(),
-        }
-    }
-
-    /// `trail`: the schemas for one and the same value, from the outermost to this one.
-    fn follow(&mut self, at: &str, trail: &mut Vec<String>) -> Result<u64, String> {
-        if trail.iter().any(|pointer| pointer == at) {
-            return Err(format!("{}: refers to itself without an end", shown(at)));
-        }
-        if let Some(&cost) = self.cost.get(at) {
-            return Ok(cost);
-        }
-        let Some(Value::Object(schema)) = self.root.pointer(at) else {
-            return Ok(1);
-        };
-        trail.push(at.to_owned());
-        let mut cost = 1u64;
-        let mut below = Vec::new();
-        for (keyword, value) in schema {
-            let here = format!("{at}/{}", escape(keyword));
-            match (keyword.as_str(), value) {
-                ("$ref", Value::String(target)) => {
-                    let target = self.resolve(target)?;
-                    cost = cost.saturating_add(self.follow(&target, trail)?);
-                }
-                ("$dynamicRef" | "$recursiveRef", _) => {
-                    return Err(format!(
-                        "{}: {keyword} is not supported; use $ref",
-                        shown(at)
-                    ));
-                }
-                ("$id" | "id", Value::String(_)) if !at.is_empty() => {
-                    return Err(format!(
-                        "{}: only the whole schema may have an $id",
-                        shown(at)
-                    ));
-                }
-                (name, Value::Object(_)) if IN_PLACE.contains(&name) => {
-                    cost = cost.saturating_add(self.follow(&here, trail)?);
-                }
-                (name, Value::Array(list)) if IN_PLACE_LISTS.contains(&name) => {
-                    for index in 0..list.len() {
-                        cost = cost.saturating_add(self.follow(&format!("{here}/{index}"), trail)?);
-                    }
-                }
-                ("dependentSchemas" | "dependencies", Value::Object(map)) => {
-                    for name in map.keys() {
-                        let place = format!("{here}/{}", escape(name));
-                        cost = cost.saturating_add(self.follow(&place, trail)?);
-                    }
-                }
-                (name, Value::Object(map)) if MAPS.contains(&name) => {
-                    below.extend(map.keys().map(|name| format!("{here}/{}", escape(name))));
-                }
-                ("prefixItems" | "items", Value::Array(list)) => {
-                    below.extend((0..list.len()).map(|index| format!("{here}/{index}")));
-                }
-                (name, Value::Object(_)) if BELOW.contains(&name) => below.push(here),
-                _ => {}
-            }
-        }
-        if cost > MAX_PATHS {
-            return Err(format!(
-                "{}: more than {MAX_PATHS} schemas for one value",
-                shown(at)
-            ));
-        }
-        trail.pop();
-        self.cost.insert(at.to_owned(), cost);
-        for place in below {
-            // For another value, so the trail begins anew; those that are under way need no second look.
-            if self.seen.insert(place.clone()) {
-                self.follow(&place, &mut Vec::new())?;
-            }
-        }
-        Ok(cost)
-    }
-
-    fn resolve(&self, target: &str) -> Result<String, String> {
-        let pointer = match target.strip_prefix('#') {
-            // Not an anchor, nor percent-encoded: there is one way to say it.
-            Some(pointer)
-                if (pointer.is_empty() || pointer.starts_with('/')) && !pointer.contains('%') =>
-            {
-                pointer
-            }
-            _ => {
-                let target = clipped(target.to_owned(), MAX_MESSAGE);
-                return Err(format!(
-                    "$ref '{target}' leads out of the schema, or is not like #/$defs/name"
-                ));
-            }
-        };
-        match self.root.pointer(pointer) {
-            Some(Value::Object(_) | Value::Bool(_)) => Ok(pointer.to_owned()),
-            _ => Err(format!(
-                "$ref '{}' leads to no schema",
-                clipped(target.to_owned(), MAX_MESSAGE)
-            )),
-        }
-    }
-}
-
-fn shown(pointer: &str) -> &str {
-    match pointer {
-        "" => "/",
-        pointer => pointer,
-    }
-}
-
-fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
 
 #[cfg(test)]
 mod tests {
@@ -441,6 +318,19 @@ mod tests {
             assert!(validators.validate(&schema, b"100000").is_ok());
             assert!(validators.validate(&schema, b"-1").is_err());
             assert!(validators.by_text.len() <= MAX_VALIDATORS);
+        }
+    }
+
+    #[test]
+    fn of_a_large_body_the_first_error_is_told() {
+        let schema = r#"{"items":{"anyOf":[{"type":"number"},{"type":"null"}]}}"#;
+        for (items, told) in [(MAX_VALUES - 1, MAX_ERRORS), (MAX_VALUES, 1)] {
+            let body = format!("[{}\"x\"]", "\"x\",".repeat(items - 1));
+            let found = Validators::default()
+                .validate(schema, body.as_bytes())
+                .unwrap_err();
+            assert_eq!(found.len(), told);
+            assert_eq!(found[0].field, "$[0]");
         }
     }
 }
