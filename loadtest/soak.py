@@ -1,7 +1,8 @@
 """Run a node of two workers for long with every kind of traffic and a configuration change each second.
 
-Samples memory (PSS), descriptors and the ledger, prints them as a table, and fails when something grows without
-bound, when the ledger does not balance, when a request is lost, or when a client that behaves sees an error.
+Samples memory (PSS), descriptors and the ledger, prints them as a table, and fails when something grows
+without bound, when the ledger does not balance, when a request is lost, or when a client that behaves sees an
+error.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Backend:
             await reader.readline()
         path = head.split(b" ", 2)[1]
         if path.startswith(b"/wild"):
-            writer.write(random.choice(WILD))  # noqa: S311
+            writer.write(random.choice(WILD))
             await writer.drain()
             return False
         answer = bytes(LARGE) if path.startswith(b"/large") else body or b"hello"
@@ -153,8 +154,8 @@ class Traffic:
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
         with sock:
-            await loop.sock_sendall(sock, request[: random.randrange(len(request) + 1)])  # noqa: S311
-            await asyncio.sleep(random.random() / 50)  # noqa: S311
+            await loop.sock_sendall(sock, request[: random.randrange(len(request) + 1)])
+            await asyncio.sleep(random.random() / 50)
 
     async def slow(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=4096)
@@ -260,7 +261,9 @@ def judge(samples: list[Sample], traffic: Traffic) -> list[str]:
     return reasons
 
 
-def start_node(directory: Path, proxy: int, admin: int, backends: dict[str, int], password: str):  # type: ignore[no-untyped-def]
+def start_node(
+    directory: Path, proxy: int, admin: int, backends: dict[str, int], password: str
+) -> subprocess.Popen[bytes]:
     document = {
         "version": "1",
         "routes": [
@@ -282,7 +285,8 @@ def start_node(directory: Path, proxy: int, admin: int, backends: dict[str, int]
     config.write_text(json.dumps(document))
     command = [
         str(SCRIPTS / "hotswap-proxy"), "run", "--workers", "2", "--config", str(config),
-        "--proxy", f"127.0.0.1:{proxy}", "--admin", f"127.0.0.1:{admin}", "--data-dir", str(directory / "data"),
+        "--proxy", f"127.0.0.1:{proxy}", "--admin", f"127.0.0.1:{admin}",
+        "--data-dir", str(directory / "data"),
     ]  # fmt: skip
     env = {**os.environ, "HOTSWAP_ADMIN_USERNAME": "soak", "HOTSWAP_ADMIN_PASSWORD": password}
     with (directory / "log").open("wb") as log:
@@ -328,21 +332,17 @@ async def drive(
     traffic = Traffic(proxy, rate)
     samples: list[Sample] = []
     began = time.monotonic()
-    print(
-        f"{'seconds':>8}{'PSS MiB':>10}{'fds':>6}{'accepted':>10}{'aborted':>9}{'lost':>6}{'in flight':>11}{'errors':>8}"
-    )
+    columns = ("PSS MiB", "fds", "accepted", "aborted", "lost", "in flight", "errors")
+    print(f"{'seconds':>8}" + "".join(f"{column:>10}" for column in columns))
 
     async def sample() -> None:
         pss, descriptors = await asyncio.to_thread(weigh, pid)
         ledger = read_ledger(await changes.metrics())
         samples.append(Sample(time.monotonic() - began, pss, descriptors, ledger))
-        numbers = [ledger[key] for key in ("accepted", "aborted", "lost", "inflight")]
-        accepted, aborted, lost, inflight = numbers
-        print(
-            f"{samples[-1].at:>8.0f}{pss / 2**20:>10.1f}{descriptors:>6}{accepted:>10}{aborted:>9}{lost:>6}"
-            f"{inflight:>11}{sum(traffic.errors.values()):>8}",
-            flush=True,
-        )
+        counts = [ledger[key] for key in ("accepted", "aborted", "lost", "inflight")]
+        numbers = (descriptors, *counts, sum(traffic.errors.values()))
+        row = f"{samples[-1].at:>8.0f}{pss / 2**20:>10.1f}" + "".join(f"{n:>10}" for n in numbers)
+        print(row, flush=True)
 
     await sample()
     kinds = {

@@ -103,7 +103,7 @@ fn many_failures_at_once_open_a_circuit_once_and_trials_are_counted_out() {
     assert!(lane.backend_clear(slot));
 }
 
-fn ask_ok<T>(ask: impl Fn(u64) -> Result<T, ()>) -> impl FnMut(u64) -> Option<T> {
+fn ask_ok<T, E>(ask: impl Fn(u64) -> Result<T, E>) -> impl FnMut(u64) -> Option<T> {
     move |n| ask(n).ok()
 }
 

@@ -188,8 +188,8 @@ def served_by(pid: int, gateway: int) -> set[int]:
     """Local ports of the clients whose connections a process has accepted."""
     inodes = socket_inodes(pid)
     ports = set()
-    with Path("/proc/net/tcp").open() as table:
-        for line in table:
+    for _ in range(3):  # the table may skip a row while others come and go
+        for line in Path("/proc/net/tcp").read_text().splitlines():
             fields = line.split()
             if fields[1].endswith(f":{gateway:04X}") and f"socket:[{fields[9]}]" in inodes:
                 ports.add(int(fields[2].rpartition(":")[2], 16))

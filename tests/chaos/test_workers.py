@@ -47,7 +47,9 @@ def test_the_ledger_shows_exactly_the_lost_requests(nodes, victims, write_routes
     eventually(lambda: metric(node, "gateway_backend_active_requests") == 12, "all are with a backend")
     worker = node.workers()[0]
     doomed = socket_inodes(worker)
-    theirs = [client for client in clients if peer_inode(client) in doomed]
+    theirs = [
+        client for client in clients if eventually(lambda c=client: peer_inode(c), "its peer") in doomed
+    ]
     os.kill(worker, signal.SIGKILL)
     outcomes = []
     for client in clients:

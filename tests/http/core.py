@@ -31,17 +31,24 @@ TYPES: dict[str, Any] = {
 MORE, FORWARD, REPLY, INTERIM, SWITCH, BAD = range(6)
 NONE, LENGTH, CHUNKED, CLOSE = range(4)
 SOURCE = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.S)
-RULE = re.compile(r"(?:const\s+)?(\w+)\s+(\*?)(\w+)(?:\[(\d+)\])?;")
+MEMBER = re.compile(r"struct\s*\{([^{}]*)\}\s*(\w+);|(?:const\s+)?(\w+)\s+(\*?)(\w+)(?:\[(\d+)\])?;")
+
+
+def made_of(text: str) -> type[ctypes.Structure]:
+    """A structure of these members; a structure within it stands before its name, in braces."""
+    fields: list[tuple[str, Any]] = []
+    for inner, label, kind, pointer, name, count in MEMBER.findall(text):
+        if label:
+            fields.append((label, made_of(inner)))
+        else:
+            simple = ctypes.c_void_p if pointer else TYPES[kind]
+            fields.append((name, simple * int(count) if count else simple))
+    return type("Made", (ctypes.Structure,), {"_fields_": fields})
 
 
 def structure(name: str) -> type[ctypes.Structure]:
-    match = re.search(r"typedef struct (?:\w+ )?\{([^{}]*)\} " + name + ";", SOURCE)
-    assert match, name
-    fields: list[tuple[str, Any]] = []
-    for kind, pointer, label, count in RULE.findall(match[1]):
-        made = ctypes.c_void_p if pointer else TYPES[kind]
-        fields.append((label, made * int(count) if count else made))
-    return type(name, (ctypes.Structure,), {"_fields_": fields})
+    end = SOURCE.index("} " + name + ";")
+    return made_of(SOURCE[SOURCE.rindex("typedef struct", 0, end) : end].partition("{")[2])
 
 
 Exchange: Any = structure("hs_exchange")
@@ -56,7 +63,7 @@ class Out(ctypes.Structure):
         return ctypes.string_at(self.ptr, self.len) if self.len else b""
 
 
-P, I, S, U = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_uint64
+P, N, S, U = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_uint64
 
 
 class Api(ctypes.Structure):
@@ -65,12 +72,12 @@ class Api(ctypes.Structure):
     _fields_ = [
         ("abi", ctypes.c_uint32),
         ("exchange_size", ctypes.c_uint32),
-        ("begin", ctypes.PYFUNCTYPE(I, P, P, P, U, ctypes.c_char_p, S, P)),
-        ("respond", ctypes.PYFUNCTYPE(I, P, P, U, I, ctypes.c_char_p, S, P)),
+        ("begin", ctypes.PYFUNCTYPE(N, P, P, P, U, ctypes.c_char_p, S, P)),
+        ("respond", ctypes.PYFUNCTYPE(N, P, P, U, N, ctypes.c_char_p, S, P)),
         ("reject", P),
         ("refuse", P),
-        ("finish", ctypes.PYFUNCTYPE(None, P, P, I, U)),
-        ("chunked", ctypes.PYFUNCTYPE(I, P, P, ctypes.c_char_p, S, I, P, P, P)),
+        ("finish", ctypes.PYFUNCTYPE(None, P, P, N, U)),
+        ("chunked", ctypes.PYFUNCTYPE(N, P, P, ctypes.c_char_p, S, N, P, P, P)),
     ]
 
 

@@ -1,7 +1,7 @@
 """Fuzzing for a given time; ``make fuzz`` runs it for long, ``test_fuzz`` shortly.
 
-Three targets: requests and responses through both codecs, side by side, each also read by h11 as the strict peer
-that gets what goes on; and a running worker between a client and a backend that send anything.
+Three targets: requests and responses through both codecs, side by side, each also read by h11 as the strict
+peer that gets what goes on; and a running worker between a client and a backend that send anything.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ def fuzz_parsers(kind: str, seconds: float, seed: int) -> int:
     for data in known:
         target(rng, data)
     rounds = 0
-    for rounds in until(seconds):
+    for rounds in until(seconds):  # noqa: B007
         data = make(rng)
         if known and rng.random() < 0.1:
             data = mutate.damage(rng, rng.choice(known))
@@ -274,7 +274,7 @@ def fuzz_live(codec: str, seconds: float, seed: int) -> int:
     live = Live(codec, rng)
     rounds = 0
     try:
-        for rounds in until(seconds):
+        for rounds in until(seconds):  # noqa: B007
             data, answer = mutate.requests(rng), mutate.responses(rng)
             live.round(data, answer)
             live.check(data, answer)

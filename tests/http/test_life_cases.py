@@ -1,10 +1,10 @@
 """Connections that are cut, left, held and switched: every row of the table of lives, step by step.
 
-The client's steps: ``send``, ``shut`` (its sending side), ``close``, ``reset``; what it must see: ``read`` (an
-answer of that status), ``part`` (these bytes next, wherever they begin), ``closed``, ``open`` (another request
-is served). The backend's: ``backend`` (read a request unless one is under way, send this), ``backend-begins``
-(a head has come, send this), ``backend-again`` (on a second connection), ``backend-close``; what it must see:
-``arrived``, ``backend-gets``, ``backend-ended``, ``backend-cut`` (the connection ended in the middle of a
+The client's steps: ``send``, ``shut`` (its sending side), ``close``, ``reset``; what it must see: ``read``
+(an answer of that status), ``part`` (these bytes next, wherever they begin), ``closed``, ``open`` (another
+request is served). The backend's: ``backend`` (read a request unless one is under way, send this),
+``backend-begins`` (a head has come, send this), ``backend-again`` (on a second connection), ``backend-close``;
+what it must see: ``arrived``, ``backend-gets``, ``backend-ended``, ``backend-cut`` (the connection ended in the middle of a
 request), ``nothing-more``.
 """
 

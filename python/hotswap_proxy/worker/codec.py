@@ -26,7 +26,8 @@ MAX_SIZE_LINE = 16 + 1 + 256 + 2
 CHUNK = re.compile(rb"[0-9A-Fa-f]{1,16}(?:;[\t\x20-\x7e\x80-\xff]{0,256})?\r\n")
 _FIELDS = rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
 REQUEST_LINE = re.compile(
-    rb"(?:\r\n)?(?P<method>[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) [\x21-\x7e\x80-\xff]+ HTTP/(?P<version>[0-9]\.[0-9])\r\n"
+    rb"(?:\r\n)?(?P<method>[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) [\x21-\x7e\x80-\xff]+"
+    rb" HTTP/(?P<version>[0-9]\.[0-9])\r\n"
 )
 # To llhttp the others are POST: it refuses those that it does not know, and takes some for other protocols.
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"TRACE"))
@@ -55,7 +56,7 @@ class _Filter:
             False,
             0,
             0,
-        )  # of the last head: chunked, length, and where its body begins in `out`
+        )  # of the last head: chunked, length, where its body is in `out`
         self.passing = False  # another protocol may have begun
         self.held = bytearray()  # what has come since
         self._next_message()
@@ -273,6 +274,9 @@ class ResponseCodec(_Filter):
 
     HEAD = re.compile(rb"HTTP/1\.[01] [0-9]{3}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n" + _FIELDS)
 
+    final: bool  # the answer that is being read is not an interim one
+    over: bool  # that answer is whole: what follows was not asked for
+
     def _new_parser(self) -> _Parser:
         parser: _Parser = httptools.HttpResponseParser(self)
         return parser
@@ -284,7 +288,7 @@ class ResponseCodec(_Filter):
         self.reason = b""
 
     def _start(self) -> None:
-        self.final = False  # the answer that is being read is not an interim one
+        self.final = False
         super()._start()
 
     def begin(self) -> None:

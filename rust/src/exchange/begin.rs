@@ -206,7 +206,7 @@ impl WorkerCore {
                     ex.trial = trial.map_or(0, |epoch| epoch + 1);
                     break candidate;
                 }
-                Err(()) => tried = Some(tried.unwrap_or(0) | select::tried_bit(candidate)),
+                Err(_) => tried = Some(tried.unwrap_or(0) | select::tried_bit(candidate)),
             }
         };
         ex.settled = 0;

@@ -91,7 +91,7 @@ const TICK_NS: u64 = 100_000_000;
 /// Moment `after_ms` from `now` (nanoseconds), never too early.
 pub fn moment(now: u64, after_ms: u64) -> u64 {
     match after_ms {
-        0 => now / TICK_NS & TICKS,
+        0 => (now / TICK_NS) & TICKS,
         _ => (now / TICK_NS + after_ms.div_ceil(100) + 1) & TICKS,
     }
 }

@@ -52,6 +52,7 @@ pub mod region;
 pub mod series;
 mod shm;
 pub mod slots;
+mod standing;
 pub mod stats;
 pub mod worker;
 

@@ -70,7 +70,7 @@ const HALF: u32 = 0xffff;
 fn failed(streak: u32, unconnected: bool, counts: bool) -> u32 {
     let any = (streak & HALF) + u32::from(counts);
     let connections = if unconnected { (streak >> 16) + 1 } else { 0 };
-    connections.min(HALF) * CONNECTION | any.min(HALF)
+    (connections.min(HALF) * CONNECTION) | any.min(HALF)
 }
 
 impl Region {
@@ -171,6 +171,10 @@ pub enum Barrier {
     Closed,
 }
 
+/// Somebody else took the last trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoTrial;
+
 impl LaneState {
     #[inline]
     fn word(&self, slot: u32) -> Word {
@@ -211,7 +215,12 @@ impl LaneState {
     /// Leave for a request to go to a backend: `Ok(None)` when it needs none, `Ok(epoch)` for a trial,
     /// `Err` when somebody else took the last. A trial not reported `within_ms` is given up.
     #[inline]
-    pub fn backend_trial(&self, slot: u32, now: u64, within_ms: u32) -> Result<Option<u16>, ()> {
+    pub fn backend_trial(
+        &self,
+        slot: u32,
+        now: u64,
+        within_ms: u32,
+    ) -> Result<Option<u16>, NoTrial> {
         if !self.word(slot).guarded() {
             return Ok(None);
         }
@@ -219,14 +228,14 @@ impl LaneState {
     }
 
     #[cold]
-    fn take_trial(&self, slot: u32, now: u64, within_ms: u32) -> Result<Option<u16>, ()> {
+    fn take_trial(&self, slot: u32, now: u64, within_ms: u32) -> Result<Option<u16>, NoTrial> {
         // Acquire by the read-modify-write below; a rule of the opening before is as good.
         let (_, trials) = self.region.rule(slot);
         let expiry = moment(now, u64::from(within_ms) + 1000);
         let step = |word: Word| word.trial(moment(now, 0), trials, expiry);
         match self.region.change_word(slot, step) {
             Some((_, word)) => Ok(Some(word.epoch())),
-            None if self.word(slot).guarded() => Err(()),
+            None if self.word(slot).guarded() => Err(NoTrial),
             None => Ok(None), // closed meanwhile
         }
     }
