@@ -47,6 +47,8 @@ cdef struct Exchange:
     uint64_t due              # tick at which the whole exchange times out
     uint8_t *head             # what was sent to the backend: `stash`, or malloc'ed when larger
     size_t head_len
+    uint64_t rate_tick        # since when the client's rate is watched; 0: it is not
+    uint64_t rate_bytes       # what it had moved by then
     size_t body_at            # where in `head` the small body begins
     uint8_t *origin           # the client's own head, where it will be read again; or NULL
     size_t origin_len
@@ -249,6 +251,9 @@ cdef class Server:
     cdef uint64_t write_timeout_ms
     cdef uint64_t stream_idle_ms
     cdef size_t max_waiting
+    cdef size_t max_connections          # 0: any number
+    cdef uint64_t min_transfer_rate      # bytes per second that a client must move; 0: any
+    cdef bint proxy_protocol             # connections begin with a PROXY header
 
     cdef Pool pool_for(self, const hs_exchange *ex)
     cdef object new_codec(self, object factory)
@@ -256,5 +261,4 @@ cdef class Server:
     cdef bint is_passing(self, object codec) noexcept
     cdef bytes end_passing(self, object codec, bint switched)
     cdef bytes run_codec(self, object codec, const uint8_t *p, size_t n)
-    cdef void accepted(self, int fd, void *address, size_t address_len, bint speaks_tls) noexcept
     cdef void client_closed(self, Client client) noexcept

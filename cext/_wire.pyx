@@ -33,7 +33,7 @@ cdef extern from "net.h" nogil:
     struct sockaddr_storage:
         pass
     enum:
-        NET_READ, NET_WRITE, NET_EOF, NET_HANGUP, NET_BATCH, SHUT_WR
+        NET_READ, NET_WRITE, NET_EOF, NET_HANGUP, NET_BATCH, SHUT_WR, MSG_PEEK
     ctypedef struct net_event:
         int fd
         uint32_t token
@@ -69,6 +69,7 @@ include "tls.pxi"
 include "reactor.pxi"
 include "upstream.pxi"
 include "attempt.pxi"
+include "edge.pxi"
 include "client.pxi"
 include "request.pxi"
 include "collect.pxi"

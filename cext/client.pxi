@@ -14,7 +14,8 @@ cdef enum:
     C_BACKOFF = 10    # an attempt failed; waits before the next
     C_HANDED = 11     # a middleware has the request, and nothing is at a backend
     C_CAPTURE = 12    # the answer's body is read for a middleware
-    C_STATES = 13
+    C_PROXY = 13      # before anything else: its PROXY header is awaited
+    C_STATES = 14
 
     PIPELINE = 64 * 1024     # bytes of later requests that are kept while one is served
     LINGER_MS = 2_000
@@ -38,6 +39,7 @@ cdef uint16_t[C_STATES] LEGAL = [
     1 << C_WAITING | 1 << C_HANDED | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,    # BACKOFF
     1 << C_WAITING | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                    # HANDED
     1 << C_HANDED | 1 << C_FLUSHING | 1 << C_IDLE | 1 << C_LINGER | 1 << C_CLOSED,                     # CAPTURE
+    1 << C_IDLE | 1 << C_CLOSED,                                                                       # PROXY
 ]
 
 
@@ -63,6 +65,8 @@ cdef class Client(Stream):
     cdef void on_readable(self) noexcept:
         cdef ssize_t n
         cdef int reads = 0
+        if self.state == C_PROXY and not edge_take_proxy_header(self):
+            return
         if self.passing:
             self.take_held()
         if self.inb.data != NULL:
@@ -345,6 +349,8 @@ cdef class Client(Stream):
             self.close()
         elif self.state == C_FLUSHING and self.out.data == NULL:
             self.exchange_done()
+        elif edge_sips(self):
+            self.close()
         elif self.state == C_FLUSHING:
             self.due_in(self.server.write_timeout_ms)
         elif up is not None:

@@ -45,6 +45,8 @@ cdef size_t collect_body(Client c, const uint8_t *p, size_t n) noexcept:
     x.request_bytes += data
     if out.len and not buffer_append(&x.body, out.ptr, out.len):
         c.close()
+    elif x.request_open and edge_too_slow(c, x.request_bytes, c.server.body_timeout_ms):
+        c.refuse(HS_WHY_REQUEST_TIMEOUT)
     elif x.request_open:
         attempt_wait(c, c.server.body_timeout_ms)
     else:

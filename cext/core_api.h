@@ -12,8 +12,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define HS_ABI 3
+#define HS_PROXY_HEADER 2048
 
 typedef struct hs_worker hs_worker;
 typedef struct hs_tls hs_tls; /* one TLS connection */
@@ -78,7 +80,10 @@ typedef struct {
     char ip[46]; /* text form, as it stands in X-Forwarded-For */
     uint8_t ip_len;
     uint8_t tls;
-    uint64_t key; /* hash of the address, for IPHash */
+    uint8_t trusted; /* its claims about the client are believed */
+    uint32_t seat;   /* core's own: to be given back by `part`; 0: none */
+    uint64_t key;    /* hash of the address, for IPHash */
+    uint64_t client; /* the client as limits see it */
 } hs_peer;
 
 /* State of one chunked body; all zero at its start. */
@@ -178,6 +183,13 @@ typedef struct {
     void (*upstream_idle)(hs_worker *, int delta);
     /* Of a backend slot as it is now: another than an exchange brought means that its backend is gone. */
     uint32_t (*incarnation)(hs_worker *, uint32_t slot);
+    /* A connection was accepted; 0: close it, its peer may have no more, or may not speak for others. */
+    int (*greet)(hs_worker *, hs_peer *, int proxy_protocol, uint64_t now_ns);
+    /* Reads the PROXY header at the start of a connection (at most HS_PROXY_HEADER bytes) and makes the peer
+     * the client that it names. Returns its length; 0: wants more; -1: close the connection. */
+    ssize_t (*proxied)(hs_worker *, hs_peer *, uint64_t now_ns, const uint8_t *buf, size_t len);
+    void (*part)(hs_worker *, hs_peer *);  /* the connection of a peer that was welcome is gone */
+    void (*turned_away)(hs_worker *);      /* a connection was closed because the worker has enough */
     /* After an attempt that failed for `why`, while its answer has not begun: HS_FORWARD: go on to the backend
      * chosen now; HS_RETRY: wait, then call with `why` -1; HS_BAD: no more, `refuse`. With HS_FORWARD, `out` is the
      * head for the backend; empty: the one before is still right. `buf` is the client's head, empty without

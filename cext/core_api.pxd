@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 cdef extern from "core_api.h" nogil:
     enum:
         HS_ABI
+        HS_PROXY_HEADER
         HS_BODY_NONE, HS_BODY_LENGTH, HS_BODY_CHUNKED, HS_BODY_CLOSE
         HS_MORE, HS_FORWARD, HS_REPLY, HS_INTERIM, HS_SWITCH, HS_BAD, HS_RETRY
         HS_COLLECT, HS_CALL, HS_CAPTURE
@@ -29,6 +30,7 @@ cdef extern from "core_api.h" nogil:
         char ip[46]
         uint8_t ip_len
         uint8_t tls
+        uint32_t seat
         uint64_t key
 
     ctypedef struct hs_chunked:
@@ -70,6 +72,10 @@ cdef extern from "core_api.h" nogil:
         void (*connection)(hs_worker *, int) noexcept
         void (*upstream_idle)(hs_worker *, int) noexcept
         uint32_t (*incarnation)(hs_worker *, uint32_t) noexcept
+        int (*greet)(hs_worker *, hs_peer *, int, uint64_t) noexcept
+        ssize_t (*proxied)(hs_worker *, hs_peer *, uint64_t, const uint8_t *, size_t) noexcept
+        void (*part)(hs_worker *, hs_peer *) noexcept
+        void (*turned_away)(hs_worker *) noexcept
         int (*again)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, int, const uint8_t *, size_t, hs_out *) noexcept
         int (*collected)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, const uint8_t *, size_t,
                          const uint8_t *, size_t, hs_out *) noexcept

@@ -64,6 +64,7 @@ cdef size_t request_body(Client c, const uint8_t *p, size_t n) noexcept:
     cdef int result
     cdef hs_out out
     if c.upstream.blocked():
+        x.rate_tick = 0  # it is the backend that is slow
         return 0
     x.core.expect_continue = False
     if x.core.request_framing == HS_BODY_LENGTH:
@@ -85,7 +86,10 @@ cdef size_t request_body(Client c, const uint8_t *p, size_t n) noexcept:
     exchange_keep_body(x, out.ptr, out.len)
     if out.len and not c.upstream.send(out.ptr, out.len):
         c.upstream_write_failed()
-    c.progress()
+    if x.request_open and edge_too_slow(c, x.request_bytes, c.server.body_timeout_ms):
+        c.refuse(HS_WHY_REQUEST_TIMEOUT)
+    else:
+        c.progress()
     return take
 
 

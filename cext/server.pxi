@@ -23,7 +23,7 @@ cdef class Listener(Stream):
             length = sizeof(address)
             fd = net_accept(self.fd, <sockaddr *>&address, &length)
             if fd >= 0:
-                self.server.accepted(fd, &address, length, self.speaks_tls)
+                edge_accept(self.server, fd, &address, length, self.speaks_tls)
             elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                 poller_remove(self.reactor.poller, self.fd)
                 self.due_in(ACCEPT_PAUSE_MS)
@@ -42,7 +42,8 @@ cdef class Server:
 
     `worker` is a `_core.Worker`, `loop` the running event loop, `settings` a dict of numbers: `keepalive_timeout`,
     `header_timeout`, `body_timeout`, `write_timeout`, `stream_idle_timeout` (seconds), `max_waiting` (clients
-    queued for one backend); all have defaults. `codec` is None (native) or a pair of factories for request and
+    queued for one backend), `max_connections` (0: any number), `min_transfer_rate` (bytes per second; 0: any),
+    `proxy_protocol` (0 or 1); all have defaults. `codec` is None (native) or a pair of factories for request and
     response codecs, see `hotswap_proxy.worker.codec`. `middleware` gets a `Call` for each request on a route with
     middleware and returns the task that deals with it, see `hotswap_proxy.worker.middleware`.
     """
@@ -63,6 +64,9 @@ cdef class Server:
         self.write_timeout_ms = int(1000 * settings.get("write_timeout", 30))
         self.stream_idle_ms = int(1000 * settings.get("stream_idle_timeout", 300))
         self.max_waiting = settings.get("max_waiting", 10_000)
+        self.max_connections = settings.get("max_connections", 0)
+        self.min_transfer_rate = settings.get("min_transfer_rate", 0)
+        self.proxy_protocol = settings.get("proxy_protocol", 0)
         self.middleware = middleware
         if codec is not None:
             self.make_request_codec, self.make_response_codec = codec
@@ -107,8 +111,10 @@ cdef class Server:
             if client.state == C_IDLE:
                 client.readable = True  # a request may have come that the loop has not seen yet
                 client.on_readable()
+            if client.state == C_PROXY:
+                client.close()  # it has asked for nothing yet
             # One whose handshake is under way is about to send its request: it has its own time for that.
-            if client.state == C_IDLE and (client.tls == NULL or client.tls_state & HS_TLS_READY):
+            elif client.state == C_IDLE and (client.tls == NULL or client.tls_state & HS_TLS_READY):
                 client.due_in(DRAIN_IDLE_MS)
         if self.reactor.later:
             self.reactor.run_later()
@@ -146,33 +152,10 @@ cdef class Server:
             api.upstream_idle(self.worker, self.idle_upstreams - self.idle_upstreams_told)
             self.idle_upstreams_told = self.idle_upstreams
 
-    cdef void accepted(self, int fd, void *address, size_t address_len, bint speaks_tls) noexcept:
-        cdef Client client = Client.__new__(Client)
-        client.server = self
-        client.reactor = self.reactor
-        client.fd = fd
-        api.peer(address, address_len, &client.peer)
-        if speaks_tls:
-            client.peer.tls = True
-            client.tls = api.tls_server(self.worker)
-            if client.tls == NULL:
-                return  # without a certificate there is nothing to be said
-        if self.make_request_codec is not None:
-            client.codec = self.new_codec(self.make_request_codec)
-            if client.codec is None:
-                return
-        if not self.reactor.register(client):
-            return  # the descriptor goes with the object
-        self.clients.add(client)
-        api.connection(self.worker, True)
-        client.due_in(self.header_timeout_ms)
-        # Most clients have sent their request by now: reading saves a turn of the readiness set.
-        client.readable = True
-        client.on_readable()
-
     cdef void client_closed(self, Client client) noexcept:
         self.clients.discard(client)
         api.connection(self.worker, False)
+        api.part(self.worker, &client.peer)
         if not self.clients and self.drained is not None and not self.drained.done():
             self.drained.set_result(None)
 

@@ -41,6 +41,11 @@ def test_every_kind_of_value_is_read() -> None:
     ("name", "value", "reason"),
     [
         ("WORKERS", "0", "less than 1"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.1/8", "bits set behind its prefix"),
+        ("TRUSTED_PROXIES", "proxy.example", "not a network"),
+        ("PROXY_PROTOCOL", "v2", "not one of"),
+        ("MAX_CONNECTIONS_PER_CLIENT", "-1", "less than 0"),
+        ("MAX_REQUESTS_PER_SECOND_PER_CLIENT", "1000001", "more than"),
         ("WORKERS", "100000", "more than"),
         ("WORKERS", "two", "not a whole number"),
         ("WORKERS", "1.5", "not a whole number"),

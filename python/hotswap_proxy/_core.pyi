@@ -106,6 +106,8 @@ class SeriesStats(TypedDict):
     arm: str | None
     requests: int
     failed: int
+    limited: int
+    """Refused by a rate limit."""
     recovered: int
     """Those whose first attempt failed and a later one did not; they are not in `failed`."""
     codes: dict[tuple[str, int], int]
@@ -122,6 +124,9 @@ class LaneStats(TypedDict):
     """0 when no worker has the lane."""
     client_connections: int
     accepted_connections: int
+    refused_connections: dict[str, int]
+    """Closed before their first request, by reason: ``worker`` or ``client`` has as many as it may,
+    ``proxy``: no valid PROXY header, or not from one who may send it."""
     upstream_idle: int
     events: dict[str, int]
     """What happened to attempts: retries by reason (``connect``, ``connect_timeout``, ``closed``,
@@ -270,7 +275,8 @@ class Worker:
         """Attach to a node by its inherited descriptors, which may be closed afterwards.
 
         `settings` is a JSON object with the optional members `maxHeaderBytes`, `maxTargetBytes`,
-        `retryBudget` (percent) and `outlierEjection`. Raises
+        `maxConnectionsPerClient` and `maxRequestsPerSecondPerClient` (0: any number), `trustedProxies` (a list
+        of networks), `forwarded` (whether backends get that field), `retryBudget` (percent) and `outlierEjection`. Raises
         OSError when the descriptors are not a node's of this version, or the lane does not exist or is
         taken; ValueError for other settings.
         """

@@ -38,9 +38,20 @@ _AT_LEAST = {
     "max_request_body": 0,
     "max_response_body": 0,
     "max_header_bytes": 1024,
+    "max_connections": 0,
+    "max_connections_per_client": 0,
+    "max_requests_per_second_per_client": 0,
+    "min_transfer_rate": 0,
     "retry_budget": 0,
 }
-_AT_MOST = {"workers": 512, "retry_budget": 100}
+_AT_MOST = {
+    "workers": 512,
+    "max_connections": 1 << 31,
+    "max_connections_per_client": 1 << 31,
+    "max_requests_per_second_per_client": 1_000_000,
+    "min_transfer_rate": 1 << 31,
+    "retry_budget": 100,
+}
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _MIDDLEWARE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}={_DOTTED}:{_DOTTED}")
 
@@ -76,6 +87,13 @@ class Settings:
     max_request_body: int = 10 * 1024 * 1024
     max_response_body: int = 10 * 1024 * 1024
     max_header_bytes: int = 64 * 1024
+    max_connections: int = 0  # of one worker; 0: any number
+    max_connections_per_client: int = 1000  # of the node; 0: any number
+    max_requests_per_second_per_client: int = 0  # of the node; 0: any number
+    min_transfer_rate: int = 240  # bytes per second that a client must send of a body; 0: any
+    trusted_proxies: tuple[str, ...] = ()  # networks whose claims about the client are believed
+    proxy_protocol: Switch = "off"
+    forwarded: Switch = "off"  # write Forwarded (RFC 7239) beside X-Forwarded-*
     retry_budget: int = 20  # percent of the requests that may be retried
     outlier_ejection: Switch = "on"
     allowed_backend_hosts: tuple[
@@ -121,7 +139,7 @@ class Settings:
         values["data_dir"] = Path(values["data_dir"])
         for name in ("config", "geoip"):
             values[name] = Path(values[name]) if values[name] else None
-        for name in ("allowed_backend_hosts", "health_check_commands", "middleware"):
+        for name in ("allowed_backend_hosts", "health_check_commands", "middleware", "trusted_proxies"):
             values[name] = tuple(values[name])
         return cls(**values)
 
@@ -170,6 +188,13 @@ def _listed(name: str, text: str) -> str:
     """One item of a list."""
     if name == "health_check_commands" and not text.startswith("/"):
         raise ValueError(f"{text!r} is not an absolute path")
+    if name == "trusted_proxies":
+        from hotswap_proxy._core import check_network  # the rule of who goes by it
+
+        try:
+            check_network(text)
+        except ValueError as error:
+            raise ValueError(str(error)) from None
     if name == "middleware" and not _MIDDLEWARE.fullmatch(text):
         raise ValueError(f"{text!r} is not NAME=package.module:function")
     if name == "alert_webhooks":

@@ -55,6 +55,7 @@ fn main() {
         request_id: b"0190b5f4-5d7a-7cc1-8e1f-3a2b1c0d9e8f",
         backend_host: b"10.0.0.1:9001",
         forwarded: false,
+        trusted: false,
         forward_expect: true,
         withheld: b"",
         added: b"",

@@ -3,10 +3,9 @@
 //! Each function only turns pointers into references and catches panics: a bug in the core must cost
 //! one request, not the worker.
 
+use crate::codec;
 use crate::exchange::layout::{self, Chunked, Exchange, Out, Peer};
 use crate::exchange::WorkerCore;
-use crate::{codec, select};
-use std::io::Write;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 #[repr(C)]
@@ -23,6 +22,10 @@ pub struct Api {
     connection: unsafe extern "C" fn(*mut WorkerCore, i32),
     upstream_idle: unsafe extern "C" fn(*mut WorkerCore, i32),
     incarnation: unsafe extern "C" fn(*mut WorkerCore, u32) -> u32,
+    greet: unsafe extern "C" fn(*mut WorkerCore, *mut Peer, i32, u64) -> i32,
+    proxied: unsafe extern "C" fn(*mut WorkerCore, *mut Peer, u64, *const u8, usize) -> isize,
+    part: unsafe extern "C" fn(*mut WorkerCore, *mut Peer),
+    turned_away: unsafe extern "C" fn(*mut WorkerCore),
     again: AgainFn,
     collected: CollectedFn,
     proceed: ProceedFn,
@@ -107,6 +110,10 @@ pub static API: Api = Api {
     connection,
     upstream_idle,
     incarnation,
+    greet,
+    proxied,
+    part,
+    turned_away,
     again,
     collected,
     proceed,
@@ -251,21 +258,10 @@ unsafe extern "C" fn chunked(
 unsafe extern "C" fn peer(address: *const u8, len: usize, peer: *mut Peer) {
     // SAFETY: see `input`; `address` is what accept() wrote.
     let (address, peer) = unsafe { (input(address, len), &mut *peer) };
-    peer.ip_len = match peer_ip(address) {
-        Some(ip) => write_text(&mut peer.ip, format_args!("{ip}")),
-        None => write_text(&mut peer.ip, format_args!("unknown")),
-    };
+    peer.set_address(peer_ip(address));
     peer.tls = 0;
-    peer.key = select::client_hash(peer.ip());
-}
-
-/// Write as much as fits; returns its length. The longest address has 45 characters.
-fn write_text(into: &mut [u8; 46], text: std::fmt::Arguments<'_>) -> u8 {
-    let mut rest = &mut into[..];
-    let room = rest.len();
-    // An error means that the rest did not fit.
-    let _ = rest.write_fmt(text);
-    (room - rest.len()) as u8
+    peer.trusted = 0;
+    peer.seat = 0;
 }
 
 /// The address in a `sockaddr_in` or `sockaddr_in6`; a mapped IPv4 address is that IPv4 address.
@@ -298,6 +294,44 @@ unsafe extern "C" fn upstream_idle(worker: *mut WorkerCore, delta: i32) {
 unsafe extern "C" fn incarnation(worker: *mut WorkerCore, slot: u32) -> u32 {
     // SAFETY: see `input`.
     unsafe { &*worker }.lane.backend_incarnation(slot)
+}
+
+unsafe extern "C" fn greet(
+    worker: *mut WorkerCore,
+    peer: *mut Peer,
+    proxy_protocol: i32,
+    now: u64,
+) -> i32 {
+    // SAFETY: see `input`.
+    let (worker, peer) = unsafe { (&mut *worker, &mut *peer) };
+    let welcome = catch_unwind(AssertUnwindSafe(|| {
+        worker.greet(peer, proxy_protocol != 0, now)
+    }));
+    i32::from(welcome.unwrap_or(false))
+}
+
+unsafe extern "C" fn proxied(
+    worker: *mut WorkerCore,
+    peer: *mut Peer,
+    now: u64,
+    buf: *const u8,
+    len: usize,
+) -> isize {
+    // SAFETY: see `input`.
+    let (worker, peer, buf) = unsafe { (&mut *worker, &mut *peer, input(buf, len)) };
+    let read = catch_unwind(AssertUnwindSafe(|| worker.proxied(peer, now, buf)));
+    read.ok().flatten().map_or(-1, |len| len as isize)
+}
+
+unsafe extern "C" fn part(worker: *mut WorkerCore, peer: *mut Peer) {
+    // SAFETY: see `input`.
+    let (worker, peer) = unsafe { (&*worker, &mut *peer) };
+    worker.part(peer);
+}
+
+unsafe extern "C" fn turned_away(worker: *mut WorkerCore) {
+    // SAFETY: see `input`.
+    unsafe { &*worker }.turned_away();
 }
 
 unsafe extern "C" fn again(

@@ -9,6 +9,8 @@ const SMALL: Capacities = Capacities {
     backends: 8,
     series: 8,
     rows: 4,
+    buckets: 8,
+    clients: 8,
 };
 
 fn node() -> Node {

@@ -127,6 +127,7 @@ fn nobody_reads_a_freed_snapshot() {
         backends: 16,
         series: 16,
         rows: 64,
+        ..Capacities::default()
     };
     let mut node = Node::new(THREADS + PROCESSES + 2, ARENA, capacities).unwrap();
     let stop = shared_flag();

@@ -33,9 +33,13 @@ class Client:
         tls: ssl.SSLContext | None = None,
         name: str | None = None,
         session: ssl.SSLSession | None = None,
+        source: str = "",
     ) -> None:
-        """``name`` is asked for in the handshake and looked for in the certificate."""
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        """``name`` is asked for in the handshake and looked for in the certificate. ``source``: the client's own
+        address, any of the loopback network.
+        """
+        own = (source, 0) if source else None
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=own)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent apart arrives apart
         if tls is not None:
             try:

@@ -57,7 +57,7 @@ class Plane:
     def __init__(
         self,
         codec: str,
-        core: dict[str, int] | None = None,
+        core: dict[str, Any] | None = None,
         bundle: dict[str, Any] | None = None,
         middleware: dict[str, Any] | None = None,
         **settings: float,

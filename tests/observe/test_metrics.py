@@ -21,6 +21,7 @@ def counts(*at: int) -> list[int]:
 
 def series(route: str, requests: int, **more: Any) -> dict[str, Any]:
     row = {"routeId": route, "arm": "stable" if route else "", "requests": requests, "failed": 0, "codes": {}}
+    row["limited"] = 0
     row["recovered"] = 0
     return {**row, "histogram": counts(), **more}
 
@@ -54,7 +55,7 @@ class Node:
         codes = {("GET", 200): 3, ("POST", 502): 1}
         return [
             series("", 2, codes={("GET", 404): 2}),
-            series("users", 4, failed=1, codes=codes, histogram=counts(0, 40, 40, 351)),
+            series("users", 4, failed=1, limited=2, codes=codes, histogram=counts(0, 40, 40, 351)),
             series("idle", 0, histogram=b""),
             series("", 8, routeId=None, arm=None, histogram=b""),
             series('odd "name"\\\n', 1, codes={("other", 0): 1}),
@@ -67,6 +68,7 @@ class Node:
             "upstream_idle": 1,
             "events": {"status": 2, "failover": 3},
         }
+        lane["refused_connections"] = {"worker": 0, "client": 3, "proxy": 1}
         return [{**lane, "backend_micros": counts(3), "overhead_nanos": counts(16)}] * 2
 
 
@@ -101,6 +103,7 @@ def test_requests_by_route_method_and_code() -> None:
     assert value("gateway_requests_total", route="users", arm="stable", method="POST", code="502") == 1
     assert value("gateway_requests_total", route=NO_ROUTE, arm="", method="GET", code="404") == 2
     assert value("gateway_requests_failed_total", route="users", arm="stable") == 1
+    assert value("gateway_rate_limited_total", route="users") == 2
     assert value("gateway_request_duration_seconds_count", route=REMOVED, arm="") == 0
     assert value("gateway_requests_backend_total", backend=REMOVED) == 6
 
@@ -139,6 +142,8 @@ def test_overhead_is_counted_in_nanoseconds() -> None:
 def test_gauges_sum_over_workers_and_backends_are_listed() -> None:
     assert value("gateway_active_connections") == 10
     assert value("gateway_connections_accepted_total") == 18
+    assert value("gateway_connections_refused_total", reason="client") == 6
+    assert value("gateway_connections_refused_total", reason="worker") == 0
     assert value("gateway_requests_backend_total", backend="http://10.0.0.1:80") == 30
     assert value("gateway_backends_count") == 2
     assert value("gateway_backends_healthy") == 1

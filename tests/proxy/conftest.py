@@ -88,8 +88,8 @@ def make_process(codec: str) -> Iterator[Callable[..., Process]]:
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Client]]:
     clients: list[Client] = []
 
-    def make(plane: Plane | None = None) -> Client:
-        clients.append(Client((plane or request.getfixturevalue("plane")).port))
+    def make(plane: Plane | None = None, source: str = "") -> Client:
+        clients.append(Client((plane or request.getfixturevalue("plane")).port, source=source))
         return clients[-1]
 
     yield make

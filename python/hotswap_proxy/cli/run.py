@@ -12,6 +12,7 @@ from hotswap_proxy.cli.options import EXIT_INVALID, CommandError, command
 from hotswap_proxy.settings import PREFIX, PRIVATE, Settings, SettingsError
 
 LIMITS = "Limits and timeouts"
+CLIENTS = "Clients and proxies before the node"
 
 
 def _option(name: str, metavar: str, text: str, default: str = "", panel: str = "Node") -> Any:
@@ -28,6 +29,10 @@ def _option(name: str, metavar: str, text: str, default: str = "", panel: str = 
 
 def _limit(name: str, metavar: str, text: str, default: str = "") -> Any:
     return _option(name, metavar, text, default, LIMITS)
+
+
+def _edge(name: str, metavar: str, text: str, default: str = "") -> Any:
+    return _option(name, metavar, text, default, CLIENTS)
 
 
 Value = str | None
@@ -67,6 +72,29 @@ AllowedHosts = Annotated[
     Value,
     _limit("allowed-backend-hosts", "HOST,…", "May be plain http in Production, or link-local addresses."),
 ]
+MaxConnections = Annotated[
+    Value, _edge("max-connections", "N", "Of a worker; more are closed at once. 0: any number.", "0")
+]
+MaxConnectionsPerClient = Annotated[
+    Value,
+    _edge("max-connections-per-client", "N", "Of the node, from one client address. 0: any number.", "1000"),
+]
+MaxRequestsPerClient = Annotated[
+    Value,
+    _edge("max-requests-per-second-per-client", "N", "Of the node; 429 beyond. 0: any number.", "0"),
+]
+MinTransferRate = Annotated[
+    Value, _edge("min-transfer-rate", "BYTES", "Per second, of a client's body. 0: any.", "240")
+]
+TrustedProxies = Annotated[
+    Value, _edge("trusted-proxies", "CIDR,…", "Peers that are believed about the client.", "none")
+]
+ProxyProtocol = Annotated[
+    Value, _edge("proxy-protocol", "on|off", "Connections begin with a PROXY header (v1 or v2).", "off")
+]
+Forwarded = Annotated[
+    Value, _edge("forwarded", "on|off", "Write Forwarded (RFC 7239) beside X-Forwarded-*.", "off")
+]
 HealthCheckCommands = Annotated[
     Value, _option("health-check-commands", "PATH,…", "Programs that Custom health checks may run.", "none")
 ]
@@ -105,6 +133,13 @@ def run(
     max_request_body: MaxRequestBody = None,
     max_response_body: MaxResponseBody = None,
     max_header_bytes: MaxHeaderBytes = None,
+    max_connections: MaxConnections = None,
+    max_connections_per_client: MaxConnectionsPerClient = None,
+    max_requests_per_second_per_client: MaxRequestsPerClient = None,
+    min_transfer_rate: MinTransferRate = None,
+    trusted_proxies: TrustedProxies = None,
+    proxy_protocol: ProxyProtocol = None,
+    forwarded: Forwarded = None,
     retry_budget: RetryBudget = None,
     outlier_ejection: OutlierEjection = None,
     allowed_backend_hosts: AllowedHosts = None,

@@ -93,6 +93,12 @@ def _requests(rows: Sequence[Row]) -> Iterator[str]:
         ((labels, row["failed"]) for labels, row in series),
     )
     yield from family(
+        "gateway_rate_limited_total",
+        "counter",
+        "Requests that a rate limit refused; without a route: by the ceiling of a client.",
+        _limited(rows),
+    )
+    yield from family(
         "gateway_requests_recovered_total",
         "counter",
         "Requests whose first attempt failed and a later one did not; they are not among the failed.",
@@ -103,6 +109,17 @@ def _requests(rows: Sequence[Row]) -> Iterator[str]:
         "Time from a request's first byte to the last byte of its answer.",
         ((labels, hist.counts(row["histogram"])) for labels, row in series),
     )
+
+
+def _limited(rows: Sequence[Row]) -> Iterator[Sample]:
+    """The arms of a route have one limit."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        if row["limited"]:
+            route = _route(row["routeId"])
+            counts[route] = counts.get(route, 0) + row["limited"]
+    for route, count in counts.items():
+        yield {"route": route}, count
 
 
 def _route(route_id: str | None) -> str:
@@ -133,6 +150,15 @@ def _lanes(lanes: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
     )
     yield from _counter(
         "gateway_connections_accepted_total", "Connections accepted.", total("accepted_connections")
+    )
+    yield from family(
+        "gateway_connections_refused_total",
+        "counter",
+        "Connections closed before their first request, by reason.",
+        (
+            ({"reason": reason}, sum(lane["refused_connections"][reason] for lane in lanes))
+            for reason in ("worker", "client", "proxy")
+        ),
     )
     events: Counter[str] = Counter()
     for lane in lanes:

@@ -83,18 +83,28 @@ def main(
 
 
 def _core_settings(settings: Settings) -> bytes:
-    return json.dumps(
-        {
-            "maxHeaderBytes": settings.max_header_bytes,
-            "retryBudget": settings.retry_budget,
-            "outlierEjection": settings.outlier_ejection == "on",
-        }
-    ).encode()
+    """What the core decides by."""
+    members = {
+        "maxHeaderBytes": settings.max_header_bytes,
+        "maxConnectionsPerClient": settings.max_connections_per_client,
+        "maxRequestsPerSecondPerClient": settings.max_requests_per_second_per_client,
+        "trustedProxies": settings.trusted_proxies,
+        "retryBudget": settings.retry_budget,
+        "outlierEjection": settings.outlier_ejection == "on",
+        "forwarded": settings.forwarded == "on",
+    }
+    return json.dumps(members).encode()
 
 
 def _server(core: _core.Worker, loop: asyncio.AbstractEventLoop, settings: Settings) -> Server:
-    timeouts = {"keepalive_timeout": settings.keepalive_timeout, "header_timeout": settings.header_timeout}
-    server: Server = _wire.Server(core, loop, timeouts, _codec(settings), _middleware(loop, settings))
+    options = {
+        "keepalive_timeout": settings.keepalive_timeout,
+        "header_timeout": settings.header_timeout,
+        "max_connections": settings.max_connections,
+        "min_transfer_rate": settings.min_transfer_rate,
+        "proxy_protocol": int(settings.proxy_protocol == "on"),
+    }
+    server: Server = _wire.Server(core, loop, options, _codec(settings), _middleware(loop, settings))
     return server
 
 

@@ -83,7 +83,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Values of all fields of that name, in order.
-    pub fn all<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = &'n [u8]> + 'n
+    pub fn all<'n>(&self, name: &'n [u8]) -> impl DoubleEndedIterator<Item = &'n [u8]> + 'n
     where
         'a: 'n,
     {
@@ -147,6 +147,11 @@ impl<'a> Fields<'a> {
         self.by_id(FieldId::Connection)
             .flat_map(elements)
             .any(|option| option.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the field has one of these names.
+    pub(super) fn is_any_of(&self, span: &FieldSpan, names: &[&[u8]]) -> bool {
+        names.iter().any(|name| self.is_named(span, name))
     }
 
     /// Whether the line is exactly `Name: value CRLF`, with no other blanks. Fields that delimit

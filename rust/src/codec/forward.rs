@@ -10,8 +10,10 @@ use super::BodyFraming;
 /// What the gateway knows of a request beyond its head.
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardContext<'a> {
-    /// The client's address as text, without port; IPv6 without brackets.
+    /// The address of the connection's other end as text, without port; IPv6 without brackets.
     pub client_ip: &'a [u8],
+    /// What it says about the client is believed, and passed on.
+    pub trusted: bool,
     /// Whether the client came over TLS.
     pub secure: bool,
     /// Used when the client sent no X-Request-ID that may be kept.
@@ -60,6 +62,9 @@ pub fn write_upstream_head(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &Forw
         FieldId::ContentLength => keep_length && fields.is_plain_length(span),
         FieldId::Expect => head.expect_continue && ctx.forward_expect,
         FieldId::XRequestId => head.request_id.is_some(),
+        FieldId::Claimed => {
+            ctx.trusted && !(ctx.forwarded && fields.is_any_of(span, &[b"forwarded"]))
+        }
         id => id.bit() & REWRITTEN == 0,
     };
     match ctx.edit {
@@ -173,6 +178,9 @@ fn write_identity(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &ForwardContex
         }
     }
     out.extend_from_slice(ctx.client_ip);
+    if ctx.trusted {
+        return write_trusted_identity(out, head, ctx);
+    }
     out.extend_from_slice(match (ctx.secure, head.version_minor) {
         (false, 1) => b"\r\nX-Forwarded-Proto: http\r\nVia: 1.1 hotswap\r\n",
         (true, 1) => b"\r\nX-Forwarded-Proto: https\r\nVia: 1.1 hotswap\r\n".as_slice(),
@@ -190,11 +198,46 @@ fn write_identity(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &ForwardContex
     }
 }
 
+/// The same for a peer that speaks for others: what it said about them was copied, what it did not say is added.
+#[inline(never)]
+fn write_trusted_identity(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &ForwardContext<'_>) {
+    out.extend_from_slice(b"\r\n");
+    if head.field(b"x-forwarded-proto").is_none() {
+        let proto: &[u8] = if ctx.secure { b"https" } else { b"http" };
+        push_field(out, "X-Forwarded-Proto", proto);
+    }
+    out.extend_from_slice(match head.version_minor {
+        1 => b"Via: 1.1 hotswap\r\n",
+        _ => b"Via: 1.0 hotswap\r\n",
+    });
+    if !head.host.is_empty() && head.field(b"x-forwarded-host").is_none() {
+        push_field(out, "X-Forwarded-Host", head.host);
+    }
+    if head.request_id.is_none() {
+        push_field(out, "X-Request-ID", ctx.request_id);
+    }
+    if ctx.forwarded {
+        out.extend_from_slice(b"Forwarded: ");
+        for value in head.fields.all(b"forwarded") {
+            if !value.is_empty() {
+                out.extend_from_slice(value);
+                out.extend_from_slice(b", ");
+            }
+        }
+        write_forwarded_element(out, head, ctx);
+    }
+}
+
 /// `Forwarded: for=…;host=…;proto=…` (RFC 7239 section 4). Values that are no tokens are quoted;
 /// none of them can hold a quote or a backslash.
 #[inline(never)]
 fn write_forwarded(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &ForwardContext<'_>) {
-    out.extend_from_slice(b"Forwarded: for=");
+    out.extend_from_slice(b"Forwarded: ");
+    write_forwarded_element(out, head, ctx);
+}
+
+fn write_forwarded_element(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &ForwardContext<'_>) {
+    out.extend_from_slice(b"for=");
     if ctx.client_ip.contains(&b':') {
         out.extend_from_slice(b"\"[");
         out.extend_from_slice(ctx.client_ip);

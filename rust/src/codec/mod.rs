@@ -13,6 +13,7 @@ pub mod encode;
 pub mod fields;
 mod form;
 pub mod forward;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod request;
 pub mod response;

@@ -277,7 +277,7 @@ fn is_zero_weight(parameter: &[u8]) -> bool {
 }
 
 /// The elements of a comma-separated list, without surrounding blanks.
-pub fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn elements(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(trim)
 }
 

@@ -10,6 +10,9 @@ use crate::snapshot::{ArchivedRoute, ArchivedSnapshot};
 /// A request and the route it matched, as policies look at it.
 pub(crate) struct Request<'a> {
     pub head: &'a RequestHead<'a>,
+    /// The connection's other end.
+    pub hop: &'a Peer,
+    /// The client, which may be one for whom that speaks.
     pub peer: &'a Peer,
     pub snapshot: &'a ArchivedSnapshot,
     pub route: &'a ArchivedRoute,
@@ -45,6 +48,7 @@ impl WorkerCore {
         if let Some(auth) = policy.auth.as_ref() {
             self.authenticate(ex, request, auth)?;
         }
+        self.rate_limit(ex, request, policy)?;
         if let Some(rules) = policy.validation.as_deref() {
             self.validate(ex, request, rules)?;
         }

@@ -144,9 +144,11 @@ impl WorkerCore {
         }
         let mut written = Ok(());
         if let (Some(backend), Some(head)) = (chosen, &head) {
+            let client = *ex.client(peer);
             let request = Request {
                 head,
-                peer,
+                hop: peer,
+                peer: &client,
                 snapshot,
                 route,
                 now,

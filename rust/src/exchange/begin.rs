@@ -78,6 +78,19 @@ impl WorkerCore {
         let Some(snapshot) = self.open(ex, now) else {
             return self.decline(ex, now, why::NO_CONFIGURATION, b"");
         };
+        let behind;
+        let client = if peer.trusted == 0 {
+            peer
+        } else {
+            behind = self.client_behind(peer, head);
+            ex.extras_mut().client = Some(behind);
+            &behind
+        };
+        if self.edge.max_requests_per_second_per_client != 0 {
+            if let Err(refused) = self.client_ceiling(ex, client, now) {
+                return self.decline(ex, now, refused.answer, &refused.fields);
+            }
+        }
         if head.path == b"*" || head.max_forwards() == Some(0) {
             return self.answer_as_last(ex, snapshot, head, now);
         }
@@ -112,7 +125,8 @@ impl WorkerCore {
         ex.max_response_body = route.max_response_body.to_native();
         let request = Request {
             head,
-            peer,
+            hop: peer,
+            peer: client,
             snapshot,
             route,
             now,
@@ -188,7 +202,7 @@ impl WorkerCore {
         let header = match select::header_wanted(route) {
             None => None,
             Some(name) if name.starts_with(':') => {
-                region = self.regions.value(name, peer.ip());
+                region = self.regions.value(name, ex.client(peer).ip());
                 region.as_deref()
             }
             Some(name) => head.and_then(|head| head.field(name.as_bytes())),
@@ -199,7 +213,7 @@ impl WorkerCore {
         };
         // Ends: each turn but the last adds to `tried`, and a candidate in it is not picked.
         let candidate = loop {
-            let candidate = select::pick(route, &view, peer.key, header, tried)?;
+            let candidate = select::pick(route, &view, ex.client(peer).key, header, tried)?;
             let slot = route.candidates.get(candidate)?.slot.to_native();
             match self.lane.backend_trial(slot, now, ex.timeout_ms) {
                 Ok(trial) => {

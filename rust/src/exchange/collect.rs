@@ -181,9 +181,11 @@ impl WorkerCore {
             self.reply(ex, now, why::NO_BACKEND, b"");
             return layout::REPLY;
         };
+        let client = *ex.client(peer);
         let request = Request {
             head,
-            peer,
+            hop: peer,
+            peer: &client,
             snapshot,
             route,
             now,

@@ -1,7 +1,7 @@
 //! What an exchange on a route with policies, or one that asks for an upgrade, carries along; the others
 //! carry a null pointer.
 
-use super::layout::Exchange;
+use super::layout::{Exchange, Peer};
 use crate::codec::Detail;
 use crate::policy::auth::Identity;
 use crate::policy::transform::respond::Prepared;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub struct Extras {
     /// Complete field lines, each with its CRLF, for the final answer, whoever gives it.
     pub answer_fields: Vec<u8>,
+    /// The client, where a trusted proxy spoke for it.
+    pub client: Option<Peer>,
     /// How the backend's answer is changed.
     pub response: Option<Prepared>,
     /// The protocols that the request asked to switch to.
@@ -29,6 +31,12 @@ impl Exchange {
     pub(super) fn extras(&self) -> Option<&Extras> {
         // SAFETY: null, or made by `extras_mut` and not yet dropped; the exchange is borrowed as long.
         unsafe { self.extras.as_ref() }
+    }
+
+    /// Who asks: the other end of the connection, or for whom that speaks.
+    pub(super) fn client<'a>(&'a self, peer: &'a Peer) -> &'a Peer {
+        let behind = self.extras().and_then(|extras| extras.client.as_ref());
+        behind.unwrap_or(peer)
     }
 
     /// To keep something. Only in an exchange that was opened, so that `finish` drops it.

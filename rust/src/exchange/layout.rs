@@ -36,11 +36,18 @@ pub struct Out {
 }
 
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Peer {
     pub ip: [u8; 46],
     pub ip_len: u8,
     pub tls: u8,
+    /// Its claims about the client are believed.
+    pub trusted: u8,
+    /// Its place in the count of connections, see [`crate::state::Seat`]; 0: none.
+    pub seat: u32,
     pub key: u64,
+    /// The client as limits see it, see [`crate::net::client_of`].
+    pub client: u64,
 }
 
 impl Peer {

@@ -58,7 +58,7 @@ impl WorkerCore {
                 .map(|(name, value)| (text(name), text(value)))
                 .collect(),
             scheme: if peer.tls != 0 { "https" } else { "http" },
-            client_ip: text(peer.ip()),
+            client_ip: text(ex.client(peer).ip()),
             request_id: text(ex.request_id()),
             route: route.name.as_str(),
             middleware: policy.middleware.iter().map(|name| name.as_str()).collect(),

@@ -12,9 +12,11 @@ mod authenticate;
 mod begin;
 mod collect;
 mod cors;
+pub mod edge;
 mod extras;
 mod last_hop;
 pub mod layout;
+mod limit;
 mod middleware;
 pub mod region;
 mod request_id;
@@ -28,8 +30,10 @@ use crate::codec::{self, Limits, Scratch};
 use crate::policy::auth;
 use crate::policy::schema::Validators;
 use crate::snapshot::{self, ArchivedSnapshot};
+use crate::state::sets::HashKey;
 use crate::state::LaneState;
 use crate::tls::Tls;
+use edge::Edge;
 use layout::Exchange;
 use request_id::RequestIds;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -39,6 +43,8 @@ use wall::WallClock;
 pub struct WorkerCore {
     pub lane: LaneState,
     limits: Limits,
+    edge: Edge,
+    hash_key: HashKey,
     /// Away while a head borrows it, which is never across calls.
     scratch: Option<Box<Scratch>>,
     head: Vec<u8>,
@@ -76,11 +82,14 @@ impl Default for NodePolicy {
 }
 
 impl WorkerCore {
-    pub fn new(lane: LaneState, limits: Limits, policy: NodePolicy) -> Self {
+    pub fn new(lane: LaneState, limits: Limits, policy: NodePolicy, edge: Edge) -> Self {
         let ids = RequestIds::new(lane.lane());
+        let hash_key = lane.hash_key();
         Self {
             lane,
             limits,
+            edge,
+            hash_key,
             scratch: Some(Box::new(Scratch::new())),
             head: Vec::with_capacity(16 * 1024),
             body: Vec::with_capacity(160 * 1024),

@@ -79,7 +79,14 @@ impl WorkerCore {
         match policy.and_then(|policy| policy.transformations.as_deref()) {
             None => {
                 self.head.clear();
-                forward(&mut self.head, ex, request, backend, None);
+                forward(
+                    &mut self.head,
+                    ex,
+                    request,
+                    backend,
+                    None,
+                    self.edge.forwarded,
+                );
                 Ok(())
             }
             Some(changes) => self.write_changed_head(ex, request, backend, changes),
@@ -101,13 +108,27 @@ impl WorkerCore {
         }
         self.head.clear();
         let Some(change) = changes.request.as_ref() else {
-            forward(&mut self.head, ex, request, backend, None);
+            forward(
+                &mut self.head,
+                ex,
+                request,
+                backend,
+                None,
+                self.edge.forwarded,
+            );
             return Ok(());
         };
         let edit = self
             .changes
             .edit(change, &said(ex, request), backend, &self.limits)?;
-        forward(&mut self.head, ex, request, backend, Some(&edit));
+        forward(
+            &mut self.head,
+            ex,
+            request,
+            backend,
+            Some(&edit),
+            self.edge.forwarded,
+        );
         if self.head.len() > self.limits.head {
             return Err(why::HEAD_GREW);
         }
@@ -122,16 +143,18 @@ fn forward(
     request: &Request<'_>,
     backend: &ArchivedBackend,
     edit: Option<&Edit<'_>>,
+    forwarded: bool,
 ) {
     let policy = request.route.policy.as_deref();
     let auth = policy.and_then(|policy| policy.auth.as_ref());
     let identity = ex.extras().and_then(|extras| extras.identity.as_deref());
     let context = codec::ForwardContext {
-        client_ip: request.peer.ip(),
-        secure: request.peer.tls != 0,
+        client_ip: request.hop.ip(),
+        trusted: request.hop.trusted != 0,
+        secure: request.hop.tls != 0,
         request_id: ex.request_id(),
         backend_host: backend.authority.as_bytes(),
-        forwarded: false,
+        forwarded,
         forward_expect: true,
         withheld: auth.map_or(b"", |auth| auth.withheld()),
         added: identity.map_or(b"", |identity| &identity.field),

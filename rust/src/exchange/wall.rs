@@ -17,12 +17,23 @@ impl WallClock {
     /// Unix time in seconds at monotonic time `now` (nanoseconds).
     #[inline]
     pub fn unix(&mut self, now: u64) -> u64 {
+        self.nanos(now) / 1_000_000_000
+    }
+
+    /// The same in milliseconds.
+    #[inline]
+    pub fn unix_ms(&mut self, now: u64) -> u64 {
+        self.nanos(now) / 1_000_000
+    }
+
+    #[inline]
+    fn nanos(&mut self, now: u64) -> u64 {
         let passed = now.wrapping_sub(self.base);
         if self.unix == 0 || passed > REFRESH_NS {
             self.refresh(now);
-            return self.unix / 1_000_000_000;
+            return self.unix;
         }
-        (self.unix + passed) / 1_000_000_000
+        self.unix + passed
     }
 
     #[cold]

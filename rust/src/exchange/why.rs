@@ -127,6 +127,11 @@ pub const NO_CONFIGURATION: Answer = gateway(
     "SERVICE_UNAVAILABLE",
     "The gateway has no configuration yet.",
 );
+pub const RATE_LIMITED: Answer = gateway(
+    429,
+    "RATE_LIMIT_EXCEEDED",
+    "Too many requests. Retry-After says when to try again.",
+);
 pub const LAST_HOP: Answer = gateway(
     501,
     "NOT_IMPLEMENTED",

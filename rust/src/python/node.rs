@@ -9,7 +9,7 @@ use crate::state::stats::{BackendStats, SeriesTotals, EVENTS};
 use crate::state::{self, BackendStatus, Capacities};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{IntoPyDict, PyDict, PyList};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The one owner behind its lock; a catalog holds it too.
@@ -206,6 +206,11 @@ impl Node {
             item.set_item("pid", lane.pid)?;
             item.set_item("client_connections", lane.client_connections)?;
             item.set_item("accepted_connections", lane.accepted_connections)?;
+            let [worker, client, proxy] = lane.refused_connections;
+            item.set_item(
+                "refused_connections",
+                [("worker", worker), ("client", client), ("proxy", proxy)].into_py_dict(py)?,
+            )?;
             item.set_item("upstream_idle", lane.upstream_idle)?;
             let events = PyDict::new(py);
             for (name, count) in EVENT_NAMES.iter().zip(lane.events) {
@@ -278,6 +283,7 @@ struct Series {
     names: Option<(String, String)>,
     requests: u64,
     failed: u64,
+    limited: u64,
     recovered: u64,
     codes: Vec<((u8, u16), u64)>,
     buckets: Vec<(usize, u64)>,
@@ -295,6 +301,7 @@ impl Series {
             names: names.map(|(route, arm)| (route.into(), arm.into())),
             requests: totals.requests,
             failed: totals.failed,
+            limited: totals.limited,
             recovered: totals.recovered,
             codes: totals
                 .codes
@@ -316,6 +323,7 @@ impl Series {
         item.set_item("arm", arm)?;
         item.set_item("requests", self.requests)?;
         item.set_item("failed", self.failed)?;
+        item.set_item("limited", self.limited)?;
         item.set_item("recovered", self.recovered)?;
         item.set_item("codes", codes)?;
         item.set_item("histogram", histogram::sparse_to_bytes(py, &self.buckets)?)?;

@@ -2,9 +2,11 @@
 
 use super::bench::monotonic_nanos;
 use crate::codec::Limits;
+use crate::exchange::edge::Edge;
 use crate::exchange::{NodePolicy, WorkerCore};
 use crate::route::{find, method, Match};
 use crate::select;
+use crate::select::network;
 use crate::snapshot::{ArchivedRoute, ArchivedSnapshot, Guard};
 use crate::state::LaneState;
 use crate::tls::read_bundle;
@@ -19,6 +21,10 @@ use std::cell::UnsafeCell;
 struct Settings {
     max_header_bytes: Option<usize>,
     max_target_bytes: Option<usize>,
+    max_connections_per_client: u32,
+    max_requests_per_second_per_client: u32,
+    trusted_proxies: Vec<String>,
+    forwarded: bool,
     retry_budget: Option<u32>,
     outlier_ejection: Option<bool>,
 }
@@ -39,6 +45,18 @@ impl Settings {
             target: self.max_target_bytes.unwrap_or(usual.target),
             ..usual
         }
+    }
+
+    fn edge(&self) -> Result<Edge, String> {
+        let networks = self.trusted_proxies.iter().map(|text| {
+            network::parse(text).map_err(|problem| format!("trustedProxies: {problem}"))
+        });
+        Ok(Edge {
+            max_connections_per_client: self.max_connections_per_client,
+            max_requests_per_second_per_client: self.max_requests_per_second_per_client,
+            trusted_proxies: networks.collect::<Result<_, _>>()?,
+            forwarded: self.forwarded,
+        })
     }
 }
 
@@ -95,12 +113,16 @@ impl Worker {
     fn new(state_fd: i32, arena_fd: i32, lane: u32, settings: Option<&[u8]>) -> PyResult<Self> {
         let settings: Settings = serde_json::from_slice(settings.unwrap_or(b"{}"))
             .map_err(|error| PyValueError::new_err(format!("settings: {error}")))?;
+        let edge = settings
+            .edge()
+            .map_err(|problem| PyValueError::new_err(format!("settings: {problem}")))?;
         let lane = LaneState::attach(state_fd, arena_fd, lane).map_err(PyOSError::new_err)?;
         Ok(Self {
             core: Core(UnsafeCell::new(WorkerCore::new(
                 lane,
                 settings.limits(),
                 settings.policy(),
+                edge,
             ))),
         })
     }

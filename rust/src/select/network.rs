@@ -40,6 +40,13 @@ pub fn parse(text: &str) -> Result<Prefix, String> {
     Ok((octets, bits))
 }
 
+/// Whether an address is in a network. Families are kept apart: `::/0` is every IPv6 address.
+pub fn contains(network: &Prefix, ip: IpAddr) -> bool {
+    let (first, bits) = network;
+    let is_ipv4 = *bits >= 96 && masked(*first, 96) == octets(IpAddr::from([0, 0, 0, 0]));
+    is_ipv4 == ip.is_ipv4() && masked(octets(ip), *bits) == *first
+}
+
 fn octets(ip: IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
@@ -176,5 +183,21 @@ mod tests {
             let got = found(&names, &ip.to_string()).map(|n| &unique[usize::from(n)]);
             prop_assert_eq!(got, expected);
         }
+    }
+
+    #[test]
+    fn a_network_contains_its_addresses_and_no_others() {
+        let inside =
+            |network: &str, ip: &str| contains(&parse(network).unwrap(), ip.parse().unwrap());
+        assert!(inside("10.0.0.0/8", "10.255.1.2"));
+        assert!(!inside("10.0.0.0/8", "11.0.0.0"));
+        assert!(inside("192.0.2.7", "192.0.2.7"));
+        assert!(!inside("192.0.2.7", "192.0.2.6"));
+        assert!(inside("0.0.0.0/0", "203.0.113.9"));
+        assert!(!inside("0.0.0.0/0", "::1"));
+        assert!(inside("::/0", "2001:db8::1"));
+        assert!(!inside("::/0", "127.0.0.1"));
+        assert!(inside("2001:db8::/33", "2001:db8:7fff::1"));
+        assert!(!inside("2001:db8::/33", "2001:db8:8000::1"));
     }
 }

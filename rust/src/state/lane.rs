@@ -23,12 +23,26 @@ pub(super) struct NodeLane {
     pub client_connections: AtomicI64,
     pub accepted_connections: AtomicU64,
     pub upstream_idle: AtomicI64,
+    pub connections_refused: [AtomicU64; 3],
+    /// Places that it holds in the table of clients.
+    pub seats: AtomicI64,
     /// Requests to routes that may retry.
     pub earning: AtomicU64,
     /// See [`super::stats::Event`].
     pub events: [AtomicU64; EVENTS],
     pub backend_micros: Wide,
     pub overhead_nanos: Wide,
+}
+
+/// Why a client connection was closed before its first request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turned {
+    /// The worker has all the connections it may have.
+    Worker = 0,
+    /// The client has.
+    Client = 1,
+    /// It did not say who it speaks for, or may not.
+    Proxy = 2,
 }
 
 /// A histogram of 64-bit buckets; there are two per worker, not two per route.
@@ -62,6 +76,7 @@ impl Region {
             pid: self.lane_head(lane).pid.load(Acquire),
             client_connections: gauge(&cells.client_connections),
             accepted_connections: cells.accepted_connections.load(Relaxed),
+            refused_connections: [0, 1, 2].map(|why| cells.connections_refused[why].load(Relaxed)),
             upstream_idle: gauge(&cells.upstream_idle),
             events: std::array::from_fn(|event| cells.events[event].load(Relaxed)),
             backend_micros: cells.backend_micros.read(),
@@ -74,5 +89,6 @@ impl Region {
         let cells = self.node_lane(lane);
         cells.client_connections.store(0, Relaxed);
         cells.upstream_idle.store(0, Relaxed);
+        cells.seats.store(0, Relaxed);
     }
 }

@@ -5,11 +5,13 @@
 //! being when it is first *read*).
 
 use super::backend::{BackendLane, BackendShared};
+use super::buckets::BucketSet;
 use super::budget::Budget;
 use super::lane::{LaneHead, NodeLane};
 use super::ledger::{GenerationLane, GenerationRow};
 use super::recovery::BackendRecovery;
 use super::series::{SeriesLane, SeriesShared};
+use super::sets::{HashKey, Tags, WAYS};
 use super::shm::PAGE;
 use std::io;
 use std::mem::size_of;
@@ -30,6 +32,10 @@ pub struct Capacities {
     pub series: u32,
     /// Generations with something in flight; a power of two.
     pub rows: u32,
+    /// Buckets of rate limits; eight times a power of two.
+    pub buckets: u32,
+    /// Clients whose connections are counted; eight times a power of two.
+    pub clients: u32,
 }
 
 impl Default for Capacities {
@@ -38,6 +44,8 @@ impl Default for Capacities {
             backends: 131_072,
             series: 32_768,
             rows: 4096,
+            buckets: 65_536,
+            clients: 65_536,
         }
     }
 }
@@ -54,6 +62,10 @@ pub(super) struct Header {
     /// Not 0: a token came whose key no set has. Set by workers, taken back by the control process.
     pub keys_wanted: AtomicU32,
     arena_len: AtomicU64,
+    buckets: AtomicU32,
+    clients: AtomicU32,
+    /// Of the hashes by which strangers' keys are found.
+    hash_key: [AtomicU64; 2],
     /// The current generation, alone on its cache line: read by every request, written by none.
     pub current: Line,
 }
@@ -74,6 +86,9 @@ pub(super) struct Layout {
     pub recovery: usize,
     pub budget: usize,
     pub series: usize,
+    pub buckets: usize,
+    pub clients: usize,
+    pub client_cells: usize,
     /// First lane's private tables; `lane_stride` to the next lane's.
     pub private: usize,
     pub lane_stride: usize,
@@ -107,12 +122,16 @@ impl Layout {
             backends,
             series,
             rows,
+            buckets,
+            clients,
         } = capacities;
         if !(1..=MAX_LANES).contains(&lanes)
             || backends == 0
             || series == 0
             || rows < 2
             || !rows.is_power_of_two()
+            || !is_table(buckets)
+            || !is_table(clients)
         {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -134,6 +153,9 @@ impl Layout {
         let recovery = shared.table::<BackendRecovery>(backends)?;
         let budget = shared.table::<Budget>(1)?;
         let series_at = shared.table::<SeriesShared>(series)?;
+        let buckets_at = shared.table::<BucketSet>(buckets as usize / WAYS)?;
+        let clients_at = shared.table::<Tags>(clients as usize / WAYS)?;
+        let client_cells = shared.table::<AtomicU32>((clients as usize).saturating_mul(n))?;
         let mut lane = Cursor(0);
         let node_lane = lane.table::<NodeLane>(1)?;
         let row_lane = lane.table::<GenerationLane>(rows)?;
@@ -156,6 +178,9 @@ impl Layout {
             recovery,
             budget,
             series: series_at,
+            buckets: buckets_at,
+            clients: clients_at,
+            client_cells,
             private: shared.0,
             lane_stride: lane.0,
             node_lane,
@@ -166,6 +191,11 @@ impl Layout {
             total,
         })
     }
+}
+
+/// Whole sets, as many as a mask can choose from.
+fn is_table(ways: u32) -> bool {
+    ways as usize >= WAYS && ways.is_power_of_two()
 }
 
 // The header is filled before a worker exists and constant afterwards, `current` apart; the relaxed
@@ -179,6 +209,11 @@ impl Header {
         self.backends.store(layout.capacities.backends, Relaxed);
         self.series.store(layout.capacities.series, Relaxed);
         self.rows.store(layout.capacities.rows, Relaxed);
+        self.buckets.store(layout.capacities.buckets, Relaxed);
+        self.clients.store(layout.capacities.clients, Relaxed);
+        let HashKey(first, second) = HashKey::random();
+        self.hash_key[0].store(first, Relaxed);
+        self.hash_key[1].store(second, Relaxed);
         self.arena_len.store(arena_len as u64, Relaxed);
         self.magic.store(MAGIC, Relaxed);
     }
@@ -196,12 +231,19 @@ impl Header {
             backends: self.backends.load(Relaxed),
             series: self.series.load(Relaxed),
             rows: self.rows.load(Relaxed),
+            buckets: self.buckets.load(Relaxed),
+            clients: self.clients.load(Relaxed),
         };
         let layout = Layout::new(self.lanes.load(Relaxed), capacities)?;
         if layout.total != size {
             return Err(bad("state region has the wrong size"));
         }
         Ok(layout)
+    }
+
+    pub fn hash_key(&self) -> HashKey {
+        let [first, second] = &self.hash_key;
+        HashKey(first.load(Relaxed), second.load(Relaxed))
     }
 
     pub fn arena_len(&self) -> usize {
@@ -222,6 +264,8 @@ mod tests {
         assert_eq!(size_of::<BackendShared>(), 16);
         assert_eq!(size_of::<BackendRecovery>(), 32);
         assert_eq!(size_of::<BackendLane>(), 16);
+        assert_eq!(size_of::<BucketSet>(), 256);
+        assert_eq!(size_of::<Tags>(), 128);
         assert_eq!(std::mem::offset_of!(Header, current), 64);
     }
 
@@ -237,6 +281,9 @@ mod tests {
             layout.recovery,
             layout.budget,
             layout.series,
+            layout.buckets,
+            layout.clients,
+            layout.client_cells,
             layout.private,
         ];
         assert!(starts.windows(2).all(|pair| pair[0] < pair[1]));
@@ -254,6 +301,14 @@ mod tests {
         assert!(refused(1, Capacities { rows: 3, ..good }));
         assert!(refused(1, Capacities { rows: 1, ..good }));
         assert!(refused(1, Capacities { series: 0, ..good }));
+        assert!(refused(1, Capacities { buckets: 4, ..good }));
+        assert!(refused(
+            1,
+            Capacities {
+                clients: 24,
+                ..good
+            }
+        ));
         assert!(refused(
             1,
             Capacities {
@@ -265,6 +320,8 @@ mod tests {
             backends: u32::MAX,
             series: u32::MAX,
             rows: 1 << 31,
+            buckets: 1 << 31,
+            clients: 1 << 31,
         };
         assert!(refused(MAX_LANES, huge) || usize::BITS == 64);
     }

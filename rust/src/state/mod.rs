@@ -24,7 +24,8 @@
 //! backend_clear  backend_barrier  backend_trial  backend_ended            its circuit and ejection
 //! retry_earned  retry_paid                                               the budget of retries
 //! cursor  fallback  record                                               one series (route, arm)
-//! connection_opened  connection_closed  upstream_idle  backend_duration  overhead
+//! bucket  sit_down  stand_up  limited                                        keys of limits, clients
+//! connection_opened  connection_closed  refused  upstream_idle  backend_duration  overhead
 //! ```
 //!
 //! The order of a request, on which the proofs in [`protocol`] and [`slots`] rest:
@@ -37,9 +38,11 @@
 
 pub mod arena;
 pub mod backend;
+pub mod buckets;
 pub mod budget;
 mod cell;
 pub mod circuit;
+pub mod clients;
 pub mod error;
 pub mod histogram;
 pub mod lane;
@@ -50,6 +53,7 @@ pub mod protocol;
 pub mod recovery;
 pub mod region;
 pub mod series;
+pub mod sets;
 mod shm;
 pub mod slots;
 mod standing;
@@ -58,7 +62,9 @@ pub mod worker;
 
 pub use arena::Range;
 pub use backend::BackendStatus;
+pub use buckets::Step;
 pub use circuit::Outcome;
+pub use clients::Seat;
 pub use error::{Exhausted, PublishError};
 pub use layout::Capacities;
 pub use node::{Node, SlotRefs};

@@ -302,6 +302,7 @@ impl Node {
                 }
             }
         }
+        self.region.reset_clients(lane);
         self.region.reset_gauges(lane);
         self.region.lane_head(lane).pid.store(0, Release);
         lost

@@ -1,12 +1,14 @@
 //! The mapped state region: from offsets to references. Everything in it is an atomic.
 
 use super::backend::{BackendLane, BackendShared};
+use super::buckets::BucketSet;
 use super::budget::Budget;
 use super::lane::{LaneHead, NodeLane};
 use super::layout::{Capacities, Header, Layout};
 use super::ledger::{GenerationLane, GenerationRow};
 use super::recovery::BackendRecovery;
 use super::series::{SeriesLane, SeriesShared};
+use super::sets::{Tags, WAYS};
 use super::shm::{self, Access, Mapping};
 use std::io;
 use std::mem::{align_of, size_of};
@@ -169,6 +171,41 @@ impl Region {
     pub fn series(&self, slot: u32) -> &SeriesShared {
         // SAFETY: `series_index` is in range.
         unsafe { self.at(self.layout.series, self.series_index(slot)) }
+    }
+
+    /// The set in which a tag's bucket is.
+    #[inline]
+    pub fn bucket_set(&self, tag: u64) -> &BucketSet {
+        let sets = self.layout.capacities.buckets as usize / WAYS;
+        // SAFETY: the number of sets is a power of two, so the mask keeps the index below it.
+        unsafe { self.at(self.layout.buckets, tag as usize & (sets - 1)) }
+    }
+
+    /// The set in which a client is, and the place of its first way.
+    #[inline]
+    pub fn client_set_of(&self, tag: u64) -> (&Tags, u32) {
+        let sets = self.layout.capacities.clients / WAYS as u32;
+        let set = tag as u32 & (sets - 1);
+        (self.client_set(set), set * WAYS as u32)
+    }
+
+    #[inline]
+    pub fn client_set(&self, set: u32) -> &Tags {
+        let sets = self.layout.capacities.clients / WAYS as u32;
+        // SAFETY: `clamp` keeps the index in range.
+        unsafe { self.at(self.layout.clients, clamp(set, sets)) }
+    }
+
+    /// Connections of a client, one cell a lane.
+    #[inline]
+    pub fn client_cells(&self, place: u32) -> &[AtomicU32] {
+        let lanes = self.layout.lanes as usize;
+        let place = clamp(place, self.layout.capacities.clients);
+        // SAFETY: the table has `clients × lanes` cells, and those of a place are contiguous.
+        unsafe {
+            let first: &AtomicU32 = self.at(self.layout.client_cells, place * lanes);
+            std::slice::from_raw_parts(first, lanes)
+        }
     }
 
     pub fn touched(&self, lane: u32, slot: u32) -> &AtomicU8 {

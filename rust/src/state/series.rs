@@ -19,6 +19,8 @@ const WRAPS: usize = 10;
 pub(super) struct SeriesShared {
     pub cursor: AtomicU64,
     pub fallback: AtomicU64,
+    /// Requests that a limit refused.
+    pub limited: AtomicU64,
 }
 
 /// One lane's counts.
@@ -151,8 +153,14 @@ impl Region {
 
     /// Adds all lanes' counts of a slot to a sum; lanes that never used the slot are not read.
     pub fn series_totals(&self, slot: u32, sum: &mut SeriesTotals) {
+        let mut used = false;
         for lane in self.touched_lanes(slot) {
             self.series_lane(lane, slot).add_to(sum);
+            used = true;
+        }
+        if used {
+            // Not looked at before: reading a page brings it into being.
+            sum.limited += self.series(slot).limited.load(Relaxed);
         }
     }
 
@@ -167,6 +175,9 @@ impl Region {
         if shared.cursor.load(Relaxed) != 0 || shared.fallback.load(Relaxed) != 0 {
             shared.cursor.store(0, Relaxed);
             shared.fallback.store(0, Relaxed);
+        }
+        if shared.limited.load(Relaxed) != 0 {
+            shared.limited.store(0, Relaxed);
         }
     }
 }

@@ -76,6 +76,8 @@ pub struct SeriesTotals {
     pub requests: u64,
     /// Those that failed.
     pub failed: u64,
+    /// Those that a limit refused.
+    pub limited: u64,
     /// Those whose first attempt failed and a later one did not.
     pub recovered: u64,
     /// By (method id, status); [`OTHER_CODE`] for the rest.
@@ -89,6 +91,7 @@ impl Default for SeriesTotals {
         Self {
             requests: 0,
             failed: 0,
+            limited: 0,
             recovered: 0,
             codes: BTreeMap::new(),
             histogram: Box::new([0; BUCKETS]),
@@ -101,6 +104,7 @@ impl SeriesTotals {
     pub fn clear(&mut self) {
         self.requests = 0;
         self.failed = 0;
+        self.limited = 0;
         self.recovered = 0;
         self.codes.clear();
         self.histogram.fill(0);
@@ -110,6 +114,7 @@ impl SeriesTotals {
     pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
         self.failed += other.failed;
+        self.limited += other.limited;
         self.recovered += other.recovered;
         for (code, count) in &other.codes {
             *self.codes.entry(*code).or_default() += count;
@@ -163,6 +168,8 @@ pub struct LaneStats {
     pub client_connections: u64,
     /// Client connections accepted so far.
     pub accepted_connections: u64,
+    /// Client connections turned away so far, by [`Turned`](super::lane::Turned).
+    pub refused_connections: [u64; 3],
     /// Pooled connections to backends that are idle.
     pub upstream_idle: u64,
     /// By [`Event`].

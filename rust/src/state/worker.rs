@@ -7,10 +7,12 @@ use super::backend::{BackendLane, BackendStatus};
 use super::cell::{add, shift};
 use super::circuit::Word;
 use super::lane::NodeLane;
+use super::lane::Turned;
 use super::ledger::GenerationLane;
 use super::protocol;
 use super::region::{borrow, Region};
 use super::series::SeriesLane;
+use super::sets::HashKey;
 use super::shm::{self, Access, Mapping};
 use super::stats::Event;
 use std::io;
@@ -94,6 +96,15 @@ impl LaneState {
             arena,
             _one_thread: PhantomData,
         })
+    }
+
+    pub(super) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// The key of the node's hashes.
+    pub fn hash_key(&self) -> HashKey {
+        self.region.header().hash_key()
     }
 
     /// The lane taken.
@@ -292,6 +303,16 @@ impl LaneState {
     #[inline]
     pub fn connection_closed(&self) {
         shift(&self.node().client_connections, -1);
+    }
+
+    /// A client connection was turned away.
+    pub fn connection_refused(&self, why: Turned) {
+        add(&self.node().connections_refused[why as usize], 1);
+    }
+
+    /// A request of a series was refused by a limit. Rare enough for a cell that all lanes share.
+    pub fn limited(&self, series: u32) {
+        self.region.series(series).limited.fetch_add(1, Relaxed);
     }
 
     /// Pooled idle connections to backends came or went.

@@ -11,6 +11,7 @@ pub fn context() -> ForwardContext<'static> {
         request_id: b"made-here",
         backend_host: b"backend:9001",
         forwarded: false,
+        trusted: false,
         forward_expect: true,
         withheld: b"",
         added: b"",

@@ -7,6 +7,7 @@ mod forward;
 mod framing;
 mod intent;
 mod properties;
+mod proxy_protocol;
 mod relay;
 mod request;
 mod response;
