@@ -6,6 +6,7 @@ reaches the backend is read there by a third parser (h11), which must agree.
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 from collections.abc import Iterator
@@ -46,7 +47,9 @@ class Side:
                     at = max(at, cut)
                 client.sock.shutdown(socket.SHUT_WR)
                 answer = client.read_to_end()
-            except (ConnectionResetError, BrokenPipeError):
+            except OSError as error:
+                if error.errno not in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN):
+                    raise
                 answer = b""
         assert self.backend.protocol_errors == [], (data, self.backend.protocol_errors)
         own = ("Host", f"127.0.0.1:{self.backend.port}")  # of a request without one
