@@ -168,7 +168,7 @@ def test_an_https_backend_is_verified_by_a_private_ca(
     [
         (["--tls-cert", "absent.pem", "--tls-key", "absent.key"], "--tls-cert absent.pem: no such file"),
         (["--tls-cert", "absent.pem"], "each certificate needs its key"),
-        (["--proxy-tls", "127.0.0.1:0"], "--proxy-tls needs --tls-cert"),
+        (["--proxy-tls", "127.0.0.1:0"], "--proxy-tls (HOTSWAP_PROXY_TLS): needs --tls-cert"),
         (["--tls-client-auth", "sometimes"], "is not one of off, optional, required"),
     ],
 )
