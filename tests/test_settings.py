@@ -108,8 +108,9 @@ def test_a_bad_value_is_refused_by_name(name: str, value: str, reason: str) -> N
 def test_what_could_not_do_what_it_says_is_refused(
     environ: dict[str, str], names: list[str], reason: str
 ) -> None:
+    settings = Settings.from_environment({f"HOTSWAP_{name}": value for name, value in environ.items()})
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environment({f"HOTSWAP_{name}": value for name, value in environ.items()})
+        settings.check_combinations()
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
         f"HOTSWAP_{name}" for name in names
     ]
@@ -131,6 +132,7 @@ def test_a_secure_set_of_options_is_taken() -> None:
         "TRUSTED_PROXIES": "10.0.0.0/8",
     }
     settings = Settings.from_environment({f"HOTSWAP_{name}": value for name, value in environ.items()})
+    settings.check_combinations()
     assert settings.tls_cert == ("a.pem", "b.pem")
     assert Settings.from_worker_json(settings.worker_json()) == settings
 

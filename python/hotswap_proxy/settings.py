@@ -139,11 +139,14 @@ class Settings:
                 values[item.name] = _convert(item.name, hints[item.name], text)
             except ValueError as error:
                 problems.append(f"{name}: {error}")
-        settings = cls(**values)
-        problems += [] if problems else _combinations(settings)
         if problems:
             raise SettingsError(problems)
-        return settings
+        return cls(**values)
+
+    def check_combinations(self) -> None:
+        """For a node that is to run with them: SettingsError for settings that need others."""
+        if problems := _combinations(self):
+            raise SettingsError(problems)
 
     def worker_json(self) -> bytes:
         """What the data plane may know, as JSON: everything but secrets."""

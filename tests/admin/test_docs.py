@@ -41,7 +41,9 @@ async def test_the_examples_of_the_api_work(gateway: Gateway) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("page", ["authentication.md", "cors.md", "regions.md", "transformations.md", "validation.md"])
+@pytest.mark.parametrize(
+    "page", ["authentication.md", "cors.md", "regions.md", "transformations.md", "validation.md"]
+)
 async def test_the_examples_of_policies_work(gateway: Gateway, page: str) -> None:
     found = EXAMPLE.findall((DOCS / page).read_text())
     assert found
