@@ -288,7 +288,7 @@ class NodeStatus:
         ]
 
     def _ends_of_certificates(self) -> dict[str, int]:
-        """By names. Of several for the same names, with different kinds of keys, the first that ends counts."""
+        """By names. Of several for the same names (kinds of keys) the first that ends counts."""
         ends: dict[str, int] = {}
         for one in self._certificates():
             names = ", ".join(one.names)
