@@ -9,6 +9,7 @@ pub mod breaker;
 pub mod cors;
 pub mod json;
 pub mod limit;
+mod nesting;
 pub mod references;
 pub mod retry;
 pub mod schema;
