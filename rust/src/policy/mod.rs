@@ -85,6 +85,19 @@ impl Policy {
     }
 }
 
+impl ArchivedPolicy {
+    /// Whether some of a client's fields must not reach a backend, or only as the gateway writes them. Then its
+    /// trailers do not either: a backend may take them for fields of the head (RFC 9110 section 6.5.1).
+    pub fn guards_fields(&self) -> bool {
+        let auth = self.auth.as_ref();
+        let change = self.transformations.as_deref();
+        auth.is_some_and(|auth| !auth.withheld().is_empty())
+            || change
+                .and_then(|change| change.request.as_ref())
+                .is_some_and(|request| !request.drops.names().list.is_empty())
+    }
+}
+
 impl Policy {
     /// Once, when a route was read and found right.
     pub fn prepare(&mut self) {
