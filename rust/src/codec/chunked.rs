@@ -133,8 +133,8 @@ impl ChunkedDecoder {
     /// The decoder must not be used again, and what was appended belongs to a broken message.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>, mode: Mode) -> Result<Fed, Malformed> {
         match mode {
-            Mode::Rechunk => self.run(input, &mut Rechunk(out)),
-            Mode::Bare => self.run(input, &mut Bare(out)),
+            Mode::Rechunk => self.run(input, &mut Rechunk::<true>(out)),
+            Mode::Bare => self.run(input, &mut Rechunk::<false>(out)),
             Mode::Plain => self.run(input, &mut Plain(out)),
         }
     }
@@ -332,22 +332,10 @@ trait Sink {
     }
 }
 
-struct Rechunk<'o>(&'o mut Vec<u8>);
+/// Chunks again; with trailers, or without.
+struct Rechunk<'o, const TRAILERS: bool>(&'o mut Vec<u8>);
 
-impl Sink for Rechunk<'_> {
-    #[inline]
-    fn data(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-    }
-    #[inline]
-    fn framing(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-    }
-}
-
-struct Bare<'o>(&'o mut Vec<u8>);
-
-impl Sink for Bare<'_> {
+impl<const TRAILERS: bool> Sink for Rechunk<'_, TRAILERS> {
     #[inline]
     fn data(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
@@ -357,7 +345,11 @@ impl Sink for Bare<'_> {
         self.0.extend_from_slice(bytes);
     }
     #[inline]
-    fn trailer(&mut self, _: &[u8]) {}
+    fn trailer(&mut self, bytes: &[u8]) {
+        if TRAILERS {
+            self.framing(bytes);
+        }
+    }
 }
 
 struct Plain<'o>(&'o mut Vec<u8>);
