@@ -34,7 +34,7 @@ cdef size_t collect_body(Client c, const uint8_t *p, size_t n) noexcept:
         x.request_left -= take
         x.request_open = x.request_left > 0
     else:
-        result = api.chunked(c.server.worker, &x.request_chunks, p, n, 1, &take, &data, &out)
+        result = api.chunked(c.server.worker, &x.request_chunks, p, n, HS_PLAIN, &take, &data, &out)
         if result < 0:
             c.refuse(HS_WHY_BAD_REQUEST_BODY)
             return take

@@ -86,6 +86,9 @@ typedef struct {
     uint64_t client; /* the client as limits see it */
 } hs_peer;
 
+/* What `chunked` writes: chunks again; data only; chunks, but no trailers. */
+enum { HS_RECHUNK = 0, HS_PLAIN = 1, HS_BARE = 2 };
+
 /* State of one chunked body; all zero at its start. */
 typedef struct {
     uint64_t words[6];
@@ -153,6 +156,7 @@ typedef struct {
     uint8_t resend;    /* told by the data plane: all that was sent is at hand, and the client has got nothing */
     uint64_t collect; /* most bytes of the request body that are collected */
     uint8_t awaited;  /* a middleware waits for the backend's answer: `respond` and `refuse` answer it */
+    uint8_t cut_trailers; /* the request's trailers end here: HS_BARE instead of HS_RECHUNK */
     uint64_t tls;   /* 0: plain; else which TLS settings connections to the backend must have been made with */
     uint8_t secure; /* the client came over TLS; told by the data plane before `reject` */
     void *extras; /* core's own: what the policies of the route keep */
@@ -174,9 +178,9 @@ typedef struct {
     void (*reject)(hs_worker *, hs_exchange *, uint64_t now_ns, int status, hs_out *out);
     void (*refuse)(hs_worker *, hs_exchange *, uint64_t now_ns, int why, int close, hs_out *out);
     void (*finish)(hs_worker *, hs_exchange *, int outcome, uint64_t now_ns);
-    /* One step through a chunked body: writes what goes on (chunked again, or plain when `plain`) to `out`.
+    /* One step through a chunked body: writes what goes on to `out`, as `mode` says (HS_RECHUNK, …).
      * Returns 0: wants more, 1: the body ended, -1: malformed. `data` counts body bytes. */
-    int (*chunked)(hs_worker *, hs_chunked *, const uint8_t *buf, size_t len, int plain, size_t *consumed,
+    int (*chunked)(hs_worker *, hs_chunked *, const uint8_t *buf, size_t len, int mode, size_t *consumed,
                    size_t *data, hs_out *out);
     void (*peer)(const void *sockaddr, size_t len, hs_peer *peer);
     void (*connection)(hs_worker *, int opened); /* a client connection was opened, or closed */

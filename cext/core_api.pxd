@@ -8,6 +8,7 @@ cdef extern from "core_api.h" nogil:
         HS_BODY_NONE, HS_BODY_LENGTH, HS_BODY_CHUNKED, HS_BODY_CLOSE
         HS_MORE, HS_FORWARD, HS_REPLY, HS_INTERIM, HS_SWITCH, HS_BAD, HS_RETRY
         HS_COLLECT, HS_CALL, HS_CAPTURE
+        HS_RECHUNK, HS_PLAIN, HS_BARE
         HS_WHY_CONNECT_FAILED, HS_WHY_CONNECT_TIMEOUT, HS_WHY_POOL_FULL, HS_WHY_BACKEND_CLOSED
         HS_WHY_BACKEND_TIMEOUT, HS_WHY_BAD_RESPONSE, HS_WHY_REQUEST_TOO_LARGE, HS_WHY_RESPONSE_TOO_LARGE
         HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_NO_SOCKET, HS_WHY_NO_BACKEND
@@ -54,7 +55,7 @@ cdef extern from "core_api.h" nogil:
         uint32_t delay_ms
         uint8_t keep_head, resend, retries
         uint64_t collect
-        uint8_t awaited
+        uint8_t awaited, cut_trailers
         uint64_t tls
         uint8_t secure
         uint8_t draining, waited

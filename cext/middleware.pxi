@@ -155,7 +155,7 @@ cdef void capture_body(Client c, const uint8_t *p, size_t n) noexcept:
     cdef hs_out plain
     plain.ptr = <uint8_t *>p
     if x.core.response_framing == HS_BODY_CHUNKED:
-        result = api.chunked(c.server.worker, &x.response_chunks, p, n, 1, &take, &data, &plain)
+        result = api.chunked(c.server.worker, &x.response_chunks, p, n, HS_PLAIN, &take, &data, &plain)
         if result < 0:
             response_malformed(c)
             return

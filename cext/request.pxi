@@ -74,7 +74,8 @@ cdef size_t request_body(Client c, const uint8_t *p, size_t n) noexcept:
         x.request_left -= take
         x.request_open = x.request_left > 0
     else:
-        result = api.chunked(c.server.worker, &x.request_chunks, p, n, 0, &take, &data, &out)
+        result = api.chunked(c.server.worker, &x.request_chunks, p, n, HS_BARE if x.core.cut_trailers else HS_RECHUNK,
+                             &take, &data, &out)
         if result < 0:
             c.refuse(HS_WHY_BAD_REQUEST_BODY)
             return take

@@ -214,7 +214,7 @@ unsafe extern "C" fn chunked(
     state: *mut Chunked,
     buf: *const u8,
     len: usize,
-    plain: i32,
+    mode: i32,
     consumed: *mut usize,
     data: *mut usize,
     out: *mut Out,
@@ -235,7 +235,12 @@ unsafe extern "C" fn chunked(
             &mut *out,
         )
     };
-    let step = catch_unwind(AssertUnwindSafe(|| worker.chunked(state, buf, plain != 0)));
+    let mode = match mode {
+        layout::RECHUNK => codec::Mode::Rechunk,
+        layout::BARE => codec::Mode::Bare,
+        _ => codec::Mode::Plain,
+    };
+    let step = catch_unwind(AssertUnwindSafe(|| worker.chunked(state, buf, mode)));
     let Ok(Ok(fed)) = step else {
         *consumed = len;
         *data = 0;

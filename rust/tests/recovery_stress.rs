@@ -121,7 +121,7 @@ fn epoch_of(slot: u32, lane: &LaneState) -> u16 {
 fn whatever_happens_every_opening_is_counted_and_the_way_back_stays_open() {
     let (node, slot) = node();
     let opened = in_children(&node, |lane, number| {
-        let mut random = u64::from(number) * 0x9e37_79b9_7f4a_7c15 | 1;
+        let mut random = (u64::from(number) * 0x9e37_79b9_7f4a_7c15) | 1;
         let mut opened = 0;
         for step in 0..50_000u64 {
             random ^= random << 13;

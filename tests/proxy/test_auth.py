@@ -251,3 +251,26 @@ def test_the_realm_is_quoted(plane: Plane, make_backend: Any, ask: Ask) -> None:
     guard = guarded(behind.url, type="jwt", secret=SECRET) | {"name": 'a "b" \\c'}
     plane.publish(guard)
     assert challenge(ask()) == (401, 'Bearer realm="a \\"b\\" \\\\c"')
+
+
+def test_a_trailer_says_nobodys_name(plane: Plane, make_raw: Any, connect: Callable[..., Client]) -> None:
+    """A backend that takes trailers for fields of the head would believe it."""
+    got: list[bytes] = []
+
+    def script(peer: Any) -> None:
+        peer.read_head()
+        while not peer.buffer.endswith(b"0\r\n\r\n") and b"X-User" not in peer.buffer:
+            peer._fill()
+        got.append(peer.buffer)
+        peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    behind = make_raw(script)
+    plane.publish(guarded(behind.url, type="jwt", secret=SECRET, identityHeader="X-User-Id"))
+    client = connect()
+    client.send(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nAuthorization: Bearer "
+        + token(sub="eve").encode()
+        + b"\r\n\r\n3\r\nabc\r\n0\r\nX-User-Id: root\r\nx_user_id: root\r\n\r\n"
+    )
+    assert client.read("POST").status == 204
+    assert got == [b"3\r\nabc\r\n0\r\n\r\n"]

@@ -411,3 +411,22 @@ def test_a_next_backend_without_a_valid_head_ends_the_request(plane, make_backen
     )
     assert connect().get("/").status == 502
     assert (server.requests, plane.active(gone.url), plane.active(server.url)) == ([], 0, 0)
+
+
+def test_what_is_removed_does_not_come_back_as_a_trailer(plane, make_raw, connect):
+    got = []
+
+    def script(peer):
+        peer.read_head()
+        while not peer.buffer.endswith(b"\r\n\r\n"):
+            peer._fill()
+        got.append(peer.buffer)
+        peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    server = make_raw(script)
+    plane.publish(changing(server.url, request={"removeHeaders": ["X-Role"]}))
+    client = connect()
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    client.send(head + b"3\r\nabc\r\n0\r\nX-Role: root\r\n\r\n")
+    assert client.read("POST").status == 204
+    assert got == [b"3\r\nabc\r\n0\r\n\r\n"]

@@ -19,6 +19,8 @@ const MAX_TRAILERS: u16 = 8 * 1024;
 pub enum Mode {
     /// Chunks again, with the same boundaries.
     Rechunk,
+    /// The same, but for trailers: they end here.
+    Bare,
     /// Data only; trailers are lost.
     Plain,
 }
@@ -131,7 +133,8 @@ impl ChunkedDecoder {
     /// The decoder must not be used again, and what was appended belongs to a broken message.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>, mode: Mode) -> Result<Fed, Malformed> {
         match mode {
-            Mode::Rechunk => self.run(input, &mut Rechunk(out)),
+            Mode::Rechunk => self.run(input, &mut Rechunk::<true>(out)),
+            Mode::Bare => self.run(input, &mut Rechunk::<false>(out)),
             Mode::Plain => self.run(input, &mut Plain(out)),
         }
     }
@@ -144,7 +147,7 @@ impl ChunkedDecoder {
             input,
             at: 0,
             same: true,
-            framed: mode == Mode::Rechunk,
+            mode,
         };
         let fed = probe.run(input, &mut same)?;
         if same.same && same.at == fed.consumed {
@@ -240,8 +243,8 @@ impl ChunkedDecoder {
                 let name = &self.name[..usize::from(self.name_len)];
                 match fate(name) {
                     Fate::Kept => {
-                        sink.framing(name);
-                        sink.framing(b":");
+                        sink.trailer(name);
+                        sink.trailer(b":");
                         S::TrailerValue
                     }
                     Fate::Dropped => S::DroppedValue,
@@ -249,11 +252,11 @@ impl ChunkedDecoder {
                 }
             }
             (S::TrailerLongName, C::Hex | C::Token) => {
-                sink.framing(&[byte]);
+                sink.trailer(&[byte]);
                 S::TrailerLongName
             }
             (S::TrailerLongName, C::Colon) => {
-                sink.framing(b":");
+                sink.trailer(b":");
                 S::TrailerValue
             }
             (S::TrailerStart | S::TrailerName | S::TrailerLongName, _) => {
@@ -266,12 +269,12 @@ impl ChunkedDecoder {
                 return Err(Malformed::Trailer)
             }
             (S::TrailerValue, _) => {
-                sink.framing(&[byte]);
+                sink.trailer(&[byte]);
                 S::TrailerValue
             }
             (S::DroppedValue, _) => S::DroppedValue,
             (S::TrailerEnd, C::Lf) => {
-                sink.framing(CHUNK_END);
+                sink.trailer(CHUNK_END);
                 S::TrailerStart
             }
             (S::DroppedEnd, C::Lf) => S::TrailerStart,
@@ -305,8 +308,8 @@ impl ChunkedDecoder {
                 State::TrailerName
             }
             None => {
-                sink.framing(&self.name);
-                sink.framing(&[byte]);
+                sink.trailer(&self.name);
+                sink.trailer(&[byte]);
                 State::TrailerLongName
             }
         }
@@ -323,11 +326,16 @@ impl Default for ChunkedDecoder {
 trait Sink {
     fn data(&mut self, bytes: &[u8]);
     fn framing(&mut self, bytes: &[u8]);
+    /// Part of a trailer field that may travel.
+    fn trailer(&mut self, bytes: &[u8]) {
+        self.framing(bytes);
+    }
 }
 
-struct Rechunk<'o>(&'o mut Vec<u8>);
+/// Chunks again; with trailers, or without.
+struct Rechunk<'o, const TRAILERS: bool>(&'o mut Vec<u8>);
 
-impl Sink for Rechunk<'_> {
+impl<const TRAILERS: bool> Sink for Rechunk<'_, TRAILERS> {
     #[inline]
     fn data(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
@@ -335,6 +343,12 @@ impl Sink for Rechunk<'_> {
     #[inline]
     fn framing(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
+    }
+    #[inline]
+    fn trailer(&mut self, bytes: &[u8]) {
+        if TRAILERS {
+            self.framing(bytes);
+        }
     }
 }
 
@@ -354,7 +368,7 @@ struct Same<'i> {
     input: &'i [u8],
     at: usize,
     same: bool,
-    framed: bool,
+    mode: Mode,
 }
 
 impl Sink for Same<'_> {
@@ -367,10 +381,16 @@ impl Sink for Same<'_> {
     }
     #[inline]
     fn framing(&mut self, bytes: &[u8]) {
-        if self.framed {
+        if self.mode != Mode::Plain {
             let end = self.at + bytes.len();
             self.same &= self.input.get(self.at..end) == Some(bytes);
             self.at = end;
+        }
+    }
+    #[inline]
+    fn trailer(&mut self, bytes: &[u8]) {
+        if self.mode != Mode::Bare {
+            self.framing(bytes);
         }
     }
 }

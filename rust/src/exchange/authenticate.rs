@@ -82,14 +82,15 @@ impl WorkerCore {
             return Err(Denied::NoKeys);
         };
         let keys = self.auth.keys(set);
-        let unix = self.wall.unix(request.now);
-        match auth::verify(token, rules, &keys, unix) {
+        let unix_ms = self.wall.unix_ms(request.now);
+        match auth::verify(token, rules, &keys, unix_ms / 1000) {
             Ok(found) => Ok(self.auth.remember(
                 sum,
                 found.identity,
                 found.allowed,
                 request.now,
-                found.until.saturating_sub(unix),
+                found.until,
+                unix_ms,
             )),
             Err(Rejection::UnknownKey) => {
                 if rules.jwks_url.is_some() {

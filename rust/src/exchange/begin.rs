@@ -171,6 +171,7 @@ impl WorkerCore {
         let mut differs = head.host.is_empty() || select::header_wanted(route).is_some();
         if let Some(policy) = route.policy.as_deref() {
             differs = true;
+            ex.cut_trailers = u8::from(policy.guards_fields());
             if let Some(breaker) = policy.circuit_breaker.as_ref() {
                 ex.breaker = breaker.rule();
             }

@@ -20,6 +20,11 @@ pub const BODY_LENGTH: u8 = 1;
 pub const BODY_CHUNKED: u8 = 2;
 pub const BODY_CLOSE: u8 = 3;
 
+/// What `chunked` writes.
+pub const RECHUNK: i32 = 0;
+pub const PLAIN: i32 = 1;
+pub const BARE: i32 = 2;
+
 pub const COMPLETED: i32 = 0;
 
 /// What `phase` of an exchange says is still to be given back.
@@ -129,6 +134,8 @@ pub struct Exchange {
     pub collect: u64,
     /// A middleware waits for the backend's answer.
     pub awaited: u8,
+    /// The request's trailers end here.
+    pub cut_trailers: u8,
     /// See [`crate::tls::Clients`]; 0 for a plain backend.
     pub tls: u64,
     pub secure: u8,

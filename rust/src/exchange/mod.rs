@@ -193,14 +193,9 @@ impl WorkerCore {
         &mut self,
         state: &mut codec::ChunkedDecoder,
         buf: &[u8],
-        plain: bool,
+        mode: codec::Mode,
     ) -> Result<codec::Fed, codec::Malformed> {
         self.body.clear();
-        let mode = if plain {
-            codec::Mode::Plain
-        } else {
-            codec::Mode::Rechunk
-        };
         state.relay(buf, &mut self.body, mode)
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 use std::fmt;
 
 /// Arrays and objects inside each other.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// Read one value: UTF-8, no member twice in one object (RFC 8259 section 4 leaves open which one counts),
 /// at most [`MAX_DEPTH`] deep.

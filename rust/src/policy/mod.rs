@@ -9,6 +9,7 @@ pub mod breaker;
 pub mod cors;
 pub mod json;
 pub mod limit;
+mod nesting;
 pub mod references;
 pub mod retry;
 pub mod schema;
@@ -81,6 +82,19 @@ impl Policy {
             policy.check(wrong);
         }
         within(wrong, "middleware", self.middleware.len() as u64, 0, 16);
+    }
+}
+
+impl ArchivedPolicy {
+    /// Whether some of a client's fields must not reach a backend, or only as the gateway writes them. Then its
+    /// trailers do not either: a backend may take them for fields of the head (RFC 9110 section 6.5.1).
+    pub fn guards_fields(&self) -> bool {
+        let auth = self.auth.as_ref();
+        let change = self.transformations.as_deref();
+        auth.is_some_and(|auth| !auth.withheld().is_empty())
+            || change
+                .and_then(|change| change.request.as_ref())
+                .is_some_and(|request| !request.drops.names().list.is_empty())
     }
 }
 

@@ -5,11 +5,11 @@ use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 
 /// Most subschemas that may have to be looked at for one place of a body.
-const MAX_PATHS: u64 = 10_000;
+pub(super) const MAX_PATHS: u64 = 10_000;
 
 /// Keywords whose value is a schema for the very value that the schema around them is for.
-const IN_PLACE: [&str; 4] = ["not", "if", "then", "else"];
-const IN_PLACE_LISTS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
+pub(super) const IN_PLACE: [&str; 4] = ["not", "if", "then", "else"];
+pub(super) const IN_PLACE_LISTS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 const BELOW: [&str; 8] = [
     "items",
     "additionalItems",
@@ -68,7 +68,7 @@ impl<'a> References<'a> {
             let here = format!("{at}/{}", escape(keyword));
             match (keyword.as_str(), value) {
                 ("$ref", Value::String(target)) => {
-                    let target = self.resolve(target)?;
+                    let target = resolve(self.root, target)?;
                     cost = cost.saturating_add(self.follow(&target, trail)?);
                 }
                 ("$dynamicRef" | "$recursiveRef", _) => {
@@ -123,29 +123,30 @@ impl<'a> References<'a> {
         }
         Ok(cost)
     }
+}
 
-    fn resolve(&self, target: &str) -> Result<String, String> {
-        let pointer = match target.strip_prefix('#') {
-            // Not an anchor, nor percent-encoded: there is one way to say it.
-            Some(pointer)
-                if (pointer.is_empty() || pointer.starts_with('/')) && !pointer.contains('%') =>
-            {
-                pointer
-            }
-            _ => {
-                let target = clipped(target.to_owned(), MAX_MESSAGE);
-                return Err(format!(
-                    "$ref '{target}' leads out of the schema, or is not like #/$defs/name"
-                ));
-            }
-        };
-        match self.root.pointer(pointer) {
-            Some(Value::Object(_) | Value::Bool(_)) => Ok(pointer.to_owned()),
-            _ => Err(format!(
-                "$ref '{}' leads to no schema",
-                clipped(target.to_owned(), MAX_MESSAGE)
-            )),
+/// The pointer that a reference stands for.
+pub(super) fn resolve(root: &Value, target: &str) -> Result<String, String> {
+    let pointer = match target.strip_prefix('#') {
+        // Not an anchor, nor percent-encoded: there is one way to say it.
+        Some(pointer)
+            if (pointer.is_empty() || pointer.starts_with('/')) && !pointer.contains('%') =>
+        {
+            pointer
         }
+        _ => {
+            let target = clipped(target.to_owned(), MAX_MESSAGE);
+            return Err(format!(
+                "$ref '{target}' leads out of the schema, or is not like #/$defs/name"
+            ));
+        }
+    };
+    match root.pointer(pointer) {
+        Some(Value::Object(_) | Value::Bool(_)) => Ok(pointer.to_owned()),
+        _ => Err(format!(
+            "$ref '{}' leads to no schema",
+            clipped(target.to_owned(), MAX_MESSAGE)
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 //! JSON Schema for request bodies: which schemas a route may have, and whether a body fits.
 
-use super::{json, references};
+use super::{json, nesting, references};
 use crate::codec::Detail;
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
@@ -87,6 +87,7 @@ pub fn check(text: &str) -> Result<(), String> {
         return Err("a schema is an object or a boolean".into());
     }
     references::check(&schema)?;
+    nesting::check(&schema)?;
     compile(&schema).map(|_| ())
 }
 

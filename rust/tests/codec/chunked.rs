@@ -94,6 +94,21 @@ fn streams_are_the_same_however_they_are_cut() {
 }
 
 #[test]
+fn bare_streams_lose_their_trailers_and_nothing_else() {
+    let body = "3;x=y\r\nabc\r\n";
+    let trailers = "X-User: root\r\nA-Name-Longer-Than-Any-Forbidden-One-Is: 1\r\nVia: 1\r\n";
+    let input = format!("{body}0\r\n{trailers}\r\n");
+    for step in 1..=input.len() {
+        let want = b"3\r\nabc\r\n0\r\n\r\n";
+        let (out, _, consumed) = decode(input.as_bytes(), Mode::Bare, step).expect("valid");
+        assert_eq!((out.as_slice(), consumed), (&want[..], input.len()));
+        assert_eq!(relay(input.as_bytes(), Mode::Bare, step).0, want);
+    }
+    let bad = b"0\r\nContent-Length: 1\r\n\r\n";
+    assert!(decode(bad, Mode::Bare, 1).is_err());
+}
+
+#[test]
 fn canonical_chunks_are_not_copied() {
     let body = b"3\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n";
     assert_eq!(relay(body, Mode::Rechunk, body.len()).1, body.len());

@@ -59,16 +59,19 @@ impl Cache {
         Some(good)
     }
 
-    /// Remember a token for as long as it lasts (`seconds` from `now`), but not for long.
+    /// Remember a token until it expires (Unix seconds), but not for long. `unix_ms` is the Unix time at `now`: to
+    /// the moment, so that nothing is good for the rest of the second in which it expires.
     pub fn remember(
         &mut self,
         sum: [u8; 32],
         identity: Identity,
         allowed: bool,
         now: u64,
-        seconds: u64,
+        expires: u64,
+        unix_ms: u64,
     ) -> Good {
-        let lasts = seconds.saturating_mul(1_000_000_000).min(TRUST_NS);
+        let millis = expires.saturating_mul(1000).saturating_sub(unix_ms);
+        let lasts = millis.saturating_mul(1_000_000).min(TRUST_NS);
         let good = Good {
             identity: Arc::new(identity),
             allowed,
@@ -112,21 +115,24 @@ mod tests {
     #[test]
     fn a_token_is_believed_until_it_expires_and_no_longer_than_a_minute() {
         let mut cache = Cache::default();
-        cache.remember(sum(1), Identity::default(), true, 0, 10);
-        cache.remember(sum(2), Identity::default(), true, 0, u64::MAX);
+        cache.remember(sum(1), Identity::default(), true, 0, 10, 0);
+        cache.remember(sum(2), Identity::default(), true, 0, u64::MAX, 0);
         let second = 1_000_000_000;
         assert!(cache.good(&sum(1), 10 * second - 1).is_some());
         assert!(cache.good(&sum(1), 10 * second).is_none());
         assert!(cache.good(&sum(2), 60 * second - 1).is_some());
         assert!(cache.good(&sum(2), 60 * second).is_none());
         assert!(cache.good(&sum(3), 0).is_none());
+        cache.remember(sum(4), Identity::default(), true, 0, 110, 109_600);
+        assert!(cache.good(&sum(4), 400_000_000 - 1).is_some());
+        assert!(cache.good(&sum(4), 400_000_000).is_none());
     }
 
     #[test]
     fn it_stays_small_and_keeps_what_is_used() {
         let mut cache = Cache::default();
         for n in 0..100_000 {
-            cache.remember(sum(n), Identity::default(), true, 0, 30);
+            cache.remember(sum(n), Identity::default(), true, 0, 30, 0);
             assert!(cache.good(&sum(0), 1).is_some(), "{n}");
             assert!(cache.young.len() + cache.old.len() <= 2 * HALF);
         }
