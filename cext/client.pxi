@@ -325,7 +325,8 @@ cdef class Client(Stream):
     cdef void close(self) noexcept:
         if self.state == C_CLOSED:
             return
-        if self.x != NULL and self.state == C_STREAMING and self.x.core.client_framing == HS_BODY_CLOSE:
+        if self.x != NULL and (self.state == C_STREAMING or self.state == C_FLUSHING) \
+                and self.x.core.client_framing == HS_BODY_CLOSE:
             net_reset_on_close(self.fd)  # a cut answer must not look whole
         elif self.x == NULL:
             tls_end(self)
