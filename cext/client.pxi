@@ -378,7 +378,9 @@ cdef class Client(Stream):
         elif self.state == C_BACKOFF:
             attempt_again(self)
         elif self.state == C_SENT:
-            if self.body_is_due():
+            if self.blocked():  # it does not take interim answers: nobody else's fault
+                self.close()
+            elif self.body_is_due():
                 self.refuse(HS_WHY_REQUEST_TIMEOUT)
             else:
                 attempt_failed(self, HS_WHY_BACKEND_TIMEOUT)
