@@ -191,7 +191,7 @@ def test_an_answer_that_is_cut_when_all_of_it_is_here_does_not_look_whole(make_p
         return got
 
     plane = make_plane(write_timeout=0.3)
-    plane.publish(route("/**", backend(make_raw(script).url)))
+    plane.publish(route("/**", backend(make_raw(script).url, timeouts={"readMs": 1_000})))
     sock = ask(9_000_000, 1)
     eventually(lambda: plane.totals()["aborted"] == 1)
     taken = read(sock)  # what the kernel holds of an answer that nobody reads
