@@ -157,8 +157,9 @@ class StrategyConfig(Model):
     @classmethod
     def _regions_exist(cls, rules: dict[str, str] | None, info: ValidationInfo) -> dict[str, str] | None:
         header = info.data.get("header_name")
-        for value in rules or () if header in PSEUDO_HEADERS else ():
-            _check_region(header, value)
+        if header is not None and header in PSEUDO_HEADERS:
+            for value in rules or ():
+                _check_region(header, value)
         return rules
 
 
