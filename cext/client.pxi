@@ -325,7 +325,8 @@ cdef class Client(Stream):
     cdef void close(self) noexcept:
         if self.state == C_CLOSED:
             return
-        if self.x != NULL and self.state == C_STREAMING and self.x.core.client_framing == HS_BODY_CLOSE:
+        if self.x != NULL and (self.state == C_STREAMING or self.state == C_FLUSHING) \
+                and self.x.core.client_framing == HS_BODY_CLOSE:
             net_reset_on_close(self.fd)  # a cut answer must not look whole
         elif self.x == NULL:
             tls_end(self)
@@ -377,7 +378,9 @@ cdef class Client(Stream):
         elif self.state == C_BACKOFF:
             attempt_again(self)
         elif self.state == C_SENT:
-            if self.body_is_due():
+            if self.blocked():  # it does not take interim answers: nobody else's fault
+                self.close()
+            elif self.body_is_due():
                 self.refuse(HS_WHY_REQUEST_TIMEOUT)
             else:
                 attempt_failed(self, HS_WHY_BACKEND_TIMEOUT)

@@ -218,7 +218,7 @@ cdef void response_ended(Client c) noexcept:
             c.close()
         else:
             response_complete(c, False)
-    elif c.state == C_CAPTURE and x.core.response_framing == HS_BODY_CLOSE:
+    elif c.state == C_CAPTURE and x.core.response_framing == HS_BODY_CLOSE and not c.upstream.truncated:
         capture_complete(c, False)
     else:
         attempt_lost(c)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from pathlib import Path
@@ -163,3 +164,59 @@ def test_a_flood_of_pipelined_requests_does_not_hold_up_the_others(plane, connec
     assert other.read("HEAD").status == 404
     for _ in range(FLOOD):
         assert flood.read("HEAD").status == 404
+
+
+def test_an_answer_that_is_cut_when_all_of_it_is_here_does_not_look_whole(make_plane, make_raw):
+    """To a 1.0 client, which knows the end of a body by the end of its connection."""
+
+    def script(peer):
+        size = int(peer.read_head().split(b" ")[1][1:])
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        peer.send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size))
+        peer.ended()
+
+    def ask(size, version):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(10)
+        sock.connect(("127.0.0.1", plane.port))
+        sock.sendall(b"GET /%d HTTP/1.%d\r\nHost: x\r\n\r\n" % (size, version))
+        return sock
+
+    def read(sock):
+        got = 0
+        with sock:
+            while data := sock.recv(1 << 16):
+                got += len(data)
+        return got
+
+    plane = make_plane(write_timeout=0.3)
+    plane.publish(route("/**", backend(make_raw(script).url, timeouts={"readMs": 1_000})))
+    sock = ask(9_000_000, 1)
+    eventually(lambda: plane.totals()["aborted"] == 1)
+    taken = read(sock)  # what the kernel holds of an answer that nobody reads
+    # A little more than that waits in the gateway, which has no more to come from the backend.
+    sizes = range(taken + 4_000, taken + 40_000, 6_000)
+    socks = [(size, ask(size, 0)) for size in sizes]
+    eventually(lambda: plane.totals()["aborted"] + plane.totals()["completed"] == 1 + len(sizes))
+    for size, sock in socks:
+        with contextlib.suppress(ConnectionResetError):
+            assert read(sock) >= size
+
+
+def test_a_client_that_does_not_take_interim_answers_is_not_the_backends_failure(make_plane, make_raw):
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 50_000 + b"\r\n\r\n"
+
+    def script(peer):
+        peer.read_head()
+        peer.send(hint * 95)
+        peer.ended()
+
+    plane = make_plane(write_timeout=0.3)
+    plane.publish(route("/**", backend(make_raw(script).url)))
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", plane.port))
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: plane.totals()["aborted"] + plane.totals()["completed"] == 1)
+    assert sum(stats["failed"] for stats in plane.node.backend_stats()) == 0

@@ -142,6 +142,16 @@ def test_a_connection_whose_answer_was_read_whole_is_kept(plane, make_backend, c
     assert [request.connection for request in server.requests] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_without_a_body_after_one_that_was_held_back(plane, make_backend, connect, status):
+    held = b"HTTP/1.1 503 No\r\nContent-Length: 5\r\n\r\nsorry"
+    server = make_backend(first([held], b"HTTP/1.1 %d X\r\n\r\n" % status))
+    publish(plane, server.url, policy=retry())
+    client = connect()
+    for _ in range(2):  # the first is over, and the connection is as before
+        assert client.get().status == status
+
+
 def test_other_statuses_are_not_tried_again(plane, make_backend, connect):
     server = make_backend(lambda _: ok(status=b"500 Oh"))
     publish(plane, server.url, policy=retry())

@@ -327,6 +327,20 @@ def test_a_body_that_ends_without_a_goodbye_is_not_whole(plane, make_raw, client
         client.read()
 
 
+@pytest.mark.parametrize("goodbye", [True, False])
+def test_a_middleware_gets_whole_bodies_only(make_plane, make_raw, goodbye):
+    async def through(request, call_next):
+        return await call_next(request)
+
+    plane = make_plane(middleware={"through": through})
+    server = make_raw(until_close(goodbye), tls=server_context())
+    plane.publish(route("/**", trusting(server.url), policy={"middleware": ["through"]}))
+    with Client(plane.port) as client:
+        answer = client.get()
+    assert answer.status == (200 if goodbye else 502)
+    assert (answer.body == b"x" * 50_000) is goodbye
+
+
 def test_a_counted_body_needs_no_goodbye(plane, make_raw, client):
     def script(peer):
         peer.read_head()

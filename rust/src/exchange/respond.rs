@@ -155,6 +155,7 @@ impl WorkerCore {
 /// How the body that comes will end.
 #[inline]
 pub(super) fn note_framing(ex: &mut Exchange, framing: BodyFraming) {
+    ex.response_length = 0; // an answer that was held back before this one had its own
     match framing {
         BodyFraming::None => ex.response_framing = layout::BODY_NONE,
         BodyFraming::Length(length) => {

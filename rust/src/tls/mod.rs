@@ -24,6 +24,8 @@ pub use x509::{Certificate, Problem};
 
 /// Ciphertext that is looked at in one go; also the most plaintext that comes out of it.
 pub const INCOMING: usize = 128 * 1024;
+/// Room for ciphertext that is kept for the next connection. Whole bodies, of middleware and retries, take more.
+const KEPT: usize = 512 * 1024;
 
 /// One provider for everything: making one is not free, and configurations compare theirs.
 fn provider() -> &'static Arc<CryptoProvider> {
@@ -74,6 +76,9 @@ pub struct Outgoing {
 
 impl Outgoing {
     pub fn clear(&mut self) {
+        if self.bytes.len() > KEPT {
+            self.bytes = Vec::new();
+        }
         self.used = 0;
     }
 
