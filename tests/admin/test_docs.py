@@ -10,7 +10,7 @@ import pytest
 
 from hotswap_proxy.admin.handlers import ENDPOINTS
 from hotswap_proxy.model import Backend, HealthCheck, Model, Route
-from hotswap_proxy.model.policy import Validation
+from hotswap_proxy.model.policy import Cors, Validation
 from hotswap_proxy.model.policy.auth import ApiKeyAuth, JwtAuth
 from tests.gateway import Gateway
 
@@ -39,7 +39,7 @@ async def test_the_examples_of_the_api_work(gateway: Gateway) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("page", ["authentication.md", "validation.md"])
+@pytest.mark.parametrize("page", ["authentication.md", "cors.md", "regions.md", "transformations.md", "validation.md"])
 async def test_the_examples_of_policies_work(gateway: Gateway, page: str) -> None:
     found = EXAMPLE.findall((DOCS / page).read_text())
     assert found
@@ -51,7 +51,12 @@ async def test_the_examples_of_policies_work(gateway: Gateway, page: str) -> Non
 
 @pytest.mark.parametrize(
     ("page", "model"),
-    [("authentication.md", JwtAuth), ("authentication.md", ApiKeyAuth), ("validation.md", Validation)],
+    [
+        ("authentication.md", JwtAuth),
+        ("authentication.md", ApiKeyAuth),
+        ("cors.md", Cors),
+        ("validation.md", Validation),
+    ],
 )
 def test_every_field_of_a_policy_is_described(page: str, model: type[Model]) -> None:
     described = set(re.findall(r"^\| (\w+) \|", (DOCS / page).read_text(), re.M))
