@@ -1,4 +1,4 @@
-"""What a node promises when things fail and when it counts, on both codecs: two workers, TLS and plain clients."""
+"""What a node promises when things fail, and when it counts: both codecs, two workers, with and without TLS."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def add_route(node: Node, urls: list[str], **fields: Any) -> None:
 
 
 class Clients:
-    """Half of them over TLS. Each keeps its connection until it is told to close or it is lost: then it opens another."""
+    """Half of them over TLS. Each keeps its connection until it is told to close or loses it."""
 
     def __init__(self, node: Node) -> None:
         self.ports = [node.proxy_port, tls_port(node)]
