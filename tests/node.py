@@ -21,8 +21,9 @@ from typing import Any
 from tests.processes import alive, eventually
 
 READY = re.compile(
-    r"hotswap-proxy \S+ ready: proxy https?://(?P<proxy>[^\s,]+)(?:, https://\S+)?, admin http://(?P<admin>\S+), "
-    r"generation (?P<generation>\d+), (?P<routes>\d+) routes, (?P<workers>\d+) workers"
+    r"hotswap-proxy \S+ ready: proxy https?://(?P<proxy>[^\s,]+)(?:, https://\S+)?, "
+    r"admin http://(?P<admin>\S+), generation (?P<generation>\d+), "
+    r"(?P<routes>\d+) routes, (?P<workers>\d+) workers"
 )
 PASSWORD = "a password for tests"
 

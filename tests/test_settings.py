@@ -55,6 +55,16 @@ def test_every_kind_of_value_is_read() -> None:
         ("HTTP", "quic", "not one of auto, native, httptools"),
         ("ENVIRONMENT", "Prod", "not one of Development, QA, Staging, Production"),
         ("PROXY", "8000", "not HOST:PORT"),
+        ("PROXY_TLS", "8443", "not HOST:PORT"),
+        ("TLS_MIN_VERSION", "1.1", "not one of 1.2, 1.3"),
+        ("TLS_CLIENT_AUTH", "yes", "not one of off, optional, required"),
+        ("HSTS_MAX_AGE", "-1", "less than 0"),
+        ("HSTS_MAX_AGE", "1y", "not a whole number"),
+        ("RETRY_BUDGET", "101", "more than 100"),
+        ("OUTLIER_EJECTION", "maybe", "not one of on, off"),
+        ("FORWARDED", "2", "not one of on, off"),
+        ("MIN_TRANSFER_RATE", "-1", "less than 0"),
+        ("MAX_CONNECTIONS", "-1", "less than 0"),
         ("ADMIN", "localhost:port", "the port must be a number"),
         ("MIDDLEWARE", "a", "not NAME=package.module:function"),
         ("MIDDLEWARE", "a=b", "not NAME=package.module:function"),
@@ -69,6 +79,62 @@ def test_a_bad_value_is_refused_by_name(name: str, value: str, reason: str) -> N
     (problem,) = caught.value.problems
     assert problem.startswith(f"HOTSWAP_{name}: ")
     assert reason in problem
+
+
+@pytest.mark.parametrize(
+    ("environ", "names", "reason"),
+    [
+        ({"PROXY_TLS": ":8443"}, ["PROXY_TLS"], "needs --tls-cert and --tls-key"),
+        ({"HSTS_MAX_AGE": "60"}, ["HSTS_MAX_AGE"], "needs --tls-cert"),
+        (
+            {"TLS_CLIENT_AUTH": "required", "TLS_CLIENT_CA": "ca.pem"},
+            ["TLS_CLIENT_CA", "TLS_CLIENT_AUTH"],
+            "needs --tls-cert",
+        ),
+        ({"TLS_KEY": "k"}, ["TLS_KEY"], "needs --tls-cert"),
+        (
+            {"TLS_CERT": "c", "TLS_KEY": "k", "TLS_CLIENT_AUTH": "optional"},
+            ["TLS_CLIENT_AUTH"],
+            "optional needs --tls-client-ca",
+        ),
+        (
+            {"TLS_CERT": "c", "TLS_KEY": "k", "TLS_CLIENT_CA": "ca.pem"},
+            ["TLS_CLIENT_CA"],
+            "without --tls-client-auth",
+        ),
+        ({"PROXY_PROTOCOL": "on"}, ["PROXY_PROTOCOL"], "needs --trusted-proxies"),
+    ],
+)
+def test_what_could_not_do_what_it_says_is_refused(
+    environ: dict[str, str], names: list[str], reason: str
+) -> None:
+    settings = Settings.from_environment({f"HOTSWAP_{name}": value for name, value in environ.items()})
+    with pytest.raises(SettingsError) as caught:
+        settings.check_combinations()
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        f"HOTSWAP_{name}" for name in names
+    ]
+    assert all(reason in problem for problem in caught.value.problems)
+
+
+def test_a_secure_set_of_options_is_taken() -> None:
+    environ = {
+        "TLS_CERT": "a.pem,b.pem",
+        "TLS_KEY": "a.key,b.key",
+        "TLS_CLIENT_AUTH": "required",
+        "TLS_CLIENT_CA": "ca.pem",
+        "TLS_MIN_VERSION": "1.3",
+        "HSTS_MAX_AGE": "60",
+        "PROXY_TLS": ":8443",
+        "TLS_DIR": "/x",
+        "GEOIP": "/g",
+        "PROXY_PROTOCOL": "on",
+        "TRUSTED_PROXIES": "10.0.0.0/8",
+    }
+    settings = Settings.from_environment({f"HOTSWAP_{name}": value for name, value in environ.items()})
+    settings.check_combinations()
+    assert settings.tls_cert == ("a.pem", "b.pem")
+    assert Settings.from_worker_json(settings.worker_json()) == settings
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -137,6 +137,8 @@ def field_path(location: Sequence[int | str], prefix: str = "") -> str:
 
 def _detail(error: ErrorDetails, prefix: str) -> Detail:
     kind = error["type"]
+    if kind == "union_tag_not_found":  # of those that are told apart by their type
+        return Detail(field_path((*error["loc"], "type"), prefix), "required", _MESSAGES["missing"])
     message = _MESSAGES.get(kind) or error["msg"]
     location = error["loc"]
     if kind in _TAG_ERRORS:

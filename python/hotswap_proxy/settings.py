@@ -143,6 +143,11 @@ class Settings:
             raise SettingsError(problems)
         return cls(**values)
 
+    def check_combinations(self) -> None:
+        """For a node that is to run with them: SettingsError for settings that need others."""
+        if problems := _combinations(self):
+            raise SettingsError(problems)
+
     def worker_json(self) -> bytes:
         """What the data plane may know, as JSON: everything but secrets."""
         values = {name: value for name, value in asdict(self).items() if name not in _SECRETS}
@@ -165,6 +170,31 @@ class Settings:
         ):
             values[name] = tuple(values[name])
         return cls(**values)
+
+
+def _combinations(settings: Settings) -> list[str]:
+    """What is set but could not do what it says: whoever asks for it would believe to be protected."""
+    found: list[str] = []
+    if not settings.tls_cert:
+        given = {
+            "PROXY_TLS": settings.proxy_tls is not None,
+            "TLS_KEY": bool(settings.tls_key),
+            "TLS_CLIENT_CA": settings.tls_client_ca is not None,
+            "TLS_CLIENT_AUTH": settings.tls_client_auth != "off",
+            "HSTS_MAX_AGE": settings.hsts_max_age > 0,
+        }
+        found += [
+            f"{PREFIX}{name}: needs --tls-cert and --tls-key" for name, is_set in given.items() if is_set
+        ]
+    elif settings.tls_client_auth != "off" and settings.tls_client_ca is None:
+        found.append(f"{PREFIX}TLS_CLIENT_AUTH: {settings.tls_client_auth} needs --tls-client-ca")
+    elif settings.tls_client_auth == "off" and settings.tls_client_ca is not None:
+        found.append(f"{PREFIX}TLS_CLIENT_CA: asks nobody for a certificate without --tls-client-auth")
+    if settings.proxy_protocol == "on" and not settings.trusted_proxies:
+        found.append(
+            f"{PREFIX}PROXY_PROTOCOL: needs --trusted-proxies; else any client could claim any address"
+        )
+    return found
 
 
 def _convert(name: str, hint: Any, text: str) -> Any:

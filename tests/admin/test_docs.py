@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hotswap_proxy.admin.handlers import ENDPOINTS
 from hotswap_proxy.model import Backend, HealthCheck, Model, Route
 from hotswap_proxy.model.policy import Cors, Validation
 from hotswap_proxy.model.policy.auth import ApiKeyAuth, JwtAuth
+from hotswap_proxy.settings import Settings
 from tests.gateway import Gateway
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -39,7 +41,9 @@ async def test_the_examples_of_the_api_work(gateway: Gateway) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("page", ["authentication.md", "cors.md", "regions.md", "transformations.md", "validation.md"])
+@pytest.mark.parametrize(
+    "page", ["authentication.md", "cors.md", "regions.md", "transformations.md", "validation.md"]
+)
 async def test_the_examples_of_policies_work(gateway: Gateway, page: str) -> None:
     found = EXAMPLE.findall((DOCS / page).read_text())
     assert found
@@ -92,3 +96,12 @@ def test_every_field_is_described(model: type[Route | Backend]) -> None:
     )
     described = set(re.findall(r"\w+", " ".join(re.findall(r"^\| ([^|]+) \|", section, re.M))))
     assert {field.alias for field in model.model_fields.values()} <= described
+
+
+def test_every_setting_is_described() -> None:
+    text = (DOCS / "cli.md").read_text()
+    options = {"--" + item.name.replace("_", "-") for item in fields(Settings)}
+    variables = {"HOTSWAP_" + item.name.upper() for item in fields(Settings)}
+    described = set(re.findall(r"--[a-z-]+", text)) | set(re.findall(r"HOTSWAP_[A-Z_]+", text))
+    pairs = zip(sorted(options), sorted(variables), strict=True)
+    assert [pair for pair in pairs if not described & set(pair)] == []

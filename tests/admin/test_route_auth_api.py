@@ -171,7 +171,10 @@ async def test_of_an_api_key_only_the_hash_is_kept(told: Told) -> None:
         ({"type": "apiKey", "apiKeys": [{"name": "a"}]}, "auth.apiKeys[0]"),
         ({"type": "apiKey", "apiKeys": [{"name": "a", "key": KEY}] * 2}, "auth.apiKeys[1]"),
         ({"type": "basic"}, "auth"),
-        ({}, "auth"),
+        ({}, "auth.type"),
+        ({"type": "jwt", "secret": SECRET, "requiredClaims": {"role": {}}}, "auth.requiredClaims.role"),
+        ({"type": "jwt", "secret": SECRET, "audience": [5]}, "auth.audience"),
+        ({"type": "jwt", "jwksUrl": f"https://user:{SECRET}/@a.example/k"}, "auth.jwksUrl"),
     ],
 )
 async def test_mistakes_are_named_without_repeating_a_secret(

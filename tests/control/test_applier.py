@@ -131,7 +131,7 @@ async def test_a_change_is_stored_served_and_in_the_audit_log(gateway: Gateway) 
 async def test_names_are_resolved_and_served(gateway: Gateway) -> None:
     named = file("a", backends=[{"name": "n", "url": "http://localhost:9001"}])
     assert (await gateway.client.post(APPLY, json=named)).status_code == 200
-    assert gateway.configuration._addresses["localhost:9001"]
+    assert gateway.configuration._addresses.known["localhost:9001"]
     route = (await gateway.client.get(ROUTES)).json()["routes"][0]
     assert gateway.pick(route["routeId"]) == "n"
 

@@ -77,7 +77,7 @@ async def test_a_change_is_compiled_then_stored_then_published(
 ) -> None:
     log: list[str] = []
     configuration = gateway.configuration
-    monkeypatch.setattr(configuration, "_catalog", Watched(configuration._catalog, log))
+    monkeypatch.setattr(configuration._publisher, "_catalog", Watched(configuration._catalog, log))
     commit = gateway.store.commit
 
     async def watched(*args: Any) -> None:

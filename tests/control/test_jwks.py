@@ -107,6 +107,32 @@ async def test_a_server_that_hangs_does_not_hold_up_a_change(
         await until(lambda: known(gateway)[server.url()])
 
 
+async def test_a_server_that_is_down_delays_no_change_but_the_first(
+    tmp_path: Path, make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY", 1000.0)
+    server = make_server("r1")
+    server.status = 500
+    async with running(tmp_path, **LOCAL) as gateway:
+        await gateway.add_route(**guarded(server.url()))
+        assert server.answered == [500]
+        await gateway.add_route(name="other", pathPattern="/other")
+        await gateway.add_route(**guarded(server.url(), name="b", pathPattern="/b"))
+        assert server.answered == [500], "it is asked again in its own time"
+
+
+async def test_a_strange_validator_is_not_sent_back(tmp_path: Path, make_server: Any) -> None:
+    server = make_server("r1")
+    server.headers["ETag"] = '"\u00e9"'
+    async with running(tmp_path, **LOCAL) as gateway:
+        await gateway.add_route(**guarded(server.url()))
+        server.publish("r2")
+        gateway.keys.hurry()
+        await until(lambda: len(server.requests) > 1)
+        assert "if-none-match" not in server.requests[1]
+        await until(lambda: gateway.keys._sources[server.url()].keys[0].get("kid") == "r2")
+
+
 async def test_a_rotation_is_a_generation_of_its_own_and_keys_stay_when_the_server_fails(
     tmp_path: Path, make_server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -39,7 +39,7 @@ def test_a_second_node_is_refused_though_the_kernel_would_share() -> None:
     address = f"127.0.0.1:{first[0].getsockname()[1]}"
     with pytest.raises(ListenError, match="in use"):
         listen_proxy(address, 1)
-    close(listen_proxy(address, 1, lambda _enough: []))  # but the successor of a dead node may
+    close(listen_proxy(address, 1, lambda _fits, _enough: []))  # but the successor of a dead node may
     close(first)
 
 

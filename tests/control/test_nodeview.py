@@ -12,6 +12,7 @@ import pytest
 
 from hotswap_proxy.control import nodeview
 from hotswap_proxy.control.nodeview import NodeStatus
+from hotswap_proxy.control.tls.bundle import Shown
 from hotswap_proxy.settings import Settings
 
 
@@ -106,3 +107,10 @@ def test_many_backends_are_looked_up_in_one_look(status: NodeStatus, node: Node)
     ]
     assert [one["totalRequests"] for one in found] == [5, 5, 5, 5, 0]
     assert status.backend_statistics("http://10.0.0.1:80") == found[1]
+
+
+def test_of_certificates_for_the_same_names_the_first_that_ends_counts(status: NodeStatus) -> None:
+    ends = [("rsa.pem", ["a.example"], 200), ("ec.pem", ["a.example"], 100), ("b.pem", ["b.example"], 300)]
+    shown = [Shown(file, names, 0, end) for file, names, end in ends]
+    status.certificates = SimpleNamespace(certificates=shown)  # type: ignore[assignment]
+    assert status._ends_of_certificates() == {"a.example": 100, "b.example": 300}

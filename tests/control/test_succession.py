@@ -106,6 +106,38 @@ def test_another_address_is_not_waited_for(tmp_path: Path, before: list[socket.s
     assert orphan.join() == b""
 
 
+def test_each_address_of_theirs_is_taken_over(tmp_path: Path, before: list[socket.socket]) -> None:
+    tls_before = listen_proxy("127.0.0.1:0", 2)
+    heir = Succession(tmp_path)
+    orphans = [Orphan(tmp_path, *pair) for pair in zip(before, tls_before, strict=True)]
+    taken = []
+    for theirs in (before, tls_before):
+        ours = listen_proxy(f"127.0.0.1:{theirs[0].getsockname()[1]}", 2, heir.gather)
+        assert {inode(sock) for sock in ours} == {inode(sock) for sock in theirs}
+        taken += ours
+    asyncio.run(heir.relieve())
+    assert [orphan.join() for orphan in orphans] == [DRAIN, DRAIN]
+    heir.close()
+    for sock in [*taken, *tls_before]:
+        sock.close()
+
+
+def test_an_address_that_is_given_up_closes_with_the_orphans(
+    tmp_path: Path, before: list[socket.socket]
+) -> None:
+    given_up = listen_proxy("127.0.0.1:0", 1)
+    port = given_up[0].getsockname()[1]
+    heir = Succession(tmp_path)
+    orphan = Orphan(tmp_path, before[0], *given_up)
+    ours = listen_proxy(f"127.0.0.1:{before[0].getsockname()[1]}", 1, heir.gather)
+    asyncio.run(heir.relieve())
+    assert orphan.join() == DRAIN
+    given_up[0].close()
+    assert listening(port) == 0, "no copy stays here"
+    heir.close()
+    ours[0].close()
+
+
 def test_one_that_does_not_come_is_not_waited_for_forever(
     tmp_path: Path, before: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +159,6 @@ def test_a_path_too_long_for_a_socket_is_only_logged(
     deep.mkdir()
     heir = Succession(deep)
     assert "cannot listen for orphaned workers" in caplog.text
-    assert heir.gather(lambda _found: False) == []
+    assert heir.gather(lambda _sock: True, lambda _found: False) == []
     asyncio.run(heir.relieve())
     heir.close()

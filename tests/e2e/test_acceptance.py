@@ -1,4 +1,4 @@
-"""What a node promises when things fail and when it counts: both codecs, two workers, with and without TLS."""
+"""What a node promises when things fail and when it counts: both codecs, two workers, TLS and plain."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from harness.wait import eventually
 
 from tests.e2e.conftest import Api
 from tests.node import Node
+from tests.processes import alive
 
 READY_HTTPS = "proxy https://"
 
@@ -64,6 +67,37 @@ def test_curl_gets_its_answer_over_tls(served: tuple[Node, Api], tmp_path: Path)
     (shown,) = api.call("GET", "/gateway/nodes")["nodes"][0]["certificates"]
     assert shown["names"] == ["localhost", "127.0.0.1"]
     assert api.metric("gateway_tls_certificate_expiry_seconds") > 0
+
+
+def test_the_next_control_process_takes_both_addresses_over(
+    served: tuple[Node, Api], tmp_path: Path, start_node: Callable[..., Node]
+) -> None:
+    node, _api = served
+    plain, secured = node.proxy_port, tls_port(node)
+    before = listening_inodes(plain, secured)
+    orphans = node.workers()
+    os.kill(node.process.pid, signal.SIGKILL)
+    node.process.wait()
+    with Client(secured, tls=client_context(), name="localhost") as served_by_an_orphan:
+        assert served_by_an_orphan.get().status == 200
+        pair = [
+            option for name in ("cert", "key") for option in (f"--tls-{name}", str(tmp_path / f"{name}.pem"))
+        ]
+        heir = start_node("--proxy", f"127.0.0.1:{plain}", "--proxy-tls", f"127.0.0.1:{secured}", *pair)
+        assert heir.ready
+        assert listening_inodes(plain, secured) == before, (
+            "the same sockets: what queues in them is not reset"
+        )
+    eventually(lambda: not any(map(alive, orphans)), timeout=40)
+    assert listening_inodes(plain, secured) == before
+    with Client(secured, tls=client_context(), name="localhost") as client:
+        assert client.get().status == 200
+
+
+def listening_inodes(*ports: int) -> set[str]:
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    wanted = {f"{port:04X}" for port in ports}
+    return {row[9] for row in rows if row[3] == "0A" and row[1].rpartition(":")[2] in wanted}
 
 
 def test_a_replaced_certificate_is_used_and_a_broken_one_is_not(
@@ -134,7 +168,7 @@ def test_an_https_backend_is_verified_by_a_private_ca(
     [
         (["--tls-cert", "absent.pem", "--tls-key", "absent.key"], "--tls-cert absent.pem: no such file"),
         (["--tls-cert", "absent.pem"], "each certificate needs its key"),
-        (["--proxy-tls", "127.0.0.1:0"], "--proxy-tls needs --tls-cert"),
+        (["--proxy-tls", "127.0.0.1:0"], "--proxy-tls (HOTSWAP_PROXY_TLS): needs --tls-cert"),
         (["--tls-client-auth", "sometimes"], "is not one of off, optional, required"),
     ],
 )

@@ -195,7 +195,7 @@ def run(
     options = {name: value for name, value in locals().items() if value is not None}
     given = {name: value if isinstance(value, str) else ",".join(value) for name, value in options.items()}
     environ = {**os.environ, **{PREFIX + name.upper(): value for name, value in given.items()}}
-    settings_of(environ)
+    settings_of(environ, to_run=True)
     # The control process's threads take turns anyway, and each further arena would keep megabytes for good.
     environ.setdefault("MALLOC_ARENA_MAX", "1")
     # Blocks from this size on go back to the system when freed; glibc would raise the bound by itself.
@@ -228,10 +228,15 @@ def migrate(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     print(f"{path}: {'migrated' if done else 'up to date'}")
 
 
-def settings_of(environ: dict[str, str]) -> Settings:
-    """The settings of an environment; CommandError names the options whose values are no good."""
+def settings_of(environ: dict[str, str], *, to_run: bool = False) -> Settings:
+    """The settings of an environment; CommandError names the options whose values are no good. ``to_run``:
+    they have to fit together too.
+    """
     try:
-        return Settings.from_environment(environ)
+        settings = Settings.from_environment(environ)
+        if to_run:
+            settings.check_combinations()
+        return settings
     except SettingsError as error:
         lines = []
         for problem in error.problems:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,28 +33,26 @@ from hotswap_proxy.store import Author, Store, backends, routes
 from hotswap_proxy.store.routes import Stored
 
 from . import declarative
-from .apply import Applied, Job, LocalWork, Problems, Work
+from .addresses import Addresses
+from .apply import Applied, Job, LocalWork, Work
 from .applying import Applier, OutcomeUnknown
-from .catalog import CatalogLike, StagedLike
+from .catalog import CatalogLike
 from .changeset import ChangeSet
 from .compile import Document
 from .edits import check_rename, expect, merge, taken
 from .health.checker import Checker
-from .health.spec import Described, wanted_of
-from .jwks import KeyKeeper, Keys, with_keys
-from .machine import COMPILER, give_way
+from .jwks import KeyKeeper, Keys
 from .masking import restore
 from .memory import trim
 from .plan import Plan
+from .publishing import Publisher
 from .references import Registry, keys_of, link, new_id
 from .resolver import Resolution, Resolver, resolve_all, url_rules
 from .snapshot import Snapshot, read_snapshot
-from .tls.files import TlsFiles, with_files
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
-Explain = Callable[[Problems], GatewayError | Awaitable[GatewayError]]
 
 # From so many changed objects on, the memory that a change took is worth giving back to the system.
 LARGE = 500
@@ -89,8 +86,6 @@ class Configuration:
         keys: KeyKeeper | None = None,
     ) -> None:
         """Without an ``applier`` files are applied in this process."""
-        self.generation = 0
-        self.last_update: datetime | None = None
         self.rules = url_rules(settings)
         # What is stored and served although the settings forbid it by now, as it was found at the start.
         self.violations: list[dict[str, str]] = []
@@ -100,14 +95,20 @@ class Configuration:
         self._resolver = resolver or Resolver(self.rules)
         self._health = health
         self._applier = applier
-        self._keys = keys or KeyKeeper(self.rules, self._resolver)
-        self._keys.publish = self.take_keys
-        self._files = TlsFiles(settings.tls_files)
+        self._addresses = Addresses()
+        keys = keys or KeyKeeper(self.rules, self._resolver)
+        keys.publish = self.take_keys
+        self._publisher = Publisher(catalog, settings, self._addresses, keys, health)
         self._outdated = False  # the store may have what is not live
         self._lock = asyncio.Lock()
-        # Its own thread: the default executor would spread the compiler's garbage over several malloc arenas.
-        self._compiler = ThreadPoolExecutor(1, "compile", give_way, (COMPILER,))
-        self._addresses: dict[str, list[str]] = {}
+
+    @property
+    def generation(self) -> int:
+        return self._publisher.generation
+
+    @property
+    def last_update(self) -> datetime | None:
+        return self._publisher.last_update
 
     @property
     def routes(self) -> int:
@@ -126,8 +127,9 @@ class Configuration:
     async def _load(self) -> int:
         snapshot: Snapshot = await self._store.read(read_snapshot, self._settings)
         found = await self._resolver.resolve(snapshot.names)
-        self._addresses = self._renewed(found, snapshot.names)
-        self._publish(await self._stage(snapshot.payload(self._addresses)), snapshot.checks, reset=True)
+        self._addresses.known = self._addresses.renewed(found, snapshot.names)
+        staged = await self._publisher.stage(snapshot.payload(self._addresses.known))
+        self._publisher.publish(staged, snapshot.checks, reset=True)
         self._outdated = False
         self.violations = snapshot.violations[:MAX_VIOLATIONS]
         if self.violations:
@@ -141,41 +143,31 @@ class Configuration:
 
     async def refresh_addresses(self) -> bool:
         """Ask the DNS again for the names in use; publish if an answer changed. True if it did."""
-        known = set(self._addresses)
+        known = set(self._addresses.known)
         names = await self._store.read(routes.dns_names, self._settings.environment)
         # Not in the queue of changes: a slow DNS must not hold them up.
         found = await self._resolver.resolve(names)
         return await self._serialised(self._take_addresses(found, names, known - names))
 
     async def _take_addresses(self, found: Resolution, names: set[str], unused: set[str]) -> bool:
-        before = self._addresses
-        after = self._renewed(found, names | (before.keys() - unused))
-        changed = {name: new for name, new in after.items() if set(new) != set(before.get(name, ()))}
+        after = self._addresses.renewed(found, names | (self._addresses.known.keys() - unused))
+        changed = self._addresses.changes(after)
         if changed:
-            self._publish(await self._stage(orjson.dumps({"addresses": changed})), {})
-        self._addresses = after
+            staged = await self._publisher.stage(orjson.dumps({"addresses": changed}))
+            self._publisher.publish(staged, {})
+        self._addresses.known = after
         if self._health is not None:
             self._health.registry.addresses = after
         return bool(changed)
 
     async def refresh_tls_files(self) -> None:
         """Serve with the files that backends name for TLS as they are now."""
-
-        async def run() -> None:
-            files = self._files.renew()
-            if files is not None and await self._are_usable(files):
-                self._publish(await self._compile(with_files(b"{}", files)), {})
-
-        if self._files.changed():
-            await self._serialised(run())
+        if self._publisher.files_changed():
+            await self._serialised(self._publisher.renew_files())
 
     async def take_keys(self, sets: dict[str, Keys]) -> None:
         """Serve with these keys of token issuers; nothing else changes."""
-
-        async def run() -> None:
-            self._publish(await self._compile(orjson.dumps({"keySets": sets})), {})
-
-        await self._serialised(run())
+        await self._serialised(self._publisher.take_keys(sets))
 
     async def apply(
         self, document: bytes | bytearray | Path, *, prune: bool, author: Author | str, dry_run: bool = False
@@ -193,7 +185,7 @@ class Configuration:
             prepared = await work.prepare()
             if prepared is None:
                 return await work.finish()
-            staged = await self._stage(prepared.payload, work.refusal)
+            staged = await self._publisher.stage(prepared.payload, work.refusal)
             try:
                 done = await work.finish()
             except GatewayError as error:
@@ -209,8 +201,8 @@ class Configuration:
         if job.dry_run:
             staged.discard()
         else:
-            self._addresses |= prepared.addresses
-            self._publish(staged, prepared.checks)
+            self._addresses.known |= prepared.addresses
+            self._publisher.publish(staged, prepared.checks)
         return done
 
     def _work(self, job: Job) -> AbstractAsyncContextManager[Work]:
@@ -384,11 +376,9 @@ class Configuration:
     async def _carry_out(self, change: ChangeSet, author: Author, dry_run: bool) -> Changed:
         if not change:
             return Changed(change.plan, self.generation)
-        # Known names stay as they are until their next refresh: a DNS that fails now must not stand in the
-        # way of taking a backend out.
-        unknown = {name: field for name, field in change.names.items() if not self._addresses.get(name)}
-        addresses = await resolve_all(self._resolver, unknown)
-        staged = await self._stage(change.payload(addresses), partial(from_core, locate=change.locate))
+        addresses = await resolve_all(self._resolver, self._addresses.unknown(change.names))
+        explain = partial(from_core, locate=change.locate)
+        staged = await self._publisher.stage(change.payload(addresses), explain)
         if dry_run:
             staged.discard()
             return Changed(change.plan, self.generation)
@@ -397,57 +387,10 @@ class Configuration:
         except BaseException:
             staged.discard()
             raise
-        self._addresses |= addresses
+        self._addresses.known |= addresses
         try:
-            self._publish(staged, change.checks)
+            self._publisher.publish(staged, change.checks)
         except RuntimeError:  # it is stored, so it has to be served
             log.exception("a stored change could not be published; loading the store again")
             await self._load()
         return Changed(change.plan, self.generation)
-
-    async def _stage(self, payload: bytes, explain: Explain = from_core) -> StagedLike:
-        """Compile, with the keys that new routes need if they can be had: they should not begin with 503."""
-        if (files := self._files.renew()) is not None and await self._are_usable(files):
-            payload = with_files(payload, files)
-        staged = await self._compile(payload, explain)
-        if keys := await self._keys.missing(staged.key_sets):
-            staged.discard()
-            staged = await self._compile(with_keys(payload, keys), explain)
-        return staged
-
-    async def _are_usable(self, files: dict[str, str]) -> bool:
-        """Whether what is live could go on with these files; if not, they are no reason to refuse a change."""
-        try:
-            (await self._compile(with_files(b"{}", files))).discard()
-        except GatewayError as error:
-            log.error("changed files for TLS are not used", extra={"reason": error.message})
-            return False
-        return True
-
-    async def _compile(self, payload: bytes, explain: Explain = from_core) -> StagedLike:
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._compiler, self._catalog.stage, payload)
-        except ValueError as error:  # _core.ConfigError
-            problems = getattr(error, "problems", None)
-            if problems is None:
-                raise
-            told = explain(problems)
-            raise (told if isinstance(told, GatewayError) else await told) from error
-
-    def _publish(self, staged: StagedLike, told: Described, *, reset: bool = False) -> None:
-        if self._health is not None:  # before: a backend that is out must not get the first requests
-            checks = {owner: wanted_of(each, self._settings) for owner, each in told.items()}
-            self._health.prepare(checks, self._addresses, reset=reset)
-        self.generation = staged.publish()
-        self.last_update = datetime.now(UTC)
-        self._keys.follow(self._catalog.key_sets)
-        if self._health is not None:
-            self._health.settle()
-
-    def _renewed(self, found: Resolution, names: set[str]) -> dict[str, list[str]]:
-        """The addresses of exactly these names; the old ones where the DNS fails now."""
-        known = self._addresses
-        for name, why in sorted(found.errors.items()):
-            log.warning("backend %s: %s%s", name, why, "; its last addresses stay" if name in known else "")
-        return {name: found.addresses.get(name) or known.get(name, []) for name in names}

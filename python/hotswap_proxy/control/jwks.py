@@ -77,7 +77,9 @@ class KeyKeeper:
         if not lacking:
             return {}
         sources = [self._sources.setdefault(url, _Source(url)) for url in lacking]
-        new = [self._fetch(source) for source in sources if not source.keys]
+        # One that is followed has been asked, and is asked again in its own time: a server of keys that is
+        # down delays the change that names it first, and no other.
+        new = [self._fetch(source) for source in sources if not source.keys and source.task is None]
         if new:
             _, late = await asyncio.wait([asyncio.ensure_future(one) for one in new], timeout=FIRST)
             for task in late:
@@ -135,6 +137,11 @@ class KeyKeeper:
                     await self._get(source)
             except TimeoutError:
                 raise FetchError("no answer in time") from None
+            except FetchError:
+                raise
+            except Exception as error:  # whatever a server brings about, it is asked again
+                log.exception("keys not fetched", extra={"from": where})
+                raise FetchError(type(error).__name__) from None
         except FetchError as error:
             if source.well:
                 kept = "the last ones stay" if source.keys else "its routes answer 503"
@@ -201,7 +208,8 @@ class KeyKeeper:
         except httpx.HTTPError as error:
             raise FetchError(f"{type(error).__name__}: {error}") from None
         source.keys = usable(bytes(body))
-        source.etag, source.modified = answer.headers.get("etag"), answer.headers.get("last-modified")
+        source.etag = _validator(answer.headers.get("etag"))
+        source.modified = _validator(answer.headers.get("last-modified"))
 
     def _context(self) -> ssl.SSLContext:
         """The system's certificates; ``SSL_CERT_FILE`` names others."""
@@ -210,6 +218,11 @@ class KeyKeeper:
 
             self._tls = ssl.create_default_context()
         return self._tls
+
+
+def _validator(value: str | None) -> str | None:
+    """What may be sent back (RFC 9110 section 8.8). Without one the next answer is a whole one."""
+    return value if value and value.isascii() and value.isprintable() else None
 
 
 class _ConnectError(FetchError):

@@ -12,10 +12,11 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from hotswap_proxy.control.succession import Enough, Fits
 from hotswap_proxy.settings import parse_address
 
-# Collects the sockets of orphaned workers until its argument, given what there is, says that it is enough.
-Gather = Callable[[Callable[[list[socket.socket]], bool]], list[socket.socket]]
+# Collects the sockets of orphaned workers that fit, until there are enough (see ``Succession.gather``).
+Gather = Callable[[Fits, Enough], list[socket.socket]]
 BACKLOG = 65535  # the kernel cuts it to net.core.somaxconn
 
 
@@ -55,15 +56,14 @@ def listen_proxy(
 
 
 def _inherited(gather: Gather, where: tuple[str, int], count: int) -> list[socket.socket]:
-    """What of the orphans' sockets is of use here. The others are theirs, and close with them."""
+    """What of the orphans' sockets on an address is of use here. Those too many close with the orphans."""
     there = listening(where[1])
-
-    def fits(found: list[socket.socket]) -> list[socket.socket]:
-        return [sock for sock in found if sock.getsockname()[:2] == where]
-
-    # A replaced worker's socket may be held by two: each has it once in the kernel's list, by its inode.
-    found = gather(lambda found: there is not None and len(_distinct(fits(found))) >= min(count, there))
-    useful = _distinct(fits(found))[:count]
+    found = gather(
+        lambda sock: sock.getsockname()[:2] == where,
+        # A replaced worker's socket may be held by two: each has it once in the kernel's list, by its inode.
+        lambda found: there is not None and len(_distinct(found)) >= min(count, there),
+    )
+    useful = _distinct(found)[:count]
     for sock in found:
         if sock not in useful:
             sock.close()

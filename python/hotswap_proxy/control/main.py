@@ -115,10 +115,8 @@ def _claim(settings: Settings) -> Claims:
         datadir = DataDir(settings.data_dir)
         heirlooms = datadir.succession.gather if datadir.orphans else None
         proxy = listeners.listen_proxy(settings.proxy, settings.workers, heirlooms)
-        # Beside the orphans' own: those are not handed over, but served by them to their end.
-        beside: listeners.Gather | None = (lambda _enough: []) if datadir.orphans else None
         proxy_tls = (
-            listeners.listen_proxy(settings.proxy_tls, settings.workers, beside, "--proxy-tls")
+            listeners.listen_proxy(settings.proxy_tls, settings.workers, heirlooms, "--proxy-tls")
             if settings.proxy_tls
             else []
         )

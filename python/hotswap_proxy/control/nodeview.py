@@ -208,7 +208,7 @@ class NodeStatus:
             health_checks=self._checker.results,
             health_flips=self._checker.flips,
             config_refused=self._reload_error is not None,
-            certificates={", ".join(one.names): one.not_after for one in self._certificates()},
+            certificates=self._ends_of_certificates(),
             outliers=self.outliers,
         )
         pieces: list[str] = []
@@ -286,6 +286,14 @@ class NodeStatus:
                 ],
             }
         ]
+
+    def _ends_of_certificates(self) -> dict[str, int]:
+        """By names. Of several for the same names (kinds of keys) the first that ends counts."""
+        ends: dict[str, int] = {}
+        for one in self._certificates():
+            names = ", ".join(one.names)
+            ends[names] = min(one.not_after, ends.get(names, one.not_after))
+        return ends
 
     def _certificates(self) -> list[Shown]:
         return self.certificates.certificates if self.certificates is not None else []

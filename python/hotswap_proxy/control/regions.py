@@ -1,7 +1,7 @@
 """The database of regions: loaded, checked, given to the workers, and loaded again when its file changes.
 
 Workers map a sealed copy in memory and not the file itself: a file that is cut short while it is mapped ends
-its readers (SIGBUS), and whoever updates a database with ``cp`` does just that. There is one copy for the node.
+its readers (SIGBUS), and whoever updates a database with ``cp`` does just that. The node has one copy.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class Regions:
         self.error: str | None = None
 
     async def load(self) -> bool:
-        """Use what the file is now; False, and the reason in ``error``, if it cannot be: the one before stays."""
+        """Use what the file is now. False, with the reason in ``error``, if it cannot be used: the one before
+        stays.
+        """
         if self._path is None:
             return False
         try:

@@ -24,6 +24,9 @@ log = logging.getLogger("hotswap_proxy.control")
 PATIENCE = 2.0
 _MAX_SOCKETS = 16  # of one orphan
 
+Fits = Callable[[socket.socket], bool]
+Enough = Callable[[list[socket.socket]], bool]
+
 
 class Succession:
     """Where orphans find us: the Unix socket in the data directory."""
@@ -32,6 +35,8 @@ class Succession:
         self._path = directory / SUCCESSOR_SOCKET
         self._listener: socket.socket | None = None
         self._met: list[socket.socket] = []
+        self._offered: list[socket.socket] = []  # listening sockets of theirs that nobody has claimed
+        self._deadline: float | None = None
         self._server: asyncio.Server | None = None
         with contextlib.suppress(OSError):
             self._path.unlink()  # of a predecessor, which is gone: its lock is ours
@@ -48,26 +53,35 @@ class Succession:
         else:
             self._listener = listener
 
-    def gather(self, enough: Callable[[list[socket.socket]], bool]) -> list[socket.socket]:
-        """The listening sockets of the orphans that come, until they are ``enough`` or the patience ends."""
-        found: list[socket.socket] = []
-        deadline = time.monotonic() + PATIENCE
-        while self._listener is not None and not enough(found):
-            left = deadline - time.monotonic()
+    def gather(self, fits: Fits, enough: Enough) -> list[socket.socket]:
+        """The listening sockets that fit, of the orphans that come, until they are ``enough`` or the patience
+        ends, which is one for all calls. They become the caller's; others wait for the next call.
+        """
+        if self._deadline is None:
+            self._deadline = time.monotonic() + PATIENCE
+        while self._listener is not None and not enough(self._fitting(fits)):
+            left = self._deadline - time.monotonic()
             if left <= 0:
                 log.warning(
-                    "not every orphaned worker has handed over its socket", extra={"sockets": len(found)}
+                    "not every orphaned worker has handed over its socket",
+                    extra={"sockets": len(self._fitting(fits))},
                 )
                 break
             self._listener.settimeout(left)
             with contextlib.suppress(TimeoutError):
                 orphan, _ = self._listener.accept()
                 self._met.append(orphan)
-                found += _received(orphan, left)
+                self._offered += _received(orphan, left)
+        found = self._fitting(fits)
+        self._offered = [sock for sock in self._offered if sock not in found]
         return found
+
+    def _fitting(self, fits: Fits) -> list[socket.socket]:
+        return [sock for sock in self._offered if fits(sock)]
 
     async def relieve(self) -> None:
         """Tell the orphans to drain, those that come later too. Call when our workers are serving."""
+        self._refuse()
         if self._listener is None:
             return
         for orphan in self._met:
@@ -82,6 +96,7 @@ class Succession:
 
     def close(self) -> None:
         """Orphans that were told nothing go on, and look for the next one."""
+        self._refuse()
         for orphan in self._met:
             orphan.close()
         if self._server is not None:
@@ -90,6 +105,12 @@ class Succession:
             self._listener.close()
             with contextlib.suppress(OSError):
                 self._path.unlink()
+
+    def _refuse(self) -> None:
+        """Give up what is of no use here: it is theirs, and closes with them."""
+        for sock in self._offered:
+            sock.close()
+        self._offered.clear()
 
 
 def _received(orphan: socket.socket, within: float) -> list[socket.socket]:

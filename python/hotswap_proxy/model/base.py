@@ -6,7 +6,15 @@ import re
 from functools import lru_cache
 from typing import Annotated, Any, Literal, LiteralString
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -32,6 +40,20 @@ def problem(rule: LiteralString, message: str) -> PydanticCustomError:
     """A validation error whose ``rule`` reaches the API's ``details`` unchanged."""
     # The message is an argument because pydantic would read its braces, as in `/users/{id}`, as placeholders.
     return PydanticCustomError(rule, "{message}", {"message": message})
+
+
+def told_as(rule: LiteralString, message: str) -> WrapValidator:
+    """For a union of plain types: one sentence, where each of its members would have one and a path of its
+    own.
+    """
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise problem(rule, message) from None
+
+    return WrapValidator(check)
 
 
 # --- durations ------------------------------------------------------------------------------------

@@ -156,9 +156,10 @@ class StrategyConfig(Model):
     @field_validator("routing_rules")
     @classmethod
     def _regions_exist(cls, rules: dict[str, str] | None, info: ValidationInfo) -> dict[str, str] | None:
-        header: str = info.data.get("header_name") or ""  # absent when it is itself wrong
-        for value in rules or () if header in PSEUDO_HEADERS else ():
-            _check_region(header, value)
+        header = info.data.get("header_name")
+        if header is not None and header in PSEUDO_HEADERS:
+            for value in rules or ():
+                _check_region(header, value)
         return rules
 
 

@@ -168,6 +168,8 @@ def parse_key_url(url: str) -> tuple[Target, str]:
     origin, rest = url, ""
     if (found := _URL.fullmatch(url)) and found["rest"]:
         origin, rest = url[: found.start("rest")], found["rest"]
+    elif found is None:  # not repeated: it may have a password in it
+        raise problem("url", "not a URL; write https://host/path")
     return parse_url(origin), rest if rest.startswith("/") else f"/{rest}"
 
 

@@ -84,10 +84,12 @@ def main(
     resources = Resources({TLS: lambda fd: core.use_tls(contents(fd)), GEOIP: core.use_regions})
     if not resources.take_first(control):
         return
+    listening = [listen_fd]
     server.listen(listen_fd, tls_listen_fd < 0 and bool(settings.tls_cert))
     if tls_listen_fd >= 0:
         server.listen(tls_listen_fd, tls=True)
-    worker = WorkerProcess(loop, server, control, settings, resources, (listen_fd,))
+        listening.append(tls_listen_fd)
+    worker = WorkerProcess(loop, server, control, settings, resources, tuple(listening))
     try:
         loop.run_until_complete(worker.run())
     finally:

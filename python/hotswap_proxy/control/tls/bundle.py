@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -133,8 +134,9 @@ class Bundle:
             if not shown.names:
                 log.warning("a certificate has no names (subjectAltName)", extra=facts)
         for path in self._settings.tls_key:
-            if Path(path).stat().st_mode & 0o007:
-                log.warning("a private key can be read by every user", extra={"file": path})
+            with suppress(OSError):  # replaced at this moment: its successor is looked at as well
+                if Path(path).stat().st_mode & 0o007:
+                    log.warning("a private key can be read by every user", extra={"file": path})
 
 
 def read(settings: Settings) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -15,30 +16,42 @@ log = logging.getLogger("hotswap_proxy.control")
 MAX_FILES = 1000
 
 
+class Found(NamedTuple):
+    """What is in the directory: the state of each file, and those that can be read as text."""
+
+    states: dict[str, Signature]
+    texts: dict[str, str]
+
+
 class TlsFiles:
-    """What is in the directory, read again when it has changed."""
+    """What is in the directory, read again as long as it is not what was noted last."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._seen: dict[str, Signature] = {}
+        self._noted: dict[str, Signature] = {}
 
     def changed(self) -> bool:
         """Whether :meth:`renew` would find something new."""
-        return self._look() != self._seen
+        return self._look() != self._noted
 
-    def renew(self) -> dict[str, str] | None:
-        """All files by name, if there was a change since the last call; else None."""
-        found = self._look()
-        if found == self._seen:
+    def renew(self) -> Found | None:
+        """All files, if they differ from those that were noted; else None."""
+        states = self._look()
+        if states == self._noted:
             return None
-        self._seen = found
         texts: dict[str, str] = {}
-        for name in found:
+        for name in states:
+            path = self._directory / name
             try:
-                texts[name] = read_text(self._directory / name)
+                if path.is_file():  # reading a pipe would wait for whoever writes to it
+                    texts[name] = read_text(path)
             except (OSError, ValueError) as error:
                 log.warning("a file for TLS cannot be read", extra={"file": name, "reason": str(error)})
-        return texts
+        return Found(states, texts)
+
+    def note(self, found: Found) -> None:
+        """These are in use now, or are known to be of no use."""
+        self._noted = found.states
 
     def _look(self) -> dict[str, Signature]:
         try:

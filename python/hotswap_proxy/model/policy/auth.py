@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from hotswap_proxy.model.base import Duration, Model, duration_ms, problem
+from hotswap_proxy.model.base import Duration, Model, duration_ms, problem, told_as
 from hotswap_proxy.model.urls import UrlRules, check_key_url
 
 from .validation import HeaderName
@@ -43,7 +43,16 @@ Text = Annotated[str, Field(min_length=1, max_length=512)]
 Role = Annotated[str, Field(min_length=1, max_length=128)]
 Roles = Annotated[list[Role], Field(min_length=1, max_length=64)]
 ClaimValue = Text | bool | int | float
-Claim = ClaimValue | Annotated[list[ClaimValue], Field(min_length=1, max_length=64)]
+Claim = Annotated[
+    ClaimValue | Annotated[list[ClaimValue], Field(min_length=1, max_length=64)],
+    told_as(
+        "claim", "write text (1 to 512 characters), a number, true or false, or a list of 1 to 64 of these"
+    ),
+]
+Audience = Annotated[
+    Text | Annotated[list[Text], Field(min_length=1, max_length=64)],
+    told_as("audience", "write text (1 to 512 characters), or a list of 1 to 64 texts"),
+]
 KeyUrl = Annotated[str, Field(max_length=1024), AfterValidator(_check_key_url)]
 
 
@@ -75,9 +84,7 @@ class JwtAuth(Guard):
     jwks_url: KeyUrl | None = Field(None, description="https, unless its host is in allowed_backend_hosts")
     jwks_refresh: Annotated[Duration, AfterValidator(_check_refresh)] = "5m"
     issuer: Text | None = None
-    audience: Text | Annotated[list[Text], Field(min_length=1, max_length=64)] | None = Field(
-        None, description="one of these must be among the token's"
-    )
+    audience: Audience | None = Field(None, description="one of these must be among the token's")
     required_claims: Annotated[dict[Text, Claim], Field(min_length=1, max_length=64)] | None = Field(
         None, description="claim (or path) → value or values; without one: 403"
     )

@@ -41,8 +41,8 @@ class _Side(Model):
     add_headers: dict[str, Value] | None = Field(
         None,
         max_length=MAX_FIELDS,
-        description="name → value; variables: ${requestId} ${clientIp} ${routeName} ${backendName} ${traceId} "
-        "${method} ${path} ${header.<Name>} ${param.<name>}, in responses ${latencyMs}",
+        description="name → value; variables: ${requestId} ${clientIp} ${routeName} ${backendName} "
+        "${traceId} ${method} ${path} ${header.<Name>} ${param.<name>}, in responses ${latencyMs}",
     )
     remove_headers: list[str] | None = Field(None, max_length=MAX_FIELDS)
 
