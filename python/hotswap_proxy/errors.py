@@ -106,8 +106,21 @@ class StoreUnavailable(Unavailable):
 UNION_TAGS = frozenset({"inline", "reference", "none", "jwt", "apiKey"})
 # The only default that is validated: absent from the input, it is known to pydantic by its attribute's name.
 _ALIASES = {"strategy_config": "strategyConfig"}
-_RULES = {"extra_forbidden": "unknown_field", "missing": "required"}
-_MESSAGES = {"extra_forbidden": "unknown field", "missing": "this field is required"}
+_RULES = {
+    "extra_forbidden": "unknown_field",
+    "missing": "required",
+    "union_tag_invalid": "literal_error",
+    "union_tag_not_found": "required",
+}
+_MESSAGES = {
+    "extra_forbidden": "unknown field",
+    "missing": "this field is required",
+    "model_type": "Input should be an object",
+    "model_attributes_type": "Input should be an object",
+    "dict_type": "Input should be an object",
+    "union_tag_not_found": "this field is required",
+}
+_TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found")
 
 
 def field_path(location: Sequence[int | str], prefix: str = "") -> str:
@@ -127,12 +140,18 @@ def _detail(error: ErrorDetails, prefix: str) -> Detail:
     if kind == "union_tag_not_found":  # of those that are told apart by their type
         return Detail(field_path((*error["loc"], "type"), prefix), "required", _MESSAGES["missing"])
     message = _MESSAGES.get(kind) or error["msg"]
-    return Detail(field_path(error["loc"], prefix), _RULES.get(kind, kind), message)
+    location = error["loc"]
+    if kind in _TAG_ERRORS:
+        # pydantic names the object; what is wrong is the field that says which kind of object it is.
+        location = (*location, str(error["ctx"]["discriminator"]).strip("'"))
+        if kind == "union_tag_invalid":
+            message = f"Input should be one of {error['ctx']['expected_tags']}"
+    return Detail(field_path(location, prefix), _RULES.get(kind, kind), message)
 
 
 def from_pydantic(error: ValidationError, prefix: str = "") -> ValidationFailed:
     """The answer for a failed validation; ``prefix`` is where the validated object lies in the document."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    problems = error.errors(include_url=False, include_input=False)
     return ValidationFailed.of([_detail(problem, prefix) for problem in problems])
 
 

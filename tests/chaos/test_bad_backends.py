@@ -15,6 +15,7 @@ from chaos.load import Load
 from harness.client import Client
 from harness.raw import Peer, RawBackend
 
+EARLY = 1 << 20  # bytes of a body that is answered before it has come
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
@@ -83,9 +84,11 @@ def closes_without_saying_so(peer: Peer) -> None:
 
 
 def answers_before_the_body(peer: Peer) -> None:
-    peer.read_head()
-    peer.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
-    peer.ended()
+    """Where the body has come whole all the same, the connection is used again."""
+    while True:
+        peer.read_head()
+        peer.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+        peer.read(EARLY)
 
 
 def answers_twice(peer: Peer) -> None:
@@ -126,7 +129,7 @@ CASES = [
     Case(drips, {504, "cut"}),
     Case(never_reads, {504}, post=8 << 20),
     Case(closes_without_saying_so, {200}),
-    Case(answers_before_the_body, {413}, post=1 << 20),
+    Case(answers_before_the_body, {413}, post=EARLY),
     Case(answers_twice, {200}),
     Case(sends_before_it_is_asked, {200, 502}),
 ]

@@ -52,7 +52,7 @@ def test_an_empty_configuration_says_so(tmp_path: Path, text: str) -> None:
         ("routes:\n  - name: a\n   bad", "a.yaml", "line 3"),
         ("routes: []\nroutes: []", "a.yaml", "line 2 column 1: the key 'routes' is given twice"),
         ("!!python/object/apply:os.system [id]", "a.yaml", "could not determine a constructor"),
-        ("- a", "a.yaml", "valid dictionary"),
+        ("- a", "a.yaml", "should be an object"),
         ('{"routes": [}', "a.json", "line 1 column 13"),
         ("version: 2", "a.yaml", "version"),
         ("route: []", "a.yaml", "unknown field"),

@@ -78,6 +78,8 @@ def test_the_defaults_are_those_of_the_specification() -> None:
         ({"backends": [BACKEND, BACKEND | {"url": "x"}]}, [("backends[1].url", "url")]),
         ({"backends": [5]}, [("backends[0]", "model_type")]),
         ({"strategy": "Random"}, [("strategy", "literal_error")]),
+        ({"auth": {"type": "basic"}}, [("auth.type", "literal_error")]),
+        ({"auth": {}}, [("auth.type", "required")]),
         ({"strategy": "HeaderBased"}, [("strategyConfig", "strategy_config")]),
         ({"strategyConfig": RULES}, [("strategyConfig", "strategy_config")]),
         (
