@@ -234,7 +234,8 @@ class Catalog:
         yet.
 
         `changes` is a JSON object of ``reset``, ``upsertBackends``, ``removeBackends``, ``upsertRoutes``,
-        ``removeRoutes``, ``addresses`` and ``keySets``, all optional. Removals come first; removing what is not there
+        ``removeRoutes``, ``addresses`` and ``keySets``, all optional. Removals come first; removing what is
+        not there
         is no error. ``reset`` starts from nothing. ``addresses`` maps a ``host:port`` that is not an IP
         literal to its resolved ``ip:port`` strings (an empty list forgets them); a backend without an
         address takes no traffic. ``keySets`` maps the URL of a JWKS to its keys, likewise; without them the
@@ -275,8 +276,10 @@ class Worker:
         """Attach to a node by its inherited descriptors, which may be closed afterwards.
 
         `settings` is a JSON object with the optional members `maxHeaderBytes`, `maxTargetBytes`,
-        `maxConnectionsPerClient` and `maxRequestsPerSecondPerClient` (0: any number), `trustedProxies` (a list
-        of networks), `forwarded` (whether backends get that field), `retryBudget` (percent) and `outlierEjection`. Raises
+        `maxConnectionsPerClient` and `maxRequestsPerSecondPerClient` (0: any number), `trustedProxies` (a
+        list
+        of networks), `forwarded` (whether backends get that field), `retryBudget` (percent) and
+        `outlierEjection`. Raises
         OSError when the descriptors are not a node's of this version, or the lane does not exist or is
         taken; ValueError for other settings.
         """
@@ -313,7 +316,8 @@ class Worker:
         """Serve new TLS connections of clients with this bundle; those that are open keep theirs.
 
         `bundle` is a JSON object: `certificates` ({chain, key}, PEM texts; the first is the default),
-        `clientCa` (PEM), `clientAuth` (off, optional or required), `minVersion` (1.2 or 1.3), `ticketKeys` (64
+        `clientCa` (PEM), `clientAuth` (off, optional or required), `minVersion` (1.2 or 1.3), `ticketKeys`
+        (64
         hexadecimal digits each, the first seals), `ticketSeconds`, `hstsSeconds`. ValueError names what is
         wrong, and then nothing has changed.
         """
@@ -344,7 +348,8 @@ def check_origin(origin: str) -> None:
     """Raise ValueError for what no browser would send as an origin, but ``*`` and ``scheme://*.domain``."""
 
 def check_tls(bundle: bytes) -> list[tuple[list[str], int, int]]:
-    """Read a bundle as `Worker.use_tls` does: of each certificate its names (subjectAltName) and the time from
+    """Read a bundle as `Worker.use_tls` does: of each certificate its names (subjectAltName) and the time
+    from
     and to which it is valid (seconds since 1970). ValueError, as there."""
 
 def check_pattern(pattern: str) -> None:

@@ -52,10 +52,14 @@ class Server:
             next request, ``header_timeout`` (10) for a whole request head (408), ``body_timeout`` (30) for
             the next part of a request body (408), ``write_timeout`` (30) for a client to take a part of its
             answer, ``stream_idle_timeout`` (300) for an upgraded connection. ``max_waiting`` (10000) clients
-            are queued for one backend (503 beyond). ``max_connections`` (0: any number) of this server; further ones
-            are closed when they are accepted. ``min_transfer_rate`` (0: any), in bytes per second: a client that
-            sends a body, or takes the rest of its answer, more slowly for as long as the timeout of silence is cut.
-            ``proxy_protocol`` (0 or 1): connections begin with a PROXY header. Timers run in steps of 100 ms: late by up to two steps,
+            are queued for one backend (503 beyond). ``max_connections`` (0: any number) of this server;
+            further ones
+            are closed when they are accepted. ``min_transfer_rate`` (0: any), in bytes per second: a client
+            that
+            sends a body, or takes the rest of its answer, more slowly for as long as the timeout of silence
+            is cut.
+            ``proxy_protocol`` (0 or 1): connections begin with a PROXY header. Timers run in steps of 100
+            ms: late by up to two steps,
             never early.
         codec: None for the native codec, or factories of a request and a response codec that read every
             message before it (``hotswap_proxy.worker.codec.factories``).
@@ -84,7 +88,8 @@ class Server:
     def listen(self, fd: int, tls: bool = False) -> None:
         """Accept on the listening socket ``fd``, which is this server's from now on; may be repeated.
 
-        With ``tls`` its clients speak TLS, with what ``Worker.use_tls`` was given; while it was given nothing,
+        With ``tls`` its clients speak TLS, with what ``Worker.use_tls`` was given; while it was given
+        nothing,
         connections are closed at once.
 
         Raises:

@@ -35,7 +35,8 @@ class Client:
         session: ssl.SSLSession | None = None,
         source: str = "",
     ) -> None:
-        """``name`` is asked for in the handshake and looked for in the certificate. ``source``: the client's own
+        """``name`` is asked for in the handshake and looked for in the certificate. ``source``: the client's
+        own
         address, any of the loopback network.
         """
         own = (source, 0) if source else None

@@ -1,4 +1,5 @@
-"""Writes small databases in MaxMind's format (version 2.0): a binary search tree over address bits, and data."""
+"""Writes small databases in MaxMind's format (version 2.0): a binary search tree over address bits, and
+data."""
 
 from __future__ import annotations
 

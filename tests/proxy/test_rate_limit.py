@@ -180,8 +180,9 @@ def test_the_core_checks_limits_again(plane, server, changes, rule):
         plane.publish(route("/**", backend(server.url), policy=policy))
 
 
-KEYS = [{"name": "one", "keyHash": hashlib.sha256(b"first-key").hexdigest()}] + [
-    {"name": "two", "keyHash": hashlib.sha256(b"second-key").hexdigest()}
+KEYS = [
+    {"name": "one", "keyHash": hashlib.sha256(b"first-key").hexdigest()},
+    {"name": "two", "keyHash": hashlib.sha256(b"second-key").hexdigest()},
 ]
 
 
