@@ -235,9 +235,8 @@ class Catalog:
 
         `changes` is a JSON object of ``reset``, ``upsertBackends``, ``removeBackends``, ``upsertRoutes``,
         ``removeRoutes``, ``addresses`` and ``keySets``, all optional. Removals come first; removing what is
-        not there
-        is no error. ``reset`` starts from nothing. ``addresses`` maps a ``host:port`` that is not an IP
-        literal to its resolved ``ip:port`` strings (an empty list forgets them); a backend without an
+        not there is no error. ``reset`` starts from nothing. ``addresses`` maps a ``host:port`` that is not
+        an IP literal to its resolved ``ip:port`` strings (an empty list forgets them); a backend without an
         address takes no traffic. ``keySets`` maps the URL of a JWKS to its keys, likewise; without them the
         routes that need them answer 503. A body limit of null or 0 is none.
 
@@ -277,11 +276,9 @@ class Worker:
 
         `settings` is a JSON object with the optional members `maxHeaderBytes`, `maxTargetBytes`,
         `maxConnectionsPerClient` and `maxRequestsPerSecondPerClient` (0: any number), `trustedProxies` (a
-        list
-        of networks), `forwarded` (whether backends get that field), `retryBudget` (percent) and
-        `outlierEjection`. Raises
-        OSError when the descriptors are not a node's of this version, or the lane does not exist or is
-        taken; ValueError for other settings.
+        list of networks), `forwarded` (whether backends get that field), `retryBudget` (percent) and
+        `outlierEjection`. Raises OSError when the descriptors are not a node's of this version, or the lane
+        does not exist or is taken; ValueError for other settings.
         """
     @property
     def generation(self) -> int:
@@ -317,9 +314,8 @@ class Worker:
 
         `bundle` is a JSON object: `certificates` ({chain, key}, PEM texts; the first is the default),
         `clientCa` (PEM), `clientAuth` (off, optional or required), `minVersion` (1.2 or 1.3), `ticketKeys`
-        (64
-        hexadecimal digits each, the first seals), `ticketSeconds`, `hstsSeconds`. ValueError names what is
-        wrong, and then nothing has changed.
+        (64 hexadecimal digits each, the first seals), `ticketSeconds`, `hstsSeconds`. ValueError names what
+        is wrong, and then nothing has changed.
         """
     def enter(self, address: str) -> None:
         """Count a request as active on a backend address, as an exchange does. KeyError if it is not
@@ -349,8 +345,7 @@ def check_origin(origin: str) -> None:
 
 def check_tls(bundle: bytes) -> list[tuple[list[str], int, int]]:
     """Read a bundle as `Worker.use_tls` does: of each certificate its names (subjectAltName) and the time
-    from
-    and to which it is valid (seconds since 1970). ValueError, as there."""
+    from and to which it is valid (seconds since 1970). ValueError, as there."""
 
 def check_pattern(pattern: str) -> None:
     """Raise ValueError naming the rule that a path pattern breaks."""

@@ -53,14 +53,10 @@ class Server:
             the next part of a request body (408), ``write_timeout`` (30) for a client to take a part of its
             answer, ``stream_idle_timeout`` (300) for an upgraded connection. ``max_waiting`` (10000) clients
             are queued for one backend (503 beyond). ``max_connections`` (0: any number) of this server;
-            further ones
-            are closed when they are accepted. ``min_transfer_rate`` (0: any), in bytes per second: a client
-            that
-            sends a body, or takes the rest of its answer, more slowly for as long as the timeout of silence
-            is cut.
-            ``proxy_protocol`` (0 or 1): connections begin with a PROXY header. Timers run in steps of 100
-            ms: late by up to two steps,
-            never early.
+            further ones are closed when they are accepted. ``min_transfer_rate`` (0: any), in bytes per
+            second: a client that sends a body, or takes the rest of its answer, more slowly for as long as
+            the timeout of silence is cut. ``proxy_protocol`` (0 or 1): connections begin with a PROXY header.
+            Timers run in steps of 100 ms: late by up to two steps, never early.
         codec: None for the native codec, or factories of a request and a response codec that read every
             message before it (``hotswap_proxy.worker.codec.factories``).
         middleware: Called with a `Call` for each request on a route with middleware; returns the task that
@@ -89,8 +85,7 @@ class Server:
         """Accept on the listening socket ``fd``, which is this server's from now on; may be repeated.
 
         With ``tls`` its clients speak TLS, with what ``Worker.use_tls`` was given; while it was given
-        nothing,
-        connections are closed at once.
+        nothing, connections are closed at once.
 
         Raises:
             OSError: ``fd`` is not a socket that can be watched.

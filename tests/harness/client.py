@@ -36,8 +36,7 @@ class Client:
         source: str = "",
     ) -> None:
         """``name`` is asked for in the handshake and looked for in the certificate. ``source``: the client's
-        own
-        address, any of the loopback network.
+        own address, any of the loopback network.
         """
         own = (source, 0) if source else None
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=own)

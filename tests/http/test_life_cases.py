@@ -4,10 +4,8 @@ The client's steps: ``send``, ``shut`` (its sending side), ``close``, ``reset``;
 (an answer of that status), ``part`` (these bytes next, wherever they begin), ``closed``, ``open`` (another
 request is served). The backend's: ``backend`` (read a request unless one is under way, send this),
 ``backend-begins`` (a head has come, send this), ``backend-again`` (on a second connection),
-``backend-close``;
-what it must see: ``arrived``, ``backend-gets``, ``backend-ended``, ``backend-cut`` (the connection ended in
-the middle of a
-request), ``nothing-more``.
+``backend-close``; what it must see: ``arrived``, ``backend-gets``, ``backend-ended``, ``backend-cut`` (the
+connection ended in the middle of a request), ``nothing-more``.
 """
 
 from __future__ import annotations
