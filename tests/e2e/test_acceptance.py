@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from e2e.conftest import Api
-from e2e.test_limits import HOUR, ask_at_once
+from e2e.test_node_limits import HOUR, ask_at_once
 from e2e.test_resilience import UNAVAILABLE, Flaky, ask, server
 from e2e.test_tls import options, tls_port
 from harness.backend import Backend
