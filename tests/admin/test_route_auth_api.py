@@ -170,7 +170,7 @@ async def test_of_an_api_key_only_the_hash_is_kept(told: Told) -> None:
         ({"type": "apiKey", "apiKeys": [{"name": "a", "key": "with a blank inside"}]}, "auth.apiKeys[0].key"),
         ({"type": "apiKey", "apiKeys": [{"name": "a"}]}, "auth.apiKeys[0]"),
         ({"type": "apiKey", "apiKeys": [{"name": "a", "key": KEY}] * 2}, "auth.apiKeys[1]"),
-        ({"type": "basic"}, "auth"),
+        ({"type": "basic"}, "auth.type"),
         ({}, "auth.type"),
         ({"type": "jwt", "secret": SECRET, "requiredClaims": {"role": {}}}, "auth.requiredClaims.role"),
         ({"type": "jwt", "secret": SECRET, "audience": [5]}, "auth.audience"),
