@@ -102,6 +102,7 @@ class Gateway(Proxy):
             "--config", str(self.directory / "gateway.json"),
             "--proxy", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin_port}",
             "--data-dir", str(self.directory / "data"),
+            "--max-connections-per-client", "0",  # all load comes from one address
         ]  # fmt: skip
 
     def start(self) -> None:
