@@ -28,7 +28,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "HOTSWAP_"
 # Never handed to a worker: the data plane has no use for them.
-_SECRETS = ("admin_username", "admin_password", "jwt_secret", "database_url", "alert_webhooks")
+_SECRETS = ("admin_username", "admin_password", "jwt_secret", "database_url", "redis_url", "alert_webhooks")
 SECRET_VARIABLES = frozenset(PREFIX + name.upper() for name in _SECRETS)
 PRIVATE = 0o077  # the umask of whatever writes to the data directory: password hashes and the token secret
 _AT_LEAST = {
@@ -80,6 +80,7 @@ class Settings:
     environment: EnvironmentName = "Development"
     node_id: str = field(default_factory=socket.gethostname)
     database_url: str | None = field(default=None, repr=False)  # None: SQLite in the data directory
+    redis_url: str | None = field(default=None, repr=False)  # None: nodes of a fleet ask the store
     admin_username: str | None = None
     admin_password: str | None = field(default=None, repr=False)
     jwt_secret: str | None = field(default=None, repr=False)  # None: made once, kept in the data directory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from hotswap_proxy.control.health.checker import Checker
 from hotswap_proxy.control.jwks import KeyKeeper
 from hotswap_proxy.control.memory import MemoryKeeper
 from hotswap_proxy.control.nodeview import NodeStatus
+from hotswap_proxy.control.parts import Parts
 from hotswap_proxy.control.regions import Regions
 from hotswap_proxy.control.reload import ConfigFileReloader, sentences
 from hotswap_proxy.control.resolver import Resolver, url_rules
@@ -34,7 +36,9 @@ from hotswap_proxy.control.standing import StandingWatch
 from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, WorkerStartError
 from hotswap_proxy.control.tls.bundle import Bundle, TlsError
 from hotswap_proxy.control.tls.keeper import CertificateKeeper
+from hotswap_proxy.deploy import start as deploy
 from hotswap_proxy.errors import GatewayError
+from hotswap_proxy.fleet import start as fleet
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
@@ -224,6 +228,20 @@ class NodeProcess:
             status.certificates = self._certificates.bundle
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
+        parts = Parts(
+            settings,
+            secrets.token_hex(8),
+            node,
+            catalog,
+            store,
+            configuration,
+            checker,
+            supervisor,
+            status,
+            alerts,
+        )
+        await fleet.start(stack, parts)
+        await deploy.start(stack, parts)
         await self._start_admin(stack, status, store, configuration)
         watch = StandingWatch(node, alerts.tell, outliers=settings.outlier_ejection == "on")
         self._start_timers(stack, node, configuration, status, keys, watch)

@@ -18,12 +18,12 @@ from hotswap_proxy.settings import Settings
 
 from . import changes
 from .audit import AuditEntry, Author
-from .changes import BackendWrite, RouteWrite, StoreChanges
+from .changes import BackendWrite, Outdated, RouteWrite, StoreChanges
 from .database import Lane
 from .migrate import ensure_schema
 from .users import Users
 
-__all__ = ["AuditEntry", "Author", "BackendWrite", "RouteWrite", "Store", "StoreChanges"]
+__all__ = ["AuditEntry", "Author", "BackendWrite", "Outdated", "RouteWrite", "Store", "StoreChanges"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,9 +74,17 @@ class Store:
         """What ``write`` would return or raise; nothing is written."""
         return await self._writer.rehearse(query, *args, **kwargs)
 
-    async def commit(self, what: StoreChanges, author: Author) -> None:
-        """Write a set of changes, all or nothing."""
-        await self.write(changes.write, what, author)
+    async def beat(
+        self, query: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """``write`` for what changes one row of its own by itself (a heartbeat, a lease, a measurement) and
+        so need not take turns with the other writers, where the database can do without.
+        """
+        return await self._writer.run(query, *args, **kwargs)
+
+    async def commit(self, what: StoreChanges, author: Author) -> int:
+        """Write a set of changes, all or nothing; their revision. Outdated: see ``changes.write``."""
+        return await self.write(changes.write, what, author)
 
     async def close(self) -> None:
         await self._reader.close()

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, update
 
-from . import audit
+from . import audit, revisions
 from .audit import AuditEntry, Author
+from .revisions import Entry
 from .tables import backends, route_backends, route_versions, routes
 from .times import now
 
@@ -53,12 +54,26 @@ class StoreChanges:
     backends: list[BackendWrite] = field(default_factory=list)
     removed_backends: list[str] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
+    based_on: int | None = None  # the revision that the changes were worked out on
+
+    def entries(self) -> list[Entry]:
+        """What nodes have to read again."""
+        ids = [row.route_id for row in self.routes] + self.removed_routes
+        found = [Entry("route", id) for id in ids]
+        ids = [row.backend_id for row in self.backends] + self.removed_backends
+        return found + [Entry("backend", id) for id in ids]
 
 
-def write(connection: Connection, changes: StoreChanges, author: Author) -> None:
-    """Write ``changes``. Order matters to the foreign keys: backends come before the routes and go after
-    them.
+class Outdated(Exception):  # noqa: N818  it says what happened
+    """Another node was faster: what was worked out has to be worked out again."""
+
+
+def write(connection: Connection, changes: StoreChanges, author: Author) -> int:
+    """Write ``changes``; their revision. Order matters to the foreign keys: backends come before the routes
+    and go after them. Outdated: there is a newer revision than the one they are based on.
     """
+    if changes.based_on is not None and revisions.current(connection) != changes.based_on:
+        raise Outdated
     at = now()
     _delete(connection, routes.c.route_id, changes.removed_routes)
     _free_names(connection, backends.c.backend_id, changes.removed_backends)
@@ -69,6 +84,7 @@ def write(connection: Connection, changes: StoreChanges, author: Author) -> None
     _delete(connection, backends.c.backend_id, changes.removed_backends)
     for some in _in_batches(changes.audit):
         audit.append(connection, author, some)
+    return revisions.advance(connection, changes.entries())
 
 
 def _in_batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:

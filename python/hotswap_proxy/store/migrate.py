@@ -23,8 +23,8 @@ from hotswap_proxy.settings import PRIVATE, SECRET_VARIABLES
 
 from .database import failure, make_engine
 
-HEAD = "0001"
-KNOWN = ("0001",)  # oldest first; a test compares both with the migrations
+HEAD = "0002"
+KNOWN = ("0001", "0002")  # oldest first; a test compares both with the migrations
 
 
 def current(connection: Connection) -> str | None:

@@ -6,7 +6,19 @@ RFC 3339 UTC text of fixed width, so that they sort as text and mean the same in
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 metadata = MetaData(
     naming_convention={
@@ -48,6 +60,7 @@ route_versions = Table(
         "sequence", Integer, nullable=False
     ),  # order of creation within the route; versions are only names
     Column("document", Text, nullable=False),
+    Column("description", Text),
     Column("created_at", TIME, nullable=False),
     Column("created_by", ID, nullable=False),
 )
@@ -104,6 +117,8 @@ audit_logs = Table(
     Column("details", Text, nullable=False),
     Column("trace_id", ID),
     Column("client", String(64)),
+    Column("previous_hash", String(64)),  # of the row before; NULL in rows from before there was a chain
+    Column("hash", String(64)),
     Index("ix_audit_logs_at", "at"),
     Index("ix_audit_logs_entity", "entity_type", "entity_id"),
     Index("ix_audit_logs_user_id", "user_id"),
@@ -115,4 +130,83 @@ meta = Table(
     metadata,
     Column("key", String(64), primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+# What was changed by which revision of the configuration (see ``revisions``): nodes follow it.
+changes = Table(
+    "changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), primary_key=True),  # route, backend, deployment, or all
+    Column("entity_id", ID, primary_key=True),
+)
+
+# ``document`` is the whole record; ``target`` is set while the deployment is active, so that its uniqueness
+# is the rule "one active deployment for each target".
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("deployment_id", ID, primary_key=True),
+    Column("target_kind", String(16), nullable=False),
+    Column("target_id", ID, nullable=False),
+    Column("target", String(160), unique=True),
+    Column("environment", String(32)),
+    Column("status", String(16), nullable=False),
+    Column("record_version", Integer, nullable=False),  # counted up by each write: compare-and-swap
+    Column("document", Text, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("updated_at", TIME, nullable=False),
+    Index("ix_deployments_target_id", "target_id"),
+    Index("ix_deployments_created_at", "created_at"),
+)
+
+# What each run of each node has measured of a deployment's arms: only ever growing, so their sum is as well.
+deployment_measurements = Table(
+    "deployment_measurements",
+    metadata,
+    Column(
+        "deployment_id", ID, ForeignKey("deployments.deployment_id", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("node_id", ID, primary_key=True),
+    Column("boot_id", String(32), primary_key=True),
+    Column("measured_at", Float, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+# Nodes of the fleet. Times are the database's clock, in seconds: nodes' own clocks differ.
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("node_id", ID, primary_key=True),
+    Column("boot_id", String(32), nullable=False),
+    Column("environment", String(32), nullable=False),
+    Column("revision", BigInteger, nullable=False),  # the newest that it serves
+    Column("document", Text, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
+# Who may do what only one process may do. ``fencing`` goes up with each change of owner, and what the owner
+# writes is only taken with the present number.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("owner", ID, nullable=False),
+    Column("fencing", BigInteger, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", ID, primary_key=True),
+    Column("user_id", ID, ForeignKey("users.user_id", ondelete="CASCADE"), nullable=False),
+    Column("name", ID, nullable=False),
+    Column("role", String(32), nullable=False),  # at most its user's
+    Column("secret_hash", String(64), nullable=False, unique=True),
+    Column("expires_at", TIME),
+    Column("last_used_at", TIME),
+    Column("created_at", TIME, nullable=False),
+    Index("ix_api_keys_user_id", "user_id"),
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+
+from sqlalchemy import Connection, text
 
 
 def rfc3339(moment: datetime) -> str:
@@ -12,3 +15,10 @@ def rfc3339(moment: datetime) -> str:
 
 def now() -> str:
     return rfc3339(datetime.now(UTC))
+
+
+def database_clock(connection: Connection) -> float:
+    """The store's clock, seconds since 1970: the one clock that the nodes of a fleet have in common."""
+    if connection.dialect.name == "sqlite":
+        return time.time()
+    return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())

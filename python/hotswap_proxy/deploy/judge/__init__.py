@@ -1,0 +1,1 @@
+"""Judging a deployment: verdicts as pure functions of recorded measurements."""

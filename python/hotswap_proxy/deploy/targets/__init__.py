@@ -1,0 +1,1 @@
+"""What can be deployed to. The engine knows only ``Target``."""
