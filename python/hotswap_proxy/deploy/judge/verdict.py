@@ -1,10 +1,11 @@
 """The verdict on what was measured: Fail, Pass or Hold, and why. Pure.
 
-The chance of a false alarm, 1 − confidence of the whole deployment, is shared: half for the looks at the whole
-phase, in equal parts for the phases and the criteria; half for the looks at windows, of which the k-th gets
-1/(k(k + 1)) (they add up to 1 however many there will be). Each look's share holds for all moments at which it
-is taken, since the evidence is valid at any time (``bounds``). A Pass needs every criterion at the full level:
-to pass a bad candidate the one criterion that is exceeded would have to err, in each of the phases.
+The chance of a false alarm, 1 − confidence of the whole deployment, is shared: half for the looks at the
+whole phase, in equal parts for the phases and the criteria; half for the looks at windows, of which the
+k-th gets 1/(k(k + 1)) (they add up to 1 however many there will be). Each look's share holds for all
+moments at which it is taken, since the evidence is valid at any time (``bounds``). A Pass needs every
+criterion at the full level: to pass a bad candidate the one criterion that is exceeded would have to err,
+in each of the phases.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ def judge(
 ) -> Verdict:
     """Judge the canary arm by both arms' counts since the phase and since the present window began.
 
-    ``windows``: how many windows of this deployment have ended. ``phases``: how many phases it has, the present
-    one and those that were made by promoting by hand included. ``before``: the stable arm's counts from before
-    the phase, for when it gets no requests now. ``share``: percent of the requests that the canary arm gets;
-    without it the counts tell whether stable gets any.
+    ``windows``: how many windows of this deployment have ended. ``phases``: how many phases it has, the
+    present one and those that were made by promoting by hand included. ``before``: the stable arm's
+    counts from before the phase, for when it gets no requests now. ``share``: percent of the requests
+    that the canary arm gets; without it the counts tell whether stable gets any.
     """
     levels = Levels.of(thresholds.confidence, windows, phases)
     other, against = _other(phase, before, share, thresholds)
@@ -96,7 +97,9 @@ def _other(
 
 
 def _missing(canary: ArmCounts, other: ArmCounts | None, minimum: int) -> tuple[str, int | None] | None:
-    """The reason to wait while an arm has too few requests for any verdict, and how many of canary's to wait for."""
+    """The reason to wait while an arm has too few requests for any verdict, and how many of canary's to
+    wait for.
+    """
     mine = trials(canary)
     if mine < minimum:
         return f"{mine} of {minimum} requests", minimum - mine
@@ -129,8 +132,8 @@ def _undecided(
 
 
 def requests_needed(found: Sequence[Criterion], requests: int, levels: Levels) -> int | None:
-    """After how many more requests of the canary arm, about, there is a verdict if the rates stay as they are;
-    None if not within ``MAX_NEEDED``.
+    """After how many more requests of the canary arm, about, there is a verdict if the rates stay as they
+    are; None if not within ``MAX_NEEDED``.
     """
 
     def is_decided(factor: float) -> bool:
@@ -181,12 +184,13 @@ class _Builder:
 
     def verdict(self, kind: VerdictKind, reason: str, needed: int | None = None) -> Verdict:
         mine, other = self._canary, self._stable
+        their_rate, their_latency = (None, None) if other is None else (other.error_rate, other.p99_latency)
         return Verdict(
             kind=kind,
             reason=reason,
             requests_needed=needed,
-            error_rate_delta=_difference(mine.error_rate, other and other.error_rate),
-            p99_latency_delta=_difference(mine.p99_latency, other and other.p99_latency),
+            error_rate_delta=_difference(mine.error_rate, their_rate),
+            p99_latency_delta=_difference(mine.p99_latency, their_latency),
             canary=mine,
             stable=other,
         )
