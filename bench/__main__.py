@@ -65,8 +65,8 @@ class Run:
         return proxies
 
     def guarded(self) -> list[Proxy]:
-        """The gateway twice more: with health checks, breakers, retries and limits on each route, and with the
-        measured route between two versions.
+        """The gateway twice more: with health checks, breakers, retries and limits on each route; and with
+        the measured route between two versions.
         """
         if "gateway" not in self.chosen:
             return []
