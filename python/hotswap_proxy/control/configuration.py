@@ -23,13 +23,14 @@ from hotswap_proxy.errors import (
     Conflict,
     Detail,
     GatewayError,
-    ValidationFailed,
+    NotFound,
     from_core,
     from_pydantic,
 )
 from hotswap_proxy.model import Backend, Model, Route
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import Author, Store, backends, routes
+from hotswap_proxy.store import Author, Store, VersionWrite, backends, routes, versions
+from hotswap_proxy.store.changes import check_deployments
 from hotswap_proxy.store.routes import Stored
 
 from . import declarative
@@ -39,14 +40,13 @@ from .applying import Applier, OutcomeUnknown
 from .catalog import CatalogLike
 from .changeset import ChangeSet
 from .compile import Document
-from .edits import check_rename, expect, merge, taken
+from .edits import check_rename, expect, merge, merge_route, route_change, taken
 from .health.checker import Checker
 from .jwks import KeyKeeper, Keys
-from .masking import restore
 from .memory import trim
 from .plan import Plan
-from .publishing import Publisher
-from .references import Registry, keys_of, link, new_id
+from .publishing import Publisher, Staged
+from .references import new_id
 from .resolver import Resolution, Resolver, resolve_all, url_rules
 from .snapshot import Snapshot, read_snapshot
 
@@ -69,6 +69,7 @@ class Changed:
     plan: Plan
     generation: int
     stored: Stored | None = None
+    staged: VersionWrite | None = None  # instead of being applied
 
 
 class Configuration:
@@ -239,18 +240,48 @@ class Configuration:
         if_match: str | None = None,
         dry_run: bool = False,
     ) -> Changed:
-        """Change the given fields and keep the others. A new version, unless nothing changes."""
+        """Change the given fields and keep the others. A new version, unless nothing changes; in Production
+        it is only staged.
+        """
 
         async def run() -> Changed:
             old = expect(await self._store.read(routes.get, route_id), "route", route_id, if_match)
-            merged = merge(old.document, document, "routeId")
-            if merged["strategy"] != old.document["strategy"] and "strategyConfig" not in document:
-                del merged["strategyConfig"]  # it belongs to the old strategy
-            if merged.get("version") == old.document["version"]:
-                del merged["version"]
-            return await self._put_route(
-                self._validate(Route, merged), route_id, old.document, author, dry_run
-            )
+            route = self._validate(Route, merge_route(old.document, document))
+            change = await route_change(self._store, self._settings, route, route_id, old.document)
+            if change.plan.needs_approval:
+                await self._store.read(check_deployments, change.store)
+                return await self._stage_version(change, None, author, dry_run)
+            return await self._write_route(change, route_id, author, dry_run)
+
+        return await self._serialised(run())
+
+    async def stage_version(
+        self,
+        route_id: str,
+        document: Mapping[str, Any],
+        *,
+        author: Author | str,
+        base: str | None = None,
+        description: str | None = None,
+        dry_run: bool = False,
+    ) -> Changed:
+        """Keep what an update of ``base`` (the live version when left out) would make as a version, without
+        applying it. It is checked as the update would be.
+        """
+
+        async def run() -> Changed:
+            live = expect(await self._store.read(routes.get, route_id), "route", route_id, None).document
+            source = live
+            if base is not None and base != live["version"]:
+                found = await self._store.read(versions.get, route_id, base)
+                if found is None:
+                    raise NotFound(f"no version {base} of route {route_id}")
+                source = found["route"]
+            route = self._validate(Route, merge_route(source, document))
+            change = await route_change(self._store, self._settings, route, route_id, live, source)
+            if not change:
+                raise Conflict(f"this would be the same as the live version, {live['version']}")
+            return await self._stage_version(change, description, author, dry_run)
 
         return await self._serialised(run())
 
@@ -270,18 +301,25 @@ class Configuration:
     async def _put_route(
         self, route: Route, route_id: str, old: Document | None, author: Author | str, dry_run: bool
     ) -> Changed:
-        if (other := await self._store.read(routes.id_of_name, route.name)) not in (None, route_id):
-            raise taken("name", route.name, other)
-        new = route.document()
-        found = await self._store.read(backends.find, keys_of(new))
-        if problems := link(new, route_id, Registry(found)) + restore(new, old):
-            raise ValidationFailed.of(problems)
-        used = (await self._store.read(routes.history, [route_id])).get(route_id, ())
-        change = ChangeSet(self._settings)
-        change.put_route(new, old, used)
+        change = await route_change(self._store, self._settings, route, route_id, old)
+        return await self._write_route(change, route_id, author, dry_run)
+
+    async def _write_route(
+        self, change: ChangeSet, route_id: str, author: Author | str, dry_run: bool
+    ) -> Changed:
         done = await self._carry_out(change, Author.of(author), dry_run)
         stored = None if dry_run else await self._store.read(routes.get, route_id)
         return Changed(done.plan, done.generation, stored)
+
+    async def _stage_version(
+        self, change: ChangeSet, description: str | None, author: Author | str, dry_run: bool
+    ) -> Changed:
+        compiled, _ = await self._compile(change)
+        compiled.discard()
+        version = change.only_stage(description)
+        if not dry_run:
+            await self._store.commit(change.store, Author.of(author))
+        return Changed(change.plan, self.generation, staged=None if dry_run else version)
 
     # --- backends --------------------------------------------------------------------------------------
 
@@ -373,14 +411,18 @@ class Configuration:
         except ValidationError as error:
             raise from_pydantic(error) from None
 
+    async def _compile(self, change: ChangeSet) -> tuple[Staged, dict[str, list[str]]]:
+        addresses = await resolve_all(self._resolver, self._addresses.unknown(change.names))
+        explain = partial(from_core, locate=change.locate)
+        return await self._publisher.stage(change.payload(addresses), explain), addresses
+
     async def _carry_out(self, change: ChangeSet, author: Author, dry_run: bool) -> Changed:
         if not change:
             return Changed(change.plan, self.generation)
-        addresses = await resolve_all(self._resolver, self._addresses.unknown(change.names))
-        explain = partial(from_core, locate=change.locate)
-        staged = await self._publisher.stage(change.payload(addresses), explain)
+        staged, addresses = await self._compile(change)
         if dry_run:
             staged.discard()
+            await self._store.read(check_deployments, change.store)
             return Changed(change.plan, self.generation)
         try:
             await self._store.commit(change.store, author)
