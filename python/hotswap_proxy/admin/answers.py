@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from hotswap_proxy.control.configuration import Changed
 from hotswap_proxy.control.masking import masked
+from hotswap_proxy.control.objects import Changed
 from hotswap_proxy.deploy.record import Deployment
 from hotswap_proxy.store import VersionWrite
 from hotswap_proxy.store.routes import Stored

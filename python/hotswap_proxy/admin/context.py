@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hotswap_proxy.control.configuration import Configuration
@@ -54,4 +54,4 @@ class AdminContext:
     store: Store
     configuration: Configuration
     node: NodeView
-    deployments: Commands
+    deployments: Commands = field(default_factory=Commands)

@@ -18,7 +18,7 @@ _QUANTILES = (("p50Latency", 0.50), ("p95Latency", 0.95), ("p99Latency", 0.99))
 
 
 def deployment_answer(deployment: Deployment) -> dict[str, Any]:
-    """The record without what is the engine's own; what is not set is null, so that fields can be relied on."""
+    """The record without what is the engine's own; what is not set is null, and so is always there."""
     return deployment.model_dump(by_alias=True, exclude=_INTERNAL)
 
 
@@ -101,7 +101,7 @@ def _node_rows(nodes: Iterable[NodeMeasurement]) -> list[dict[str, Any]]:
 
 
 def quantile_ms(latency: Latency, q: float) -> float | None:
-    """The bound, in milliseconds, that a share ``q`` of the requests did not exceed; None without requests."""
+    """What a share ``q`` of the requests did not exceed, in milliseconds; None without requests."""
     total = sum(latency.values())
     running = 0
     for bound, count in sorted(latency.items()):

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import ValidationError
 
 from hotswap_proxy.errors import (
-    Conflict,
-    Detail,
     GatewayError,
-    NotFound,
+    Unavailable,
     from_core,
-    from_pydantic,
 )
-from hotswap_proxy.model import Backend, Model, Route
+from hotswap_proxy.model import Model
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import Author, Store, VersionWrite, backends, routes, versions
+from hotswap_proxy.store import Author, Outdated, Store
 from hotswap_proxy.store.changes import check_deployments
-from hotswap_proxy.store.routes import Stored
 
 from . import declarative
 from .addresses import Addresses
@@ -40,15 +35,14 @@ from .applying import Applier, OutcomeUnknown
 from .catalog import CatalogLike
 from .changeset import ChangeSet
 from .compile import Document
-from .edits import check_rename, expect, merge, merge_route, route_change, taken
+from .following import Follower
 from .health.checker import Checker
 from .jwks import KeyKeeper, Keys
 from .memory import trim
-from .plan import Plan
+from .objects import Changed, Objects
 from .publishing import Publisher, Staged
-from .references import new_id
 from .resolver import Resolution, Resolver, resolve_all, url_rules
-from .snapshot import Snapshot, read_snapshot
+from .snapshot import names_in_use
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -57,22 +51,10 @@ M = TypeVar("M", bound=Model)
 # From so many changed objects on, the memory that a change took is worth giving back to the system.
 LARGE = 500
 TRIM_DELAY = 1.0
-MAX_VIOLATIONS = 100  # that are shown
+ATTEMPTS = 5  # to work a change out before another node changes something
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What a change did, or in a dry run would do. ``stored`` is None for a removed object and in a dry
-    run.
-    """
-
-    plan: Plan
-    generation: int
-    stored: Stored | None = None
-    staged: VersionWrite | None = None  # instead of being applied
-
-
-class Configuration:
+class Configuration(Objects):
     """All changes of a node's routes and backends go through here."""
 
     def __init__(
@@ -88,8 +70,7 @@ class Configuration:
     ) -> None:
         """Without an ``applier`` files are applied in this process."""
         self.rules = url_rules(settings)
-        # What is stored and served although the settings forbid it by now, as it was found at the start.
-        self.violations: list[dict[str, str]] = []
+        self.announce: Callable[[int], None] = lambda _revision: None  # tells other nodes of a new revision
         self._store = store
         self._catalog = catalog
         self._settings = settings
@@ -100,12 +81,32 @@ class Configuration:
         keys = keys or KeyKeeper(self.rules, self._resolver)
         keys.publish = self.take_keys
         self._publisher = Publisher(catalog, settings, self._addresses, keys, health)
-        self._outdated = False  # the store may have what is not live
+        self._follower = Follower(store, self._publisher, self._resolver, self._addresses, settings)
         self._lock = asyncio.Lock()
 
     @property
     def generation(self) -> int:
         return self._publisher.generation
+
+    @property
+    def revision(self) -> int:
+        """The newest revision of the store that this node serves."""
+        return self._publisher.revision
+
+    @property
+    def violations(self) -> list[dict[str, str]]:
+        """What is stored and served although the settings forbid it by now, as it was found at the start."""
+        return self._follower.violations
+
+    @property
+    def problem(self) -> str | None:
+        """Why this node does not serve what the store has, if so."""
+        return self._follower.problem
+
+    @property
+    def has_to_try(self) -> bool:
+        """Whether ``follow`` has something to do even if the store has nothing new."""
+        return self._follower.has_to_try
 
     @property
     def last_update(self) -> datetime | None:
@@ -123,29 +124,25 @@ class Configuration:
 
     async def load(self) -> int:
         """Serve what the store holds; its generation. Names that cannot be resolved are logged, not fatal."""
-        return await self._serialised(self._load())
-
-    async def _load(self) -> int:
-        snapshot: Snapshot = await self._store.read(read_snapshot, self._settings)
-        found = await self._resolver.resolve(snapshot.names)
-        self._addresses.known = self._addresses.renewed(found, snapshot.names)
-        staged = await self._publisher.stage(snapshot.payload(self._addresses.known))
-        self._publisher.publish(staged, snapshot.checks, reset=True)
-        self._outdated = False
-        self.violations = snapshot.violations[:MAX_VIOLATIONS]
-        if self.violations:
-            log.warning(
-                "backends are served that this node's settings forbid; they were stored under other ones",
-                extra={"count": len(snapshot.violations), "first": self.violations[0]},
-            )
-        del snapshot
-        trim()
+        await self._serialised(self._follower.load())
         return self.generation
+
+    async def sync(self) -> bool:
+        """Serve what the store has by now, after this process wrote to it by another way than this class, and
+        tell the other nodes. True if something was new. StoreUnavailable: it will be, once it can be read.
+        """
+        changed = await self.follow()
+        self.announce(self.revision)
+        return changed
+
+    async def follow(self) -> bool:
+        """The same when another node may have written."""
+        return await self._serialised(self._follower.catch_up())
 
     async def refresh_addresses(self) -> bool:
         """Ask the DNS again for the names in use; publish if an answer changed. True if it did."""
         known = set(self._addresses.known)
-        names = await self._store.read(routes.dns_names, self._settings.environment)
+        names = await self._store.read(names_in_use, self._settings)
         # Not in the queue of changes: a slow DNS must not hold them up.
         found = await self._resolver.resolve(names)
         return await self._serialised(self._take_addresses(found, names, known - names))
@@ -176,13 +173,14 @@ class Configuration:
         """Make the store agree with a file or a body, in one transaction. ``prune`` removes what it does not
         name.
         """
-        done = await self._serialised(self._apply(Job(document, Author.of(author), prune, dry_run)))
+        job = Job(document, Author.of(author), prune, dry_run)
+        done = await self._edit(partial(self._apply, job))
         if done.added + done.changed + done.removed >= LARGE:  # later, when the caller is done with it too
             asyncio.get_running_loop().call_later(TRIM_DELAY, trim)
         return done
 
     async def _apply(self, job: Job) -> Applied:
-        async with self._work(job) as work:
+        async with self._work(replace(job, based_on=self.revision)) as work:
             prepared = await work.prepare()
             if prepared is None:
                 return await work.finish()
@@ -192,18 +190,19 @@ class Configuration:
             except GatewayError as error:
                 staged.discard()
                 if isinstance(error, OutcomeUnknown):
-                    self._outdated = True
-                    await self._load()
+                    with suppress(GatewayError):  # if not now, then with the next change
+                        await self._follower.catch_up()
                 raise
             except BaseException:
                 staged.discard()
-                self._outdated = not job.dry_run  # who knows
                 raise
-        if job.dry_run:
+        if job.dry_run or done.revision is None:
             staged.discard()
         else:
             self._addresses.known |= prepared.addresses
-            self._publisher.publish(staged, prepared.checks)
+            self._publisher.publish(staged, prepared.checks, revision=done.revision)
+            self._follower.committed()
+            self.announce(self.revision)
         return done
 
     def _work(self, job: Job) -> AbstractAsyncContextManager[Work]:
@@ -215,179 +214,6 @@ class Configuration:
         """The configuration as a declarative file, without defaults, ids and versions."""
         return await self._store.read(declarative.export)
 
-    # --- routes ----------------------------------------------------------------------------------------
-
-    async def create_route(
-        self, document: Mapping[str, Any], *, author: Author | str, dry_run: bool = False
-    ) -> Changed:
-        """Add a route. ValidationFailed, or Conflict with another route."""
-
-        async def run() -> Changed:
-            route = self._validate(Route, document)
-            route_id = route.route_id or new_id("rt")
-            if await self._store.read(routes.get, route_id):
-                raise taken("routeId", route_id)
-            return await self._put_route(route, route_id, None, author, dry_run)
-
-        return await self._serialised(run())
-
-    async def update_route(
-        self,
-        route_id: str,
-        document: Mapping[str, Any],
-        *,
-        author: Author | str,
-        if_match: str | None = None,
-        dry_run: bool = False,
-    ) -> Changed:
-        """Change the given fields and keep the others. A new version, unless nothing changes; in Production
-        it is only staged.
-        """
-
-        async def run() -> Changed:
-            old = expect(await self._store.read(routes.get, route_id), "route", route_id, if_match)
-            route = self._validate(Route, merge_route(old.document, document))
-            change = await route_change(self._store, self._settings, route, route_id, old.document)
-            if change.plan.needs_approval:
-                await self._store.read(check_deployments, change.store)
-                return await self._stage_version(change, None, author, dry_run)
-            return await self._write_route(change, route_id, author, dry_run)
-
-        return await self._serialised(run())
-
-    async def stage_version(
-        self,
-        route_id: str,
-        document: Mapping[str, Any],
-        *,
-        author: Author | str,
-        base: str | None = None,
-        description: str | None = None,
-        dry_run: bool = False,
-    ) -> Changed:
-        """Keep what an update of ``base`` (the live version when left out) would make as a version, without
-        applying it. It is checked as the update would be.
-        """
-
-        async def run() -> Changed:
-            live = expect(await self._store.read(routes.get, route_id), "route", route_id, None).document
-            source = live
-            if base is not None and base != live["version"]:
-                found = await self._store.read(versions.get, route_id, base)
-                if found is None:
-                    raise NotFound(f"no version {base} of route {route_id}")
-                source = found["route"]
-            route = self._validate(Route, merge_route(source, document))
-            change = await route_change(self._store, self._settings, route, route_id, live, source)
-            if not change:
-                raise Conflict(f"this would be the same as the live version, {live['version']}")
-            return await self._stage_version(change, description, author, dry_run)
-
-        return await self._serialised(run())
-
-    async def delete_route(
-        self, route_id: str, *, author: Author | str, if_match: str | None = None, dry_run: bool = False
-    ) -> Changed:
-        """Remove a route. Requests on it finish on the generation they started on."""
-
-        async def run() -> Changed:
-            old = expect(await self._store.read(routes.get, route_id), "route", route_id, if_match)
-            change = ChangeSet(self._settings)
-            change.remove_route(old.document)
-            return await self._carry_out(change, Author.of(author), dry_run)
-
-        return await self._serialised(run())
-
-    async def _put_route(
-        self, route: Route, route_id: str, old: Document | None, author: Author | str, dry_run: bool
-    ) -> Changed:
-        change = await route_change(self._store, self._settings, route, route_id, old)
-        return await self._write_route(change, route_id, author, dry_run)
-
-    async def _write_route(
-        self, change: ChangeSet, route_id: str, author: Author | str, dry_run: bool
-    ) -> Changed:
-        done = await self._carry_out(change, Author.of(author), dry_run)
-        stored = None if dry_run else await self._store.read(routes.get, route_id)
-        return Changed(done.plan, done.generation, stored)
-
-    async def _stage_version(
-        self, change: ChangeSet, description: str | None, author: Author | str, dry_run: bool
-    ) -> Changed:
-        compiled, _ = await self._compile(change)
-        compiled.discard()
-        version = change.only_stage(description)
-        if not dry_run:
-            await self._store.commit(change.store, Author.of(author))
-        return Changed(change.plan, self.generation, staged=None if dry_run else version)
-
-    # --- backends --------------------------------------------------------------------------------------
-
-    async def create_backend(
-        self, document: Mapping[str, Any], *, author: Author | str, dry_run: bool = False
-    ) -> Changed:
-        """Register a backend."""
-
-        async def run() -> Changed:
-            backend = self._validate(Backend, document)
-            backend_id = backend.backend_id or new_id("be")
-            if await self._store.read(backends.get, backend_id):
-                raise taken("backendId", backend_id)
-            return await self._put_backend(backend, backend_id, None, author, dry_run)
-
-        return await self._serialised(run())
-
-    async def update_backend(
-        self,
-        backend_id: str,
-        document: Mapping[str, Any],
-        *,
-        author: Author | str,
-        if_match: str | None = None,
-        dry_run: bool = False,
-    ) -> Changed:
-        """Change the given fields and keep the others; the routes that refer to it follow at once."""
-
-        async def run() -> Changed:
-            old = expect(await self._store.read(backends.get, backend_id), "backend", backend_id, if_match)
-            merged = merge(old.document, document, "backendId")
-            backend = self._validate(Backend, merged)
-            return await self._put_backend(backend, backend_id, old.document, author, dry_run)
-
-        return await self._serialised(run())
-
-    async def delete_backend(
-        self, backend_id: str, *, author: Author | str, if_match: str | None = None, dry_run: bool = False
-    ) -> Changed:
-        """Remove a backend that no route refers to. Conflict names the routes which do."""
-
-        async def run() -> Changed:
-            old = expect(await self._store.read(backends.get, backend_id), "backend", backend_id, if_match)
-            if users := await self._store.read(routes.using, backend_id):
-                names = ", ".join(name for _, name in users[:10]) + (" …" if len(users) > 10 else "")
-                details = [
-                    Detail("backendId", "in_use", f"used by route {name} ({id})") for id, name in users
-                ]
-                raise Conflict(f"backend {old.document['name']} is used by {names}", details)
-            change = ChangeSet(self._settings)
-            change.remove_backend(old.document)
-            return await self._carry_out(change, Author.of(author), dry_run)
-
-        return await self._serialised(run())
-
-    async def _put_backend(
-        self, backend: Backend, backend_id: str, old: Document | None, author: Author | str, dry_run: bool
-    ) -> Changed:
-        if (other := await self._store.read(backends.id_of_name, backend.name)) not in (None, backend_id):
-            raise taken("name", backend.name, other)
-        if old and old["name"] != backend.name:
-            await self._store.read(check_rename, backend_id, old["name"])
-        change = ChangeSet(self._settings)
-        change.put_backend(backend.document() | {"backendId": backend_id}, old)
-        done = await self._carry_out(change, Author.of(author), dry_run)
-        stored = None if dry_run else await self._store.read(backends.get, backend_id)
-        return Changed(done.plan, done.generation, stored)
-
     # --- the four steps --------------------------------------------------------------------------------
 
     async def _serialised(self, change: Coroutine[Any, Any, T]) -> T:
@@ -395,26 +221,30 @@ class Configuration:
 
         async def run() -> T:
             async with self._lock:
-                try:
-                    if self._outdated:
-                        await self._load()
-                except BaseException:
-                    change.close()
-                    raise
                 return await change
 
         return await asyncio.shield(asyncio.ensure_future(run()))
 
-    def _validate(self, model: type[M], document: Mapping[str, Any]) -> M:
-        try:
-            return model.model_validate(document, context=self.rules)
-        except ValidationError as error:
-            raise from_pydantic(error) from None
+    async def _edit(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Work a change out on the newest configuration; again, if another node was faster."""
+
+        async def run() -> T:
+            for _ in range(ATTEMPTS):
+                await self._follower.catch_up()
+                with suppress(Outdated):
+                    return await work()
+            raise Unavailable("other nodes change the configuration all the time; nothing was changed")
+
+        return await self._serialised(run())
 
     async def _compile(self, change: ChangeSet) -> tuple[Staged, dict[str, list[str]]]:
         addresses = await resolve_all(self._resolver, self._addresses.unknown(change.names))
         explain = partial(from_core, locate=change.locate)
         return await self._publisher.stage(change.payload(addresses), explain), addresses
+
+    async def _check(self, change: ChangeSet) -> None:
+        staged, _ = await self._compile(change)
+        staged.discard()
 
     async def _carry_out(self, change: ChangeSet, author: Author, dry_run: bool) -> Changed:
         if not change:
@@ -424,15 +254,19 @@ class Configuration:
             staged.discard()
             await self._store.read(check_deployments, change.store)
             return Changed(change.plan, self.generation)
+        change.store.based_on = self.revision
         try:
-            await self._store.commit(change.store, author)
+            revision = await self._store.commit(change.store, author)
         except BaseException:
             staged.discard()
             raise
         self._addresses.known |= addresses
         try:
-            self._publisher.publish(staged, change.checks)
+            self._publisher.publish(staged, change.checks, revision=revision)
+            self._follower.committed(change.store.entries())
         except RuntimeError:  # it is stored, so it has to be served
             log.exception("a stored change could not be published; loading the store again")
-            await self._load()
+            self._follower.doubt()
+            await self._follower.load()
+        self.announce(self.revision)
         return Changed(change.plan, self.generation)

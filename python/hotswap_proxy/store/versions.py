@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, func, select
 
 from .tables import deployments, route_versions, routes
 
@@ -50,7 +50,7 @@ def _deploying(connection: Connection, route_id: str) -> str | None:
     return None if document is None else str(orjson.loads(document)["configVersion"])
 
 
-def _told(row: Row[Any], live: str | None, deploying: str | None) -> dict[str, Any]:
+def _told(row: Any, live: str | None, deploying: str | None) -> dict[str, Any]:
     """``state``: Live; Deploying, a deployment that has not ended goes there; Staged, it was never live;
     Previous, it was.
     """
