@@ -108,6 +108,10 @@ class DeploymentQuery(Page):
     environment: Environment | None = None
 
 
+class DeploymentView(Query):
+    include: Literal["metrics"] | None = Field(None, description="metrics: with what .../metrics answers")
+
+
 class ApplyQuery(WriteQuery):
     prune: bool = Field(False, description="remove what the file does not name")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hotswap_proxy.deploy.record import Deployment
 from hotswap_proxy.errors import NotFound
 from hotswap_proxy.model.deployment import DeploymentCreate, Promotion, Rejection, RollbackOrder
@@ -10,7 +12,7 @@ from hotswap_proxy.store.deployments import DeploymentFilter
 
 from .. import answers
 from ..deployments import deployment_answer, metrics_answer
-from ..models import DeploymentQuery, WriteQuery
+from ..models import DeploymentQuery, DeploymentView, WriteQuery
 from ..routing import ADMIN, ADMIN_OPERATOR, EVERYONE, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway/deployments"
@@ -25,13 +27,20 @@ async def list_deployments(call: Call) -> Answer:
 
 
 async def get_deployment(call: Call) -> Answer:
-    return Answer(deployment_answer(await _find(call)))
+    found = await _find(call)
+    answer = deployment_answer(found)
+    if call.query.include == "metrics":
+        answer["metrics"] = await _metrics(call, found)
+    return Answer(answer)
 
 
 async def get_metrics(call: Call) -> Answer:
-    found = await _find(call)
+    return Answer(await _metrics(call, await _find(call)))
+
+
+async def _metrics(call: Call, found: Deployment) -> dict[str, Any]:
     nodes = await call.context.store.read(deployments.measured, found.deployment_id)
-    return Answer(metrics_answer(found, nodes))
+    return metrics_answer(found, nodes)
 
 
 async def create_deployment(call: Call) -> Answer:
@@ -117,6 +126,7 @@ ENDPOINTS = (
         handler=get_deployment,
         roles=EVERYONE,
         summary="One deployment with its phases, verdict and events",
+        query=DeploymentView,
     ),
     Endpoint(
         method="GET",
