@@ -26,6 +26,8 @@ from hotswap_proxy.cli.options import (
 from hotswap_proxy.cli.watching import PATH as DEPLOYMENTS
 from hotswap_proxy.cli.watching import finish, watch
 
+__all__ = ["routes"]  # with the commands that are added to it here
+
 COLUMNS = ("version", "state", "description", "createdAt", "createdBy", "liveAt")
 
 
