@@ -1,11 +1,13 @@
 """The endpoints. A handler calls what knows the rules and answers; it decides nothing."""
 
-from . import audit, authentication, backends, config, gateway, routes, users
+from . import audit, authentication, backends, config, deployments, gateway, routes, users, versions
 
 ENDPOINTS = (
     *authentication.ENDPOINTS,
     *users.ENDPOINTS,
     *routes.ENDPOINTS,
+    *versions.ENDPOINTS,
+    *deployments.ENDPOINTS,
     *backends.ENDPOINTS,
     *config.ENDPOINTS,
     *gateway.ENDPOINTS,
