@@ -63,6 +63,7 @@ def verdict_of(deployment: Deployment, facts: Facts) -> Verdict | None:
         windows=deployment.windows,
         phases=deployment.current_phase + 1,
         before=ArmCounts.of(deployment.before) if deployment.before is not None else None,
+        share=deployment.traffic_percentage,
     )
 
 

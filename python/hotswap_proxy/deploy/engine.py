@@ -153,7 +153,7 @@ class Engine:
             now,
             self._judge,
             deployments.total(connection, deployment_id),
-            target.members(connection, deployment, now),
+            target.members(connection, deployment),
             problem=target.problem(connection, deployment),
         )
         return stored, facts

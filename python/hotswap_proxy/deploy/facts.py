@@ -24,6 +24,7 @@ class Judge(Protocol):
         windows: int,
         phases: int,
         before: ArmCounts | None,
+        share: float | None,
     ) -> Verdict: ...
 
 

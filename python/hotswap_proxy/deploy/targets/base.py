@@ -42,8 +42,8 @@ class Target(Protocol):
         """Why the deployment cannot go on, in one sentence: what it was for is gone or has changed."""
         ...
 
-    def members(self, connection: Connection, deployment: Deployment, now: float) -> Mapping[str, Member]:
-        """Those that are alive at ``now`` (the store's clock) and how far they are."""
+    def members(self, connection: Connection, deployment: Deployment) -> Mapping[str, Member]:
+        """Those that are alive now, by id, and how far they are."""
         ...
 
     async def verify(self, deployment: Deployment) -> Smoke:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from hotswap_proxy.control.approval import environment_of, needs_approval
 from hotswap_proxy.control.changeset import route_write
 from hotswap_proxy.deploy.facts import Member, Smoke
 from hotswap_proxy.deploy.record import Deployment, TargetKind
 from hotswap_proxy.errors import Conflict, Detail, NotFound, ValidationFailed
+from hotswap_proxy.fleet import nodes as fleet_nodes
+from hotswap_proxy.model.base import Environment
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import Store, StoreChanges, changes, deployments, routes
+from hotswap_proxy.store import Store, StoreChanges, changes, deployments, routes, versions
 from hotswap_proxy.store.audit import AuditEntry, Author
-from hotswap_proxy.store.tables import nodes
 from hotswap_proxy.store.times import database_clock
 
 from .base import Draft
@@ -25,7 +27,6 @@ from .smoke import SmokeTester
 if TYPE_CHECKING:
     from hotswap_proxy.model.deployment import DeploymentCreate
 
-ALIVE_SECONDS = 5.0  # since a node's last heartbeat
 # What decides which requests a route takes: both arms have to agree on it.
 MATCHING = ("pathPattern", "hosts", "methods", "priority", "environment", "isEnabled")
 
@@ -50,13 +51,13 @@ class RouteTarget:
     async def prepare(self, request: DeploymentCreate) -> Draft:
         live = await self._live(request)
         route_id, version = live["routeId"], request.config_version
-        found = await self._store.read(routes.version, route_id, version)
+        found = await self._store.read(versions.get, route_id, version)
         if found is None:
             raise _refused(
                 "configVersion", "exists", f"there is no version {version} of route {live['name']}"
             )
-        if version == live["version"]:
-            raise Conflict(f"version {version} of route {live['name']} is live already")
+        if found["version"] == live["version"]:
+            raise Conflict(f"version {live['version']} of route {live['name']} is live already")
         candidate = found["route"]
         if request.strategy != "Direct":
             _check_matching(live, candidate)
@@ -70,7 +71,7 @@ class RouteTarget:
             route_id,
             live["name"],
             live["version"],
-            environment,  # type: ignore[arg-type]
+            cast(Environment, environment),
             needs_approval(self._settings, live, candidate),
             alive or [self._settings.node_id],
         )
@@ -88,7 +89,7 @@ class RouteTarget:
         live = routes.get(connection, deployment.route_id)
         if live is None:
             return f"route {deployment.route_name} is gone"
-        if routes.version(connection, deployment.route_id, deployment.config_version) is None:
+        if versions.get(connection, deployment.route_id, deployment.config_version) is None:
             return f"version {deployment.config_version} of route {deployment.route_name} is gone"
         begun = deployment.strategy == "Direct" and deployment.is_under_way
         expected = deployment.config_version if begun else deployment.stable_version
@@ -98,27 +99,26 @@ class RouteTarget:
             )
         return None
 
-    def members(self, connection: Connection, deployment: Deployment, now: float) -> Mapping[str, Member]:
-        active = {
-            each.node_id: int(each.active.get("stable", 0))
-            for each in deployments.measured(connection, deployment.deployment_id)
-            if now - each.measured_at < ALIVE_SECONDS
-        }
-        environment = deployment.environment or self._settings.environment
+    def members(self, connection: Connection, deployment: Deployment) -> Mapping[str, Member]:
+        active: Counter[str] = Counter()
+        now = database_clock(connection)
+        for each in deployments.measured(connection, deployment.deployment_id):
+            if now - each.measured_at < fleet_nodes.AWAY:  # an earlier run of the node has ended
+                active[each.node_id] += each.active.get("stable", 0)
         return {
-            node_id: Member(revision, active.get(node_id, 0))
-            for node_id, revision in _alive(connection, environment, now).items()
+            node.node_id: Member(node.revision, active[node.node_id])
+            for node in _alive(connection, deployment.environment)
         }
 
     async def verify(self, deployment: Deployment) -> Smoke:
-        found = await self._store.read(routes.version, deployment.route_id, deployment.config_version)
+        found = await self._store.read(versions.get, deployment.route_id, deployment.config_version)
         if found is None:
             return Smoke(False, f"version {deployment.config_version} is gone")
         return await self._smoke.run(found["route"], deployment.smoke_tests or ())
 
     def make_live(self, connection: Connection, deployment: Deployment, version: str, author: Author) -> None:
         before = routes.get(connection, deployment.route_id)
-        found = routes.version(connection, deployment.route_id, version)
+        found = versions.get(connection, deployment.route_id, version)
         if before is None or found is None:
             raise Conflict(f"version {version} of route {deployment.route_name} is gone")
         document = found["route"]
@@ -156,12 +156,11 @@ def _refused(field: str, rule: str, message: str) -> ValidationFailed:
 
 
 def _alive_ids(connection: Connection, environment: str) -> list[str]:
-    return sorted(_alive(connection, environment, database_clock(connection)))
+    return [node.node_id for node in _alive(connection, environment)]
 
 
-def _alive(connection: Connection, environment: str, now: float) -> dict[str, int]:
-    """Revisions of the nodes of this environment that are alive, by id."""
-    query = select(nodes.c.node_id, nodes.c.revision).where(
-        nodes.c.environment == environment, nodes.c.seen_at > now - ALIVE_SECONDS
-    )
-    return {row[0]: row[1] for row in connection.execute(query)}
+def _alive(connection: Connection, environment: str | None) -> list[fleet_nodes.Node]:
+    """The nodes that serve the route and are not away, by id."""
+    return [
+        node for node in fleet_nodes.read(connection) if node.environment == environment and not node.is_away
+    ]
