@@ -92,6 +92,24 @@ class AuditQuery(Page):
     until: Moment | None = Field(None, alias="to")
 
 
+class AuditVerifyQuery(Query):
+    expect: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="a hash that some row must have, as of a head noted before",
+    )
+
+
+class ApiKeyQuery(Page):
+    user_id: str | None = Field(None, description="whose; of others only for Admin")
+
+
+class ApiKeyCreate(Model):
+    name: Name
+    role: Role | None = Field(None, description="at most the user's own, which is the default")
+    expires_at: Moment | None = Field(None, description="none: it does not expire")
+
+
 class WriteQuery(Query):
     dry_run: bool = Field(False, description="check everything, answer the difference, change nothing")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from hotswap_proxy import __version__
-from hotswap_proxy.cli import files, login, node, objects, run, users
+from hotswap_proxy.cli import audit, files, login, node, objects, run, users
 
 EPILOG = (
     "Exit codes: 0 done; 1 failed; 2 the command line, the configuration or a document is wrong; "
@@ -34,7 +34,7 @@ app.add_typer(objects.backends, name="backends")
 app.add_typer(users.users, name="users")
 app.command("nodes")(node.nodes)
 app.command("health")(node.health)
-app.command("audit")(node.audit)
+app.add_typer(audit.audit, name="audit")
 
 
 @app.command()
