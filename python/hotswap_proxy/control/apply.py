@@ -125,6 +125,7 @@ class LocalWork:
         was.
         """
         if self._job.dry_run or not self._change:
+            await self._store.read(changes.check_deployments, self._change.store)
             agree()
             return
 
