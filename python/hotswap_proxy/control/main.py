@@ -16,9 +16,10 @@ from functools import partial
 from typing import NoReturn
 
 from hotswap_proxy import __version__, _core
-from hotswap_proxy.control import listeners
+from hotswap_proxy.control import audithead, listeners
 from hotswap_proxy.control.adminserver import AdminServer
 from hotswap_proxy.control.applying import Applier
+from hotswap_proxy.control.audithead import AuditHeadTeller
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.datadir import DataDir, DataDirError
 from hotswap_proxy.control.health.alerts import Alerts
@@ -180,7 +181,9 @@ class NodeProcess:
             store = await Store.open(settings)
             stack.push_async_callback(store.close)
             alerts = Alerts(
-                settings.alert_webhooks, {"nodeId": settings.node_id, "environment": settings.environment}
+                settings.alert_webhooks,
+                {"nodeId": settings.node_id, "environment": settings.environment},
+                secret=settings.webhook_secret,
             )
             checker = Checker(node, alerts.send, settings.tls_files)
             catalog = _core.Catalog(node)
@@ -244,6 +247,8 @@ class NodeProcess:
         await deploy.start(stack, parts)
         await self._start_admin(stack, status, store, configuration)
         watch = StandingWatch(node, alerts.tell, outliers=settings.outlier_ejection == "on")
+        teller = AuditHeadTeller(store, alerts.event)
+        stack.callback(asyncio.create_task(_every(audithead.INTERVAL, teller.look)).cancel)
         self._start_timers(stack, node, configuration, status, keys, watch)
         self._start_regions(stack, regions, catalog)
         await claims.datadir.succession.relieve()
