@@ -1,4 +1,4 @@
-"""A rollout without waiting: the real store and engine on a clock of the test's own, nodes and traffic made up."""
+"""A rollout without waiting: the real store and engine, on a made-up clock, with made-up nodes and traffic."""
 
 from __future__ import annotations
 
@@ -68,6 +68,8 @@ PHASES = [
     {"trafficPercentage": 50, "duration": "10s"},
     {"trafficPercentage": 100, "duration": "10s"},
 ]
+
+NOTHING = ArmCounts()
 
 
 class Clock:
@@ -158,8 +160,8 @@ class World:
     async def serve(
         self,
         deployment: Deployment,
-        stable: ArmCounts = ArmCounts(),
-        canary: ArmCounts = ArmCounts(),
+        stable: ArmCounts = NOTHING,
+        canary: ArmCounts = NOTHING,
         node: str | None = None,
     ) -> None:
         """Count more requests."""
