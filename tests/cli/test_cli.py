@@ -265,7 +265,7 @@ def test_the_audit_log_is_verified(cli: Cli, node: Node) -> None:
     assert f"valid: {found['checked']} rows" in cli("audit", "verify")
     cli("audit", "verify", "--expect", found["head"]["hash"])
     assert not json.loads(cli.out("audit", "verify", "--expect", "ab" * 32, "-o", "json", code=1))["valid"]
-    with contextlib.closing(sqlite3.connect(node.data / "hotswap.db", isolation_level=None)) as store:
+    with contextlib.closing(sqlite3.connect(node.directory / "data" / "hotswap.db", isolation_level=None)) as store:
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             store.execute("UPDATE audit_logs SET username = 'eve' WHERE audit_id = 2")
         for trigger in ("update", "delete", "replace"):
@@ -280,7 +280,7 @@ def test_api_keys(cli: Cli) -> None:
     made = cli.json("api-keys", "create", "ci", "--role", "Viewer", "--days", "30")
     assert made["key"].startswith("hsk_") and made["role"] == "Viewer" and made["expiresAt"]
     assert "ci" in cli("api-keys", "list", HOTSWAP_TOKEN=made["key"])
-    error = cli("routes", "delete", "users", "--yes", code=1, HOTSWAP_TOKEN=made["key"])
+    error = cli("routes", "create", "-d", json.dumps(ROUTE), code=1, HOTSWAP_TOKEN=made["key"])
     assert "FORBIDDEN" in error
     assert "hsk_" not in cli("api-keys", "list")
     cli("api-keys", "delete", "ci", "--yes")
