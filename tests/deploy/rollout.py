@@ -123,6 +123,7 @@ class World:
         self.hangs: set[str] = set()
         self.active: dict[str, int] = {}  # on the stable arm, by node
         self.revision = 0
+        self.environment = "Development"
         self.told: list[str] = []
         self.follower = Follower()
         self._counts: dict[tuple[str, str], Measurement] = {}
@@ -178,7 +179,7 @@ class World:
             self.revision = revisions.current(connection)
             for node in self.nodes:
                 revision = 0 if node in self.hangs else self.revision
-                own = nodes.Beat(node, f"boot-{node}", "Development", revision, {}, 60.0)
+                own = nodes.Beat(node, f"boot-{node}", self.environment, revision, {}, 60.0)
                 nodes.beat(connection, own)
 
         await self.store.beat(run)

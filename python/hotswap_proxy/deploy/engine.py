@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from hotswap_proxy.errors import StoreUnavailable
 from hotswap_proxy.store import Outdated, Store, deployments
 from hotswap_proxy.store.audit import Author
 from hotswap_proxy.store.deployments import Stored
@@ -55,6 +57,8 @@ class Engine:
         self._leadership = leadership
         self._announce = announce
         self._smokes: dict[_Key, asyncio.Task[Smoke]] = {}
+        self._thread = ThreadPoolExecutor(1, "judge")
+        self._failing: set[str] = set()
         self._woken = asyncio.Event()
         self._is_busy = False  # there are deployments that have not ended
 
@@ -67,7 +71,7 @@ class Engine:
         leading = asyncio.create_task(self._lead())
         try:
             while True:
-                await self._guarded(self._drive, "the engine of deployments failed; it goes on")
+                await self._guarded(self._drive, "deployments cannot be driven now")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(INTERVAL):
                         await self._woken.wait()
@@ -77,6 +81,7 @@ class Engine:
             for smoke in self._smokes.values():
                 smoke.cancel()
             await asyncio.gather(leading, *self._smokes.values(), return_exceptions=True)
+            self._thread.shutdown(wait=False)
             with contextlib.suppress(Exception):
                 await self._leadership.release()
 
@@ -85,11 +90,11 @@ class Engine:
         while True:
             await asyncio.sleep(RENEWAL)
             if self._is_busy:
-                await self._guarded(self._leadership.keep, "the lease could not be renewed")
+                await self._guarded(self._leadership.keep, "the lease of deployments cannot be renewed now")
 
     async def _drive(self) -> None:
         """Nobody holds the lease, and nothing is written, while there is nothing to drive."""
-        self._is_busy = bool(await self._store.read(deployments.active_ids))
+        self._is_busy = bool(await self._store.read(deployments.driven_ids))
         if not self._is_busy:
             await self._leadership.release()
             return
@@ -97,23 +102,32 @@ class Engine:
             await self._leadership.keep()
         await self.tick()
 
-    @staticmethod
-    async def _guarded(action: Callable[[], Awaitable[object]], failed: str) -> None:
+    async def _guarded(self, action: Callable[[], Awaitable[object]], failed: str) -> None:
+        """Whatever happens, there is a next turn; said once until it works again."""
         try:
             await action()
-        except Exception:
-            log.exception(failed)
+        except Exception as error:
+            self._note(failed, error)
+        else:
+            self._failing.discard(failed)
+
+    def _note(self, failed: str, error: Exception) -> None:
+        if failed not in self._failing:
+            self._failing.add(failed)
+            is_known = isinstance(error, StoreUnavailable)
+            log.error(failed, extra={"reason": str(error)}, exc_info=None if is_known else error)
 
     async def tick(self) -> None:
         """One turn: each deployment that has not ended makes one step at most. Nothing without the lease."""
         if self._leadership.fencing is None:
             return
-        ids = await self._store.read(deployments.active_ids)
+        ids = await self._store.read(deployments.driven_ids)
         self._forget_smokes(ids)
         for deployment_id in ids:
             fencing = self._leadership.fencing
             if fencing is None:
                 return
+            failed = f"deployment {deployment_id} cannot be driven now"
             try:
                 await self._step(deployment_id, fencing)
             except LeaseLost:
@@ -122,8 +136,12 @@ class Engine:
                 return
             except Outdated:
                 continue  # somebody has ordered something; the next turn sees it
-            except Exception:  # one that fails must not keep the others waiting
-                log.exception("a deployment could not be driven", extra={"deploymentId": deployment_id})
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # one that fails must not keep the others waiting
+                self._note(failed, error)
+            else:
+                self._failing.discard(failed)
 
     async def _step(self, deployment_id: str, fencing: int) -> None:
         found = await self._store.read(self._look, deployment_id)
@@ -131,8 +149,10 @@ class Engine:
             return
         before, facts = found
         facts = replace(facts, smoke=self._smoke(before.deployment))
-        # A thread: the judge's arithmetic on two histograms is no work for the event loop.
-        after = await asyncio.to_thread(advance, before.deployment, facts)
+        # A thread: the judge's arithmetic on two histograms takes some 10 ms, too long for the event loop.
+        # One of its own, for in the default executor it would leave its garbage in several arenas.
+        loop = asyncio.get_running_loop()
+        after = await loop.run_in_executor(self._thread, advance, before.deployment, facts)
         if after is before.deployment:
             return
         target = self._targets[after.target_kind]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from hotswap_proxy.errors import StoreUnavailable
 from hotswap_proxy.observe import histogram
 from hotswap_proxy.store import Store, deployments
 
@@ -67,9 +68,15 @@ class Measuring:
             try:
                 await self.beat()
                 failing = False
-            except Exception:
-                if not failing:  # said once: the store's absence is told elsewhere
-                    log.exception("what was measured of deployments could not be stored; tried again")
+            except Exception as error:  # what is not stored now is in the next sum
+                if not failing:
+                    is_known = isinstance(error, StoreUnavailable)
+                    reason = {"reason": str(error)}
+                    log.error(
+                        "measurements of deployments cannot be stored now",
+                        extra=reason,
+                        exc_info=None if is_known else error,
+                    )
                 failing = True
 
     async def beat(self) -> None:

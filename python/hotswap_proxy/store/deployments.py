@@ -75,9 +75,13 @@ def active_on(connection: Connection, target_kind: str, target_id: str) -> Store
     return _one(connection, deployments.c.target == _target(target_kind, target_id))
 
 
-def active_ids(connection: Connection) -> list[str]:
-    """Of all deployments that have not ended, the oldest first."""
-    query = select(deployments.c.deployment_id).where(deployments.c.target.is_not(None))
+def driven_ids(connection: Connection) -> list[str]:
+    """Of all deployments that the engine has something to do with, the oldest first: those that have not
+    ended and do not wait for somebody's approval.
+    """
+    query = select(deployments.c.deployment_id).where(
+        deployments.c.target.is_not(None), deployments.c.status != "Pending"
+    )
     return list(connection.execute(query.order_by(deployments.c.created_at)).scalars())
 
 
