@@ -23,6 +23,7 @@ from hotswap_proxy.errors import (
     Conflict,
     Detail,
     GatewayError,
+    OutcomeUnknown,
     ValidationFailed,
     from_core,
     from_pydantic,
@@ -35,7 +36,7 @@ from hotswap_proxy.store.routes import Stored
 from . import declarative
 from .addresses import Addresses
 from .apply import Applied, Job, LocalWork, Work
-from .applying import Applier, OutcomeUnknown
+from .applying import Applier
 from .catalog import CatalogLike
 from .changeset import ChangeSet
 from .compile import Document
@@ -384,8 +385,9 @@ class Configuration:
             return Changed(change.plan, self.generation)
         try:
             await self._store.commit(change.store, author)
-        except BaseException:
+        except BaseException as error:
             staged.discard()
+            self._outdated = isinstance(error, OutcomeUnknown)
             raise
         self._addresses.known |= addresses
         try:
