@@ -29,8 +29,14 @@ metadata = MetaData(
     }
 )
 
-ID = String(128)
-TIME = String(32)
+
+def _ordered(length: int) -> String:
+    """Text that queries sort by: in the order of its bytes, as SQLite does, whatever the database's language."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+ID = _ordered(128)
+TIME = _ordered(32)
 
 routes = Table(
     "routes",
@@ -61,6 +67,7 @@ route_versions = Table(
     ),  # order of creation within the route; versions are only names
     Column("document", Text, nullable=False),
     Column("description", Text),
+    Column("live_at", TIME),  # when it became the live one, the last time; NULL: it never was
     Column("created_at", TIME, nullable=False),
     Column("created_by", ID, nullable=False),
 )

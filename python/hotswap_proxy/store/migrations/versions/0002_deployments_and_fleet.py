@@ -8,12 +8,15 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-ID = sa.String(128)
-TIME = sa.String(32)
+# In the order of bytes, as in SQLite.
+ID = sa.String(128).with_variant(sa.String(128, collation="C"), "postgresql")
+TIME = sa.String(32).with_variant(sa.String(32, collation="C"), "postgresql")
 
 
 def upgrade() -> None:
     op.add_column("route_versions", sa.Column("description", sa.Text))
+    op.add_column("route_versions", sa.Column("live_at", TIME))
+    op.execute("UPDATE route_versions SET live_at = created_at")  # there was no other way until now
     op.add_column("audit_logs", sa.Column("previous_hash", sa.String(64)))
     op.add_column("audit_logs", sa.Column("hash", sa.String(64)))
     op.create_table(
@@ -99,6 +102,7 @@ def downgrade() -> None:
     for table, column in (
         ("audit_logs", "hash"),
         ("audit_logs", "previous_hash"),
+        ("route_versions", "live_at"),
         ("route_versions", "description"),
     ):
         op.drop_column(table, column)
