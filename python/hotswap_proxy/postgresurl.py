@@ -43,7 +43,7 @@ class PostgresUrl:
         try:
             parts = urlsplit(text)
             port = parts.port or 5432
-            parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+            parameters = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
         except ValueError:  # whose message quotes what it could not read
             raise ValueError(f"it cannot be read; write {FORM}, {ESCAPE}") from None
         if not parameters.keys() <= set(_PARAMETERS):

@@ -137,7 +137,7 @@ class Settings:
 
     @property
     def store_place(self) -> Path | PostgresUrl:
-        """Where the store is: a SQLite file or a PostgreSQL database. ValueError: see ``PostgresUrl.parse``."""
+        """A SQLite file or a PostgreSQL database. ValueError: see ``PostgresUrl.parse``."""
         if self.database_url is None:
             return self.data_dir / STORE_FILE
         return PostgresUrl.parse(self.database_url)

@@ -73,7 +73,9 @@ Environment = Annotated[
     Value, _option("environment", "NAME", "Development, QA, Staging or Production.", "Development")
 ]
 NodeId = Annotated[Value, _option("node-id", "ID", "Name of this node.", "the host's name")]
-DatabaseUrl = Annotated[Value, _option("database-url", "URL", "PostgreSQL as store.", "SQLite in the data directory")]
+DatabaseUrl = Annotated[
+    Value, _option("database-url", "URL", "PostgreSQL as store.", "SQLite in the data directory")
+]
 LogLevel = Annotated[Value, _option("log-level", "LEVEL", "debug, info, warning or error.", "info")]
 DrainTimeout = Annotated[
     Value, _limit("drain-timeout", "SECONDS", "For requests in flight when the node ends.", "30")

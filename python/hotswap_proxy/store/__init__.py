@@ -26,6 +26,7 @@ from .migrate import ensure_schema
 from .users import Users
 
 __all__ = [
+    "FILE_NAME",
     "AuditEntry",
     "Author",
     "BackendWrite",

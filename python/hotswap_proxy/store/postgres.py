@@ -4,8 +4,8 @@ Each lane is a thread with an event loop and a connection of its own. SQLAlchemy
 query where it is called, in a greenlet: on the control process's loop, ten thousand documents would keep
 everything else waiting.
 
-A server that does not answer, and neither refuses, makes a call fail after ``Kind.answer`` seconds (reads: 4.5),
-together with all that had queued up behind it.
+A server that does not answer, and neither refuses, makes a call fail after ``Kind.answer`` seconds (reads:
+4.5), together with all that had queued up behind it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ OUTCOME_SECONDS = 3.0  # to ask what became of a transaction
 _GRACE = 0.5  # the server's own limits are reached before ours: its errors say more
 # Of the transactions that take turns; any number that no other program in the same database uses.
 _TURN = int.from_bytes(b"hotswap")
-# The row lock of a writer that is gone, or hangs, keeps others waiting for so long. An applier's transaction is
-# idle while the control process compiles.
+# A writer that is gone, or hangs, keeps others waiting for so long. An applier's transaction is idle while the
+# control process compiles.
 _IDLE_IN_TRANSACTION_MS = 20_000
 
 
@@ -90,6 +90,17 @@ class _Loop(asyncio.SelectorEventLoop):
         return transport, protocol
 
 
+class _Driver(asyncpg.Connection):  # type: ignore[misc]  # it has no types
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  its signature
+        """With a timeout it is SQLAlchemy that gives up a broken connection; being polite to a server that
+        does not answer would cost us the time.
+        """
+        if timeout is None:
+            await super().close()
+        else:
+            self.terminate()
+
+
 class _Begun(NamedTuple):
     """A transaction. ``driver`` is asyncpg's connection; ``xid`` is None where nobody will ask for it."""
 
@@ -105,7 +116,7 @@ class _Begun(NamedTuple):
             except (DBAPIError, asyncpg.InterfaceError, OSError):
                 broken = True
         if broken or self.driver.is_closed():
-            self.driver.terminate()  # a polite end would wait for the server
+            self.driver.terminate()
             await self.connection.invalidate()
         await self.connection.close()
 
@@ -203,8 +214,8 @@ class PostgresLane(Lane):
                 raise
             if status != "committed":
                 raise OutcomeUnknown(
-                    f"the connection to the store was lost while the change was being committed ({self._url}); "
-                    f"whether it was is not known: look before trying again"
+                    "the connection to the store was lost while the change was being committed "
+                    f"({self._url}); whether it was is not known: look before trying again"
                 ) from error
 
     async def _outcome(self, xid: str) -> str | None:
@@ -215,7 +226,7 @@ class PostgresLane(Lane):
                     with suppress(DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                         asking = await asyncpg.connect(**self._arguments())
                         try:
-                            status = await asking.fetchval(f"SELECT pg_xact_status('{xid}'::xid8)")  # noqa: S608
+                            status = await asking.fetchval(f"SELECT pg_xact_status('{xid}'::xid8)")
                         finally:
                             asking.terminate()
                         if status in ("committed", "aborted"):
@@ -250,6 +261,7 @@ class PostgresLane(Lane):
 
     def _arguments(self) -> dict[str, Any]:
         return self._url.arguments() | {
+            "connection_class": _Driver,
             "timeout": CONNECT_SECONDS,
             "command_timeout": self._kind.answer,
             "server_settings": self._kind.settings(),
