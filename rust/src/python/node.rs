@@ -1,7 +1,7 @@
 //! `Node`: the control process's handle on the shared memory.
 
 use super::bench::monotonic_nanos;
-use super::{errors, histogram};
+use super::{arms, errors, histogram};
 use crate::outlier::Outliers;
 use crate::route::method;
 use crate::state::circuit::{Event, State};
@@ -194,6 +194,14 @@ impl Node {
         let list = PyList::empty(py);
         for series in all {
             list.append(series.into_dict(py)?)?;
+        }
+        Ok(list)
+    }
+
+    fn arm_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for stats in self.with(py, |node| node.arm_stats())? {
+            list.append(arms::into_dict(py, &stats)?)?;
         }
         Ok(list)
     }
