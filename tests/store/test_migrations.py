@@ -16,8 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from hotswap_proxy.errors import StoreUnavailable
-from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import FILE_NAME, Store, migrate
+from hotswap_proxy.store import FILE_NAME, migrate
 from hotswap_proxy.store.database import make_engine
 from hotswap_proxy.store.tables import metadata
 
