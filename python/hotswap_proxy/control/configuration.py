@@ -20,6 +20,7 @@ import orjson
 
 from hotswap_proxy.errors import (
     GatewayError,
+    OutcomeUnknown,
     Unavailable,
     from_core,
 )
@@ -31,7 +32,7 @@ from hotswap_proxy.store.changes import check_deployments
 from . import declarative
 from .addresses import Addresses
 from .apply import Applied, Job, LocalWork, Work
-from .applying import Applier, OutcomeUnknown
+from .applying import Applier
 from .catalog import CatalogLike
 from .changeset import ChangeSet
 from .compile import Document
@@ -257,8 +258,9 @@ class Configuration(Objects):
         change.store.based_on = self.revision
         try:
             revision = await self._store.commit(change.store, author)
-        except BaseException:
+        except BaseException as error:
             staged.discard()
+            self._outdated = isinstance(error, OutcomeUnknown)
             raise
         self._addresses.known |= addresses
         try:
