@@ -50,12 +50,17 @@ class Redis:
         self._handlers: dict[str, list[Handler]] = {}
         self._on_up: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
+        self._was_up = False  # during the present attempt
         self._changed = asyncio.Event()  # there is another channel to subscribe to
 
     @property
     def address(self) -> str:
         """Where it is, without user and password."""
         return shown(self._url)
+
+    @property
+    def is_started(self) -> bool:
+        return self._task is not None
 
     def start(self, fleet_id: str) -> None:
         """Connect, and stay connected. ``fleet_id``: nodes with another one have other names."""
@@ -141,6 +146,7 @@ class Redis:
     async def _stay_connected(self) -> None:
         pause = RETRY_FIRST
         while True:
+            self._was_up = False
             try:
                 await self._listen()
             except Exception as error:
@@ -151,7 +157,6 @@ class Redis:
 
     async def _listen(self) -> None:
         """Connect, subscribe, and hand messages on until the connection ends."""
-        self._was_up = False
         client = self._client = self._client or self._make()
         async with client.pubsub() as subscriber:
             self._changed.clear()

@@ -2,12 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .common import common
+from .following import FollowLoop
+from .heartbeat import Heartbeat
+from .view import FleetView
 
 if TYPE_CHECKING:
     from hotswap_proxy.control.parts import Parts
 
+CHANGES = "changes"  # the channel on which nodes tell each other of revisions
 
-async def start(stack: AsyncExitStack, parts: Parts) -> None:
-    """What is started ends with ``stack``."""
+
+async def start(
+    stack: AsyncExitStack, parts: Parts, when_up: tuple[Callable[[], Awaitable[None]], ...] = ()
+) -> None:
+    """What is started ends with ``stack``. ``when_up``: to be done as soon as the store can be reached, and
+    again each time that it was lost.
+    """
+    configuration, redis, status = parts.configuration, parts.redis, parts.status
+    loop = FollowLoop(parts.store, configuration)
+    heartbeat = Heartbeat(
+        parts.store, parts.settings, parts.boot_id, lambda: configuration.revision, status.beat
+    )
+    status.fleet = FleetView(parts.settings.node_id, configuration, loop, heartbeat, redis)
+    telling: set[asyncio.Task[Any]] = set()
+
+    def tell(what: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(what)
+        telling.add(task)
+        task.add_done_callback(telling.discard)
+
+    def announce(revision: int) -> None:
+        loop.newest = max(loop.newest, revision)
+        heartbeat.hurry()
+        if redis is not None:
+            tell(redis.publish(CHANGES, str(revision)))
+
+    def hear(message: bytes) -> None:
+        loop.hear(int(message))
+
+    async def connect() -> None:
+        if redis is not None and not redis.is_started:
+            fleet_id = await common(parts.store, "fleet_id")
+            configuration.remember_fleet(fleet_id)
+            redis.start(fleet_id)
+
+    configuration.announce = announce
+    loop.on_change = heartbeat.hurry
+    loop.when_up = [connect, *when_up]
+    if redis is not None:
+        redis.subscribe(CHANGES, hear)
+        redis.when_up(loop.hurry)
+        stack.push_async_callback(redis.stop)
+        if configuration.known_fleet is not None:  # the store may be away for long
+            redis.start(configuration.known_fleet)
+    stack.push_async_callback(heartbeat.leave)
+    for work in (loop.run(), heartbeat.run()):
+        stack.callback(asyncio.create_task(work).cancel)
