@@ -16,6 +16,7 @@ VerdictKind = Literal["Pass", "Fail", "Hold"]
 TargetKind = Literal["route", "config"]
 
 ACTIVE: frozenset[Status] = frozenset({"Pending", "Approved", "InProgress", "Paused"})
+UNDER_WAY: frozenset[Status] = frozenset({"InProgress", "Paused"})
 
 # Percent with two decimals; what a route's arms are split by.
 Percentage = Annotated[float, Field(ge=0, le=100)]
@@ -89,8 +90,9 @@ class Event(Part):
 class Deployment(Part):
     """One deployment. ``traffic_percentage`` is the canary arm's share now; for Rolling it is that of the
     nodes in ``nodes_done``. ``baseline`` and ``window_baseline`` are measurements (``Measurement.document``)
-    at the beginning of the present phase and window, ``before`` the stable arm's at the beginning of the
-    deployment.
+    at the beginning of the present phase and window. ``before`` is the stable arm while it had traffic last:
+    what the canary arm is compared with when it has all of it. ``measured`` is the whole of it, written at
+    the end. ``revision`` is what a node has to have reached to serve what the record says.
     """
 
     deployment_id: Identifier
@@ -123,6 +125,10 @@ class Deployment(Part):
     window_started_at: str | None = None
     windows: int = 0
     before: dict[str, Any] | None = None
+    measured: dict[str, Any] | None = None
+    revision: int = 0
+    paused_at: str | None = None
+    paused_seconds: float = Field(0.0, description="of the present phase, before paused_at")
     created_by: Person
     created_at: str
     approved_by: Person | None = None
@@ -135,5 +141,14 @@ class Deployment(Part):
         return self.status in ACTIVE
 
     @property
+    def is_under_way(self) -> bool:
+        """Begun and not ended."""
+        return self.status in UNDER_WAY
+
+    @property
     def phase(self) -> Phase:
         return self.phases[self.current_phase]
+
+    @property
+    def is_last_phase(self) -> bool:
+        return self.current_phase == len(self.phases) - 1
