@@ -23,6 +23,7 @@ from hotswap_proxy.errors import (
     Conflict,
     Detail,
     GatewayError,
+    StoreUnavailable,
     Unavailable,
     ValidationFailed,
     from_core,
@@ -47,10 +48,10 @@ from .jwks import KeyKeeper, Keys
 from .masking import restore
 from .memory import trim
 from .plan import Plan
-from .publishing import Publisher
+from .publishing import Live, Publisher
 from .references import Registry, keys_of, link, new_id
 from .resolver import Resolution, Resolver, resolve_all, url_rules
-from .snapshot import names_in_use
+from .snapshot import Snapshot, names_in_use
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -86,8 +87,9 @@ class Configuration:
         health: Checker | None = None,
         applier: Applier | None = None,
         keys: KeyKeeper | None = None,
+        keep: Callable[[Live], None] | None = None,
     ) -> None:
-        """Without an ``applier`` files are applied in this process."""
+        """Without an ``applier`` files are applied in this process. ``keep`` is told of all that gets live."""
         self.rules = url_rules(settings)
         self.announce: Callable[[int], None] = lambda _revision: None  # tells other nodes of a new revision
         self._store = store
@@ -100,6 +102,7 @@ class Configuration:
         keys = keys or KeyKeeper(self.rules, self._resolver)
         keys.publish = self.take_keys
         self._publisher = Publisher(catalog, settings, self._addresses, keys, health)
+        self._publisher.keep = keep
         self._follower = Follower(store, self._publisher, self._resolver, self._addresses, settings)
         self._lock = asyncio.Lock()
 
@@ -126,6 +129,11 @@ class Configuration:
     def has_to_try(self) -> bool:
         """Whether ``follow`` has something to do even if the store has nothing new."""
         return self._follower.has_to_try
+
+    @property
+    def remembered(self) -> bool:
+        """Whether what is served is what was served last, because the store could not be read yet."""
+        return self._follower.remembered
 
     @property
     def last_update(self) -> datetime | None:
@@ -158,10 +166,21 @@ class Configuration:
         """The same when another node may have written."""
         return await self._serialised(self._follower.catch_up())
 
+    async def serve(self, found: Snapshot, addresses: dict[str, list[str]]) -> None:
+        """Serve what was served last, until the store can be read."""
+        await self._serialised(self._follower.serve(found, addresses))
+
+    async def keep_whole(self) -> None:
+        """Tell ``keep`` of all that is live."""
+        await self._serialised(self._follower.keep_whole())
+
     async def refresh_addresses(self) -> bool:
         """Ask the DNS again for the names in use; publish if an answer changed. True if it did."""
         known = set(self._addresses.known)
-        names = await self._store.read(names_in_use, self._settings)
+        try:
+            names = await self._store.read(names_in_use, self._settings)
+        except StoreUnavailable:  # the DNS is another matter
+            names = known
         # Not in the queue of changes: a slow DNS must not hold them up.
         found = await self._resolver.resolve(names)
         return await self._serialised(self._take_addresses(found, names, known - names))

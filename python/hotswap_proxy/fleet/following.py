@@ -110,7 +110,9 @@ class FollowLoop:
 
     def _found(self) -> None:
         if not self.store_up:
-            log.info("the store answers again", extra={"lost_seconds": round(time.time() - self.store_since, 1)})
+            log.info(
+                "the store answers again", extra={"lost_seconds": round(time.time() - self.store_since, 1)}
+            )
             self.store_up, self.store_since, self.store_error = True, time.time(), ""
 
     def _lost(self, reason: str) -> None:

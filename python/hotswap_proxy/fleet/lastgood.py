@@ -16,11 +16,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from hotswap_proxy.control.health.spec import Described
+from hotswap_proxy.control.publishing import Live
+from hotswap_proxy.control.snapshot import Snapshot
 
 log = logging.getLogger("hotswap_proxy.control")
 
@@ -34,15 +36,6 @@ _OBJECTS = {
 MOST_RECORDS = 500
 LEAST_BYTES = 1 << 20  # a journal shorter than this is left alone
 MAX_WAITING = 1000  # records on their way to a disk that hangs
-
-
-class Record(NamedTuple):
-    """What was published. ``reset``: it is all there is."""
-
-    revision: int
-    reset: bool
-    checks: Described
-    payload: bytes
 
 
 @dataclass(slots=True)
@@ -71,6 +64,13 @@ class Remembered:
         self.checks.update(head["checks"])
         self.revision = head["revision"]
 
+    def snapshot(self) -> Snapshot:
+        """The same for the compiler, but for the addresses."""
+        found = Snapshot(self.revision, checks=self.checks, key_sets=self.key_sets)
+        for key in ("upsertBackends", "upsertRoutes"):
+            found.append(key, self.objects[key].values())
+        return found
+
 
 class LastGood:
     """Writes in a thread of its own, in order; nobody waits for the disk."""
@@ -85,7 +85,7 @@ class LastGood:
         self._base = self._journal = self._records = self._waiting = 0
         self._failed = False
 
-    def note(self, record: Record) -> None:
+    def note(self, record: Live) -> None:
         """This is live now. Called on the event loop, in the order of publication."""
         if self._waiting >= MAX_WAITING:
             self._whole, self.wants_all = False, True
@@ -120,7 +120,7 @@ class LastGood:
 
     # --- in the thread ---------------------------------------------------------------------------------
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: Live) -> None:
         head = {"revision": record.revision, "reset": record.reset, "checks": record.checks}
         frames = _frame(orjson.dumps(head) + b"\n" + record.payload)
         if record.reset:

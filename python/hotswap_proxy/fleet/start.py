@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
+
+from hotswap_proxy.errors import StoreUnavailable
 
 from .common import common
 from .following import FollowLoop
@@ -13,8 +16,14 @@ from .heartbeat import Heartbeat
 from .view import FleetView
 
 if TYPE_CHECKING:
+    from hotswap_proxy.control.configuration import Configuration
     from hotswap_proxy.control.parts import Parts
 
+    from .lastgood import LastGood
+
+log = logging.getLogger("hotswap_proxy.control")
+
+KEEP_INTERVAL = 10.0
 CHANGES = "changes"  # the channel on which nodes tell each other of revisions
 
 
@@ -25,6 +34,7 @@ async def start(
     again each time that it was lost.
     """
     configuration, redis, status = parts.configuration, parts.redis, parts.status
+    kept = parts.last_good
     loop = FollowLoop(parts.store, configuration)
     heartbeat = Heartbeat(
         parts.store, parts.settings, parts.boot_id, lambda: configuration.revision, status.beat
@@ -49,7 +59,8 @@ async def start(
     async def connect() -> None:
         if redis is not None and not redis.is_started:
             fleet_id = await common(parts.store, "fleet_id")
-            configuration.remember_fleet(fleet_id)
+            if kept is not None:
+                kept.fleet_id, kept.wants_all = fleet_id, kept.fleet_id != fleet_id or kept.wants_all
             redis.start(fleet_id)
 
     configuration.announce = announce
@@ -59,8 +70,24 @@ async def start(
         redis.subscribe(CHANGES, hear)
         redis.when_up(loop.hurry)
         stack.push_async_callback(redis.stop)
-        if configuration.known_fleet is not None:  # the store may be away for long
-            redis.start(configuration.known_fleet)
+        if kept is not None and kept.fleet_id is not None:  # the store may be away for long
+            redis.start(kept.fleet_id)
     stack.push_async_callback(heartbeat.leave)
-    for work in (loop.run(), heartbeat.run()):
-        stack.callback(asyncio.create_task(work).cancel)
+    work = [loop.run(), heartbeat.run()]
+    if kept is not None:
+        work.append(_keep_whole(kept, configuration, loop))
+    for each in work:
+        stack.callback(asyncio.create_task(each).cancel)
+
+
+async def _keep_whole(kept: LastGood, configuration: Configuration, loop: FollowLoop) -> None:
+    """Write the last good configuration anew when its journal is long, or broken."""
+    while True:
+        await asyncio.sleep(KEEP_INTERVAL)
+        try:
+            if kept.wants_all and loop.store_up:
+                await configuration.keep_whole()
+        except StoreUnavailable:
+            pass
+        except Exception:
+            log.exception("the last good configuration cannot be kept")
