@@ -67,6 +67,20 @@ class SmokeTest(Part):
     timeout: Duration = "5s"
 
 
+class ArmFigures(Part):
+    """What the judge saw of one arm. Rates are 0–1, latencies milliseconds; the true error rate is between
+    low and high with the thresholds' confidence, at whatever moment one looks.
+    """
+
+    requests: int
+    failed: int
+    unavailable: int
+    error_rate: float | None = None
+    error_rate_low: float
+    error_rate_high: float
+    p99_latency: float | None = None
+
+
 class Verdict(Part):
     """What the judge says of the measurements, and why. Rates are 0–1, latencies milliseconds."""
 
@@ -75,6 +89,8 @@ class Verdict(Part):
     requests_needed: int | None = Field(None, description="of the canary arm, about; for Hold")
     error_rate_delta: float | None = None
     p99_latency_delta: float | None = Field(None, description="milliseconds")
+    canary: ArmFigures | None = None
+    stable: ArmFigures | None = Field(None, description="or what canary was compared with in its place")
 
 
 class Event(Part):
