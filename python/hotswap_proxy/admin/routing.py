@@ -152,6 +152,7 @@ async def _authenticate(request: Request, services: Services) -> User:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized("log in and send the token: Authorization: Bearer …")
+    await services.tokens.load(services.context.store)
     claims = services.tokens.verify(token.strip())
     user = await services.context.store.read(user_table.get, claims.user_id)
     if user is None or not user.is_enabled or user.token_epoch != claims.epoch:

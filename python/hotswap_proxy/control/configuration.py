@@ -89,7 +89,7 @@ class Configuration:
         keys: KeyKeeper | None = None,
         keep: Callable[[Live], None] | None = None,
     ) -> None:
-        """Without an ``applier`` files are applied in this process. ``keep`` is told of all that gets live."""
+        """Without an ``applier`` files are applied in this process. ``keep`` is told of what gets live."""
         self.rules = url_rules(settings)
         self.announce: Callable[[int], None] = lambda _revision: None  # tells other nodes of a new revision
         self._store = store

@@ -77,6 +77,7 @@ class FollowLoop:
 
     async def _look(self) -> None:
         configuration = self._configuration
+        await self._store.prepare()  # when it was away at the start
         try:
             async with asyncio.timeout(PATIENCE):
                 newest = await self._store.read(revisions.current)

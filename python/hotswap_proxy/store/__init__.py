@@ -48,20 +48,32 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._prepared = False
         self.users = Users(self)
         self._reader = Lane(path, "read", "BEGIN")
         self._writer = Lane(path, "write", "BEGIN IMMEDIATE")
 
     @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Bring the schema up to date and open the store."""
+    def at(cls, settings: Settings) -> Self:
+        """Where the settings say; nothing is opened yet."""
         if settings.database_url is not None:
             raise StoreUnavailable(
                 "database_url is not supported yet: the store is a SQLite file in data_dir"
             )
-        path = settings.data_dir / FILE_NAME
-        await asyncio.to_thread(ensure_schema, path)
-        return cls(path)
+        return cls(settings.data_dir / FILE_NAME)
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Self:
+        """Bring the schema up to date and open the store."""
+        store = cls.at(settings)
+        await store.prepare()
+        return store
+
+    async def prepare(self) -> None:
+        """Bring the schema up to date, once: before anything else."""
+        if not self._prepared:
+            await asyncio.to_thread(ensure_schema, self.path)
+            self._prepared = True
 
     async def read(
         self, query: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
