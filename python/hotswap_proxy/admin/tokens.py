@@ -63,7 +63,7 @@ class Tokens:
         return cls(secret, settings.token_lifetime)
 
     async def load(self, store: Store) -> None:
-        """Have the secret, before the first ``issue`` or ``verify``. StoreUnavailable: it cannot be had now."""
+        """Have the secret, before the first ``issue`` or ``verify``. StoreUnavailable: not now."""
         if self._secret is None:
             self._secret = (await common(store, "token_secret")).encode()
 
