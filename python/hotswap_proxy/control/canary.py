@@ -11,13 +11,11 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, and_, select
 
 from hotswap_proxy.deploy.exposure import has_arms
-from hotswap_proxy.deploy.record import Deployment
+from hotswap_proxy.deploy.record import UNDER_WAY, Deployment
 from hotswap_proxy.store.routes import CHUNK
 from hotswap_proxy.store.tables import deployments, route_versions
 
 log = logging.getLogger(__name__)
-
-RUNNING = ("InProgress", "Paused")  # both versions may get requests
 
 
 class Running(NamedTuple):
@@ -31,7 +29,7 @@ def read_running(connection: Connection, route_ids: Collection[str] | None = Non
     """The deployments under way, by route; of these routes, or of all."""
     query = (
         select(deployments.c.document)
-        .where(deployments.c.target_kind == "route", deployments.c.status.in_(RUNNING))
+        .where(deployments.c.target_kind == "route", deployments.c.status.in_(UNDER_WAY))
         .order_by(deployments.c.deployment_id)
     )
     found: dict[str, Running] = {}
