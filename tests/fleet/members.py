@@ -64,7 +64,7 @@ async def member(
 ) -> AsyncIterator[Member]:
     """A node on the store that ``settings`` say."""
     settings = replace(settings, node_id=node_id, **fields)
-    store = Store.at(settings)
+    store = Store(settings)
     core = _core.Node(2, arena_bytes=1 << 26)
     checker, resolver = Checker(core), FakeResolver()
     keys = KeyKeeper(url_rules(settings), resolver)

@@ -20,6 +20,7 @@ import orjson
 
 from hotswap_proxy.errors import (
     GatewayError,
+    OutcomeUnknown,
     StoreUnavailable,
     Unavailable,
     from_core,
@@ -32,7 +33,7 @@ from hotswap_proxy.store.changes import check_deployments
 from . import declarative
 from .addresses import Addresses
 from .apply import Applied, Job, LocalWork, Work
-from .applying import Applier, OutcomeUnknown
+from .applying import Applier
 from .catalog import CatalogLike
 from .changeset import ChangeSet
 from .compile import Document

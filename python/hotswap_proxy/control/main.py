@@ -182,7 +182,7 @@ class NodeProcess:
         settings, claims = self._settings, self._claims
         node = _core.Node(LANES_PER_WORKER * settings.workers)
         try:
-            store = Store.at(settings)
+            store = Store(settings)
             stack.push_async_callback(store.close)
             alerts = Alerts(
                 settings.alert_webhooks,
