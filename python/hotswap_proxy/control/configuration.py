@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -53,7 +54,7 @@ M = TypeVar("M", bound=Model)
 # From so many changed objects on, the memory that a change took is worth giving back to the system.
 LARGE = 500
 TRIM_DELAY = 1.0
-ATTEMPTS = 5  # to work a change out before another node changes something
+ATTEMPTS = 10  # to work a change out before another node changes something
 
 
 class Configuration(Objects):
@@ -249,10 +250,12 @@ class Configuration(Objects):
         """Work a change out on the newest configuration; again, if another node was faster."""
 
         async def run() -> T:
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
                 await self._follower.catch_up()
                 with suppress(Outdated):
                     return await work()
+                # Not in step with the other nodes: the slower one would be so again.
+                await asyncio.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))  # noqa: S311  no secret
             raise Unavailable("other nodes change the configuration all the time; nothing was changed")
 
         return await self._serialised(run())
