@@ -1,4 +1,4 @@
-"""The URL of a Redis server, as ``--redis-url`` has it. Apart from the client, which is imported when used."""
+"""The URL of a Redis server, as ``--redis-url`` has it. The client is imported when it is used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_redis_url(text: str) -> None:
         parameters = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     except ValueError:  # whose message quotes what it could not read
         raise ValueError(
-            f"it cannot be read; write {FORM}, special characters of a password as %XX"
+            f"it cannot be read; write {FORM}, the special characters of a password as %XX"
         ) from None
     if parts.scheme not in SCHEMES:
         raise ValueError(f"write {FORM}")
