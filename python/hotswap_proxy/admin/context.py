@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hotswap_proxy.control.configuration import Configuration
@@ -54,4 +54,4 @@ class AdminContext:
     store: Store
     configuration: Configuration
     node: NodeView
-    deployments: Commands = field(default_factory=Commands)
+    deployments: Commands

@@ -5,7 +5,18 @@ from __future__ import annotations
 import typer
 
 from hotswap_proxy import __version__
-from hotswap_proxy.cli import deployments, files, login, node, objects, run, users, versions
+from hotswap_proxy.cli import (
+    api_keys,
+    audit,
+    deployments,
+    files,
+    login,
+    node,
+    objects,
+    run,
+    users,
+    versions,
+)
 
 EPILOG = (
     "Exit codes: 0 done; 1 failed; 2 the command line, the configuration or a document is wrong; "
@@ -33,9 +44,10 @@ app.add_typer(versions.routes, name="routes")
 app.add_typer(deployments.deployments, name="deployments")
 app.add_typer(objects.backends, name="backends")
 app.add_typer(users.users, name="users")
+app.add_typer(api_keys.api_keys, name="api-keys")
 app.command("nodes")(node.nodes)
 app.command("health")(node.health)
-app.command("audit")(node.audit)
+app.add_typer(audit.audit, name="audit")
 
 
 @app.command()

@@ -137,6 +137,20 @@ class Objects(ABC):
 
         return await self._edit(run)
 
+    async def rehearse(self, document: Document) -> None:
+        """Whether a version as it is stored could be served in the place of the live one; nothing is changed.
+        NotFound without the route, ValidationFailed or Conflict with the compiler's problems.
+        """
+
+        async def run() -> None:
+            route_id = document["routeId"]
+            live = expect(await self._store.read(routes.get, route_id), "route", route_id, None)
+            change = ChangeSet(self._settings)
+            change.put_route(dict(document), live.document)
+            await self._check(change)
+
+        await self._edit(run)
+
     async def delete_route(
         self, route_id: str, *, author: Author | str, if_match: str | None = None, dry_run: bool = False
     ) -> Changed:
