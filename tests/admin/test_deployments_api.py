@@ -79,6 +79,16 @@ async def test_direct_is_live_at_once_and_goes_back_as_fast(gateway: Gateway) ->
     assert gateway.match("/users/1") == "1.1" and gateway.pick(route_id) == "users-2"
 
 
+async def test_headers_of_smoke_tests_are_masked(gateway: Gateway) -> None:
+    test = {"path": "/up", "headers": {"Authorization": "Bearer abc123"}}
+    made = await begin(gateway, await staged(gateway), strategy="BlueGreen", smokeTests=[test])
+    assert made["smokeTests"][0]["headers"].keys() == {"Authorization"}
+    texts = [str(made)]
+    for url in (DEPLOYMENTS, f"{DEPLOYMENTS}/{made['deploymentId']}", "/api/v1/audit-logs"):
+        texts.append((await gateway.client.get(url)).text)
+    assert not any("abc123" in text for text in texts)
+
+
 async def test_a_dry_run_answers_the_plan_and_begins_nothing(gateway: Gateway) -> None:
     route_id = await staged(gateway)
     phases = [{"trafficPercentage": 5, "duration": "PT1M"}, {"trafficPercentage": 100}]
@@ -302,7 +312,7 @@ async def test_what_a_route_belongs_to_decides(gateway: Gateway, production: Gat
     elsewhere = (await gateway.add_route(environment="Production"))["routeId"]
     told = (await gateway.client.put(f"{ROUTES}/{elsewhere}", json={"environment": "QA"})).json()
     assert told["configChangeApplied"] is False, "out of Production is a change of Production"
-    other = (await production.add_route(environment="QA"))["routeId"]
+    other = (await production.add_route(name="qa", environment="QA"))["routeId"]
     told = (await production.client.put(f"{ROUTES}/{other}", json={"priority": 1})).json()
     assert told["configChangeApplied"] is True
 
