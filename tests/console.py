@@ -23,11 +23,20 @@ class Cli:
         self.tokens = home / "hotswap-proxy" / "tokens.json"
 
     def __call__(self, *args: str, code: int = 0, text: str = "", **environ: str) -> str:
+        """What the command prints: its errors if it fails."""
+        out, errors = self._run(args, code, text, environ)
+        return out if code in (0, 3) else errors
+
+    def out(self, *args: str, code: int) -> str:
+        """Standard output also of a command that fails."""
+        return self._run(args, code, "", {})[0]
+
+    def _run(self, args: tuple[str, ...], code: int, text: str, environ: dict[str, str]) -> tuple[str, str]:
         done = CliRunner().invoke(app, args, input=text, env={**self.environ, **environ})
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         assert done.exit_code == code, f"{args}: {done.exit_code}\n{done.stdout}\n{done.stderr}"
-        return done.stdout if code in (0, 3) else done.stderr
+        return done.stdout, done.stderr
 
     def json(self, *args: str, **more: Any) -> Any:
         return json.loads(self(*args, "-o", "json", **more))

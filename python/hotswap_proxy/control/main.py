@@ -249,7 +249,7 @@ class NodeProcess:
         await self._start_admin(stack, parts, orders)
         watch = StandingWatch(node, alerts.tell, outliers=settings.outlier_ejection == "on")
         teller = AuditHeadTeller(store, alerts.event)
-        stack.callback(asyncio.create_task(_every(audithead.INTERVAL, teller.look)).cancel)
+        stack.callback(asyncio.create_task(_every(audithead.LOOK_INTERVAL, teller.look)).cancel)
         self._start_timers(stack, node, configuration, status, keys, watch)
         self._start_regions(stack, regions, catalog)
         await claims.datadir.succession.relieve()

@@ -47,7 +47,6 @@ class Engine:
         leadership: Leadership,
         *,
         announce: Announce = announce_nothing,
-        clock: Callable[[Connection], float] = database_clock,
     ) -> None:
         self._store = store
         self._targets = targets
@@ -55,7 +54,6 @@ class Engine:
         self._judge = judge
         self._leadership = leadership
         self._announce = announce
-        self._clock = clock
         self._smokes: dict[_Key, asyncio.Task[Smoke]] = {}
         self._woken = asyncio.Event()
         self._is_busy = False  # there are deployments that have not ended
@@ -148,9 +146,8 @@ class Engine:
             return None
         deployment = stored.deployment
         target = self._targets[deployment.target_kind]
-        now = self._clock(connection)
         facts = Facts(
-            now,
+            database_clock(connection),
             self._judge,
             deployments.total(connection, deployment_id),
             target.members(connection, deployment),
@@ -178,6 +175,10 @@ class Engine:
             self._smokes[key] = task = asyncio.ensure_future(verifying)
             task.add_done_callback(lambda _done: self.wake())
         return task.result() if task.done() else None
+
+    async def smoke_tests_ended(self) -> None:
+        """Wait until none is under way."""
+        await asyncio.gather(*self._smokes.values(), return_exceptions=True)
 
     def _forget_smokes(self, ids: list[str]) -> None:
         for key in [key for key in self._smokes if key[0] not in ids]:
