@@ -293,7 +293,10 @@ async def test_a_second_update_names_the_one_that_waits(production: Gateway) -> 
     assert problem(again)[0] == 409 and first["deploymentId"] in again.text
     found = await production.store.read(versions.page, route_id, 10, 0)
     assert [each["version"] for each in found[0]] == ["1.1", "1.0"], "nothing more was staged"
-    rejected = await order(production, first, "reject", {"reason": "too late today"})
+    own = await order(production, first, "reject")
+    assert problem(own)[:2] == (403, "FORBIDDEN") and "withdraw" in own.text
+    headers = await second_admin(production)
+    rejected = await order(production, first, "reject", {"reason": "too late today"}, headers=headers)
     assert rejected.json()["approvalStatus"] == "Rejected" and "too late today" in rejected.text
     third = await production.client.put(f"{ROUTES}/{route_id}", json={"priority": 2})
     assert third.json()["version"] == "1.2"
@@ -315,6 +318,18 @@ async def test_what_a_route_belongs_to_decides(gateway: Gateway, production: Gat
     other = (await production.add_route(name="qa", environment="QA"))["routeId"]
     told = (await production.client.put(f"{ROUTES}/{other}", json={"priority": 1})).json()
     assert told["configChangeApplied"] is True
+
+
+async def test_an_api_key_is_its_owner(production: Gateway) -> None:
+    made = await begin(production, await staged(production))
+    key = {"name": "ci", "role": "Admin"}
+    answer = await production.client.post("/api/v1/authentication/api-keys", json=key)
+    assert answer.status_code == 201, answer.text
+    headers = {"authorization": f"Bearer {answer.json()['key']}"}
+    for name in ("approve", "reject"):
+        assert problem(await order(production, made, name, {}, headers=headers))[:2] == (403, "FORBIDDEN")
+    second = await second_admin(production)
+    assert (await order(production, made, "approve", headers=second)).status_code == 200
 
 
 @pytest.mark.parametrize("strategy", ["Canary", "BlueGreen", "Direct", "ABTest"])
