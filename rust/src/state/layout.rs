@@ -7,6 +7,7 @@
 use super::backend::{BackendLane, BackendShared};
 use super::buckets::BucketSet;
 use super::budget::Budget;
+use super::fleet::FleetCells;
 use super::lane::{LaneHead, NodeLane};
 use super::ledger::{GenerationLane, GenerationRow};
 use super::recovery::BackendRecovery;
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"hotswap\0");
 /// Raised with every change of the layout; a worker of another version refuses to attach.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Far above any node; keeps the size of the region within 64 bits.
 const MAX_LANES: u32 = 4096;
 
@@ -68,6 +69,8 @@ pub(super) struct Header {
     hash_key: [AtomicU64; 2],
     /// The current generation, alone on its cache line: read by every request, written by none.
     pub current: Line,
+    /// Read by each request on a limited route.
+    pub fleet: FleetCells,
 }
 
 /// An atomic that shares its cache line with nothing.
@@ -87,6 +90,7 @@ pub(super) struct Layout {
     pub budget: usize,
     pub series: usize,
     pub buckets: usize,
+    pub bucket_marks: usize,
     pub clients: usize,
     pub client_cells: usize,
     /// First lane's private tables; `lane_stride` to the next lane's.
@@ -154,6 +158,7 @@ impl Layout {
         let budget = shared.table::<Budget>(1)?;
         let series_at = shared.table::<SeriesShared>(series)?;
         let buckets_at = shared.table::<BucketSet>(buckets as usize / WAYS)?;
+        let marks_at = shared.table::<AtomicU64>((buckets as usize / WAYS).div_ceil(64))?;
         let clients_at = shared.table::<Tags>(clients as usize / WAYS)?;
         let client_cells = shared.table::<AtomicU32>((clients as usize).saturating_mul(n))?;
         let mut lane = Cursor(0);
@@ -179,6 +184,7 @@ impl Layout {
             budget,
             series: series_at,
             buckets: buckets_at,
+            bucket_marks: marks_at,
             clients: clients_at,
             client_cells,
             private: shared.0,
@@ -214,6 +220,7 @@ impl Header {
         let HashKey(first, second) = HashKey::random();
         self.hash_key[0].store(first, Relaxed);
         self.hash_key[1].store(second, Relaxed);
+        self.fleet.set_key(HashKey::random());
         self.arena_len.store(arena_len as u64, Relaxed);
         self.magic.store(MAGIC, Relaxed);
     }
@@ -264,7 +271,7 @@ mod tests {
         assert_eq!(size_of::<BackendShared>(), 16);
         assert_eq!(size_of::<BackendRecovery>(), 32);
         assert_eq!(size_of::<BackendLane>(), 16);
-        assert_eq!(size_of::<BucketSet>(), 256);
+        assert_eq!(size_of::<BucketSet>(), 384);
         assert_eq!(size_of::<Tags>(), 128);
         assert_eq!(std::mem::offset_of!(Header, current), 64);
     }
@@ -282,6 +289,7 @@ mod tests {
             layout.budget,
             layout.series,
             layout.buckets,
+            layout.bucket_marks,
             layout.clients,
             layout.client_cells,
             layout.private,
