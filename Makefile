@@ -10,6 +10,8 @@ PY := $(VENV)/bin/python
 PROXY ?= 127.0.0.1:8000
 ADMIN ?= 127.0.0.1:5000
 DEMO_PORT ?= 9080
+# Test processes: most tests wait for processes and timers, so more than one for each of two cores pays.
+JOBS ?= 3
 # The crate's Python feature needs an interpreter to build against.
 export PYO3_PYTHON := $(abspath $(PY))
 # Builds run without isolation and start the environment's maturin.
@@ -47,8 +49,8 @@ check: setup ## Lint, format check, types and stubs of Python; clippy and rustfm
 
 .PHONY: test
 test: setup ## Run every test: cargo test, then pytest (TESTS="tests/x -k y" for a part; COVERED=85 fails below 85 %)
-	cd rust && cargo test --release
-	$(PY) -m pytest $(if $(COVERED),--cov=hotswap_proxy --cov-report=term:skip-covered --cov-fail-under=$(COVERED)) $(TESTS)
+	cd rust && cargo test --profile quick
+	$(PY) -m pytest -n $(JOBS) --dist loadfile $(if $(COVERED),--cov=hotswap_proxy --cov-report=term:skip-covered --cov-fail-under=$(COVERED)) $(TESTS)
 
 .PHONY: coverage
 coverage: setup ## Run pytest with line coverage of the Python package

@@ -17,6 +17,7 @@ from .certificate import Certificate
 from .gateway import Gateway, Guarded
 from .live import api_changes
 from .proxies import ROUTES, Backends, HAProxy, Nginx, Proxy
+from .rollout import Deploying, steps
 from .scenarios import CONNECTIONS, LARGE, LOW_CONNECTIONS, PATH, Plan, Results
 
 QUICK = Plan(rounds=1, seconds=1, warm_up=0.5, reloads=2, reload_every=2.5)
@@ -64,10 +65,15 @@ class Run:
         return proxies
 
     def guarded(self) -> list[Proxy]:
-        """The gateway once more, with health checks, breakers, retries and limits on each route."""
+        """The gateway twice more: with health checks, breakers, retries and limits on each route; and with
+        the measured route between two versions.
+        """
         if "gateway" not in self.chosen:
             return []
-        return [Guarded(self.backends, self.scratch / "guarded", ROUTES)]
+        return [
+            Guarded(self.backends, self.scratch / "guarded", ROUTES),
+            Deploying(self.backends, self.scratch / "deploying", ROUTES),
+        ]
 
     def loaded(self) -> list[Proxy]:
         return [self.make(name, ROUTES) for name in self.chosen]
@@ -94,10 +100,15 @@ class Run:
         self.scenario("reload", lambda: scenarios.reloads(self.loaded(), self.plan, self.half_rate()))
         if "gateway" in self.chosen:
             self.scenario("api", self.api)
+            self.scenario("rollout", self.rollout)
 
     def api(self) -> Results:
         tested = Gateway(self.backends, self.scratch / "gateway-api", ROUTES)
         return {tested.label: [api_changes(tested, self.plan, self.half_rate())]}
+
+    def rollout(self) -> Results:
+        tested = Gateway(self.backends, self.scratch / "gateway-rollout", ROUTES)
+        return {tested.label: [steps(tested, self.plan, self.half_rate())]}
 
     def requests(
         self, name: str, proxies: list[Proxy], path: str, connections: int, close: bool = False

@@ -77,6 +77,7 @@ TITLES: dict[str, str] = {
     "idle": "Memory of 1,000 idle client connections",
     "reload": "All routes change, by a reload of the file, under half load on 64 keep-alive connections",
     "api": "One route of 10,000 changes, through the admin API, under half load",
+    "rollout": "A deployment is moved by hand, then rolled back, under half load (effective: the call)",
 }
 
 

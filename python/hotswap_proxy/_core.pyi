@@ -19,6 +19,7 @@ __all__ = [
     "Staged",
     "Worker",
     "__version__",
+    "assignment_bucket",
     "check_header_change",
     "check_header_template",
     "check_network",
@@ -114,6 +115,42 @@ class SeriesStats(TypedDict):
     """Count by method and status; ``("OTHER", 0)`` holds what found no entry of its own."""
     histogram: bytes
     """Durations in microseconds; empty when there are none. See `histogram_quantile`."""
+
+@type_check_only
+class ArmStats(TypedDict):
+    """What one arm of a deployment did, all workers together. Counts go up as long as the deployment is in the
+    configuration, whatever becomes of its share.
+
+    Each request is counted in one of ``requests``, ``unavailable``, ``limited``, ``aborted`` and ``refused``,
+    or not yet: it is ``active``. Only the first attempt is looked at. Preflights are not in it, nor what the
+    ceiling of a client refused: no arm was chosen for these.
+    """
+
+    deploymentId: str
+    routeId: str
+    arm: str
+    """``stable`` or ``canary``."""
+    share: int | None
+    """Of the requests that go to this arm, 1/100 percent; None: the deployment is over, and requests that
+    began on this arm are not."""
+    requests: int
+    """Judged: first attempts that came to an end."""
+    failed: int
+    """Of them: a status of 500 or more, no connection, no answer in time, or one that broke off."""
+    unavailable: int
+    """The gateway answered 503: no backend, connection or key of the route was to be had."""
+    limited: int
+    """A rate limit refused it."""
+    aborted: int
+    """The client left before the end of the answer."""
+    refused: int
+    """The gateway answered with another 4xx status."""
+    active: int
+    """In progress now, upgraded connections among them."""
+    latency: bytes
+    """Histogram of what is in ``requests``, microseconds: from the request's first byte to the end of the
+    answer, or of the first attempt when others followed; to the head of the answer for upgraded connections and
+    event streams. See `histogram_quantile`."""
 
 @type_check_only
 class LaneStats(TypedDict):
@@ -235,6 +272,9 @@ class Node:
 
         A histogram takes 2.8 kB: leave them out where 10,000 routes are asked for and they are not needed.
         """
+    def arm_stats(self) -> list[ArmStats]:
+        """Both arms of every deployment that is in the configuration, or has requests in flight. Cheap; for a
+        timer."""
     def lane_stats(self) -> list[LaneStats]:
         """The lanes that were ever used."""
 
@@ -266,6 +306,12 @@ class Catalog:
         an IP literal to its resolved ``ip:port`` strings (an empty list forgets them); a backend without an
         address takes no traffic. ``keySets`` maps the URL of a JWKS to its keys, likewise; without them the
         routes that need them answer 503. A body limit of null or 0 is none.
+
+        A route may have two arms. ``canary`` of an upserted route is an object of ``deploymentId``, ``share`` (0
+        to 10000, in 1/100 percent), ``salt`` (16 hexadecimal digits), ``assignment`` (``type`` Random, ClientIP,
+        Header or Cookie, the last two with a ``name``) and ``route``: the version that gets this share of the
+        requests, with the same routeId, pathPattern, hosts, methods, priority and isEnabled. An upsert without
+        ``canary`` ends the split.
 
         Raises ConfigError for a change that is not valid, RuntimeError when another configuration was
         published meanwhile (stage again).
@@ -357,6 +403,14 @@ class Worker:
     def bench_exchange(self, request: bytes, response: bytes, rounds: int) -> float:
         """Nanoseconds for a whole exchange without sockets (both heads read and written, all decisions, all
         counting), mean over `rounds`. Raises ValueError when the request is not plainly forwarded."""
+
+def assignment_bucket(salt: str, key: bytes) -> int:
+    """Where `key` stands in a split, from 0 to 2**64 - 1: below ``share * 2**64 // 10000`` it is in.
+
+    So who is in at one share is in at every larger one. `salt` is 16 hexadecimal digits, ValueError otherwise;
+    the value is the finaliser of MurmurHash3 of the 64 bits of FNV-1a over the salt's 8 bytes, a zero byte and
+    the key, the same on every node and for good.
+    """
 
 def check_header_change(name: str, *, add: bool, response: bool) -> None:
     """Raise ValueError naming the rule by which a route may not add (else: remove) this header."""

@@ -28,7 +28,15 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "HOTSWAP_"
 # Never handed to a worker: the data plane has no use for them.
-_SECRETS = ("admin_username", "admin_password", "jwt_secret", "database_url", "redis_url", "alert_webhooks")
+_SECRETS = (
+    "admin_username",
+    "admin_password",
+    "jwt_secret",
+    "database_url",
+    "redis_url",
+    "alert_webhooks",
+    "webhook_secret",
+)
 SECRET_VARIABLES = frozenset(PREFIX + name.upper() for name in _SECRETS)
 PRIVATE = 0o077  # the umask of whatever writes to the data directory: password hashes and the token secret
 _AT_LEAST = {
@@ -55,6 +63,7 @@ _AT_MOST = {
     "min_transfer_rate": 1 << 31,
     "retry_budget": 100,
 }
+MIN_WEBHOOK_SECRET = 16  # bytes: it can be guessed at by whoever has seen one event
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _MIDDLEWARE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}={_DOTTED}:{_DOTTED}")
 
@@ -106,6 +115,7 @@ class Settings:
     health_check_commands: tuple[str, ...] = ()  # programs, absolute paths, that Custom checks may run
     middleware: tuple[str, ...] = ()  # NAME=package.module:function, for routes to use by name
     alert_webhooks: tuple[str, ...] = field(default=(), repr=False)  # the path of such a URL is its password
+    webhook_secret: str | None = field(default=None, repr=False)  # None: events are not signed
     geoip: Path | None = None  # database of regions, MaxMind's format
     log_level: LogLevel = "info"
     proxy_tls: str | None = None  # None: with certificates, `proxy` speaks TLS
@@ -220,6 +230,8 @@ def _convert(name: str, hint: Any, text: str) -> Any:
         return items
     if name in ("proxy", "proxy_tls", "admin"):
         parse_address(text)
+    if name == "webhook_secret" and len(text.encode()) < MIN_WEBHOOK_SECRET:
+        raise ValueError(f"the secret must have at least {MIN_WEBHOOK_SECRET} bytes")
     return text
 
 

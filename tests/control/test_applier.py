@@ -177,18 +177,24 @@ async def test_killed_after_its_commit_what_is_stored_is_served(
 async def test_a_node_that_could_not_read_the_store_again_does_so_before_the_next_change(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hotswap_proxy.control import configuration
+    from hotswap_proxy.control import following
     from hotswap_proxy.errors import StoreUnavailable
 
-    def fail(*_: Any) -> None:
-        raise StoreUnavailable("not now")
+    read, calls = following.read_changes, 0
+
+    def fail(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 1:  # the first is before the change
+            raise StoreUnavailable("not now")
+        return read(*args)
 
     with monkeypatch.context() as patched:
         patch(patched, COMMITTED)
-        patched.setattr(configuration, "read_snapshot", fail)
+        patched.setattr(following, "read_changes", fail)
         assert (await gateway.client.post(APPLY, json=file("new"))).status_code == 503
-        assert gateway.match("/new") is None
-    await gateway.configuration.refresh_addresses()
+        assert calls == 2 and gateway.match("/new") is None
+    await gateway.configuration.follow()
     assert gateway.match("/new") == "1.0"
 
 

@@ -80,9 +80,9 @@ async def test_a_change_is_compiled_then_stored_then_published(
     monkeypatch.setattr(configuration._publisher, "_catalog", Watched(configuration._catalog, log))
     commit = gateway.store.commit
 
-    async def watched(*args: Any) -> None:
+    async def watched(*args: Any) -> int:
         log.append("store")
-        await commit(*args)
+        return await commit(*args)
 
     monkeypatch.setattr(gateway.store, "commit", watched)
     await configuration.create_route(ROUTE, author="test")

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from harness.backend import Backend, Received, ok
 
-from hotswap_proxy.control.health import alerts as alerts_module
+from hotswap_proxy.control import webhooks
 from hotswap_proxy.control.health.alerts import Alerts
 from hotswap_proxy.control.health.machine import Health, State
 from hotswap_proxy.control.health.registry import Probed, Target
@@ -56,6 +56,7 @@ async def test_a_flip_is_posted_to_every_url(hooks: list[Backend]) -> None:
         assert request.header("content-type") == "application/json"
         body = json.loads(request.body)
         assert body.pop("at").endswith("Z")
+        assert body.pop("eventId") == request.header("x-hotswap-event-id")
         assert body == {
             "event": "backend.unhealthy",
             "nodeId": "n1",
@@ -85,8 +86,8 @@ async def test_it_is_tried_again_a_little(hooks: list[Backend]) -> None:
 async def test_a_dead_hook_holds_nobody_up_and_its_path_is_not_logged(
     hooks: list[Backend], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(alerts_module, "TIMEOUT", 0.2)
-    monkeypatch.setattr(alerts_module, "ATTEMPTS", 1)
+    monkeypatch.setattr(webhooks, "TIMEOUT", 0.2)
+    monkeypatch.setattr(webhooks, "ATTEMPTS", 1)
     silent = await asyncio.start_server(lambda _r, _w: asyncio.sleep(30), "127.0.0.1", 0)
     alerts = await running(f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/s3cret", hooks[1].url)
     with caplog.at_level(logging.WARNING):
@@ -96,7 +97,7 @@ async def test_a_dead_hook_holds_nobody_up_and_its_path_is_not_logged(
         assert alerts.results["failed"] <= 1
         await asyncio.sleep(0.5)
     assert alerts.results["failed"] >= 1
-    (line,) = [record for record in caplog.records if "alert" in record.message]
+    (line,) = [record for record in caplog.records if "webhook" in record.message]
     assert line.reason == "no answer in time"  # type: ignore[attr-defined]
     assert "s3cret" not in str(vars(line))
     await alerts.stop()
@@ -106,7 +107,7 @@ async def test_a_dead_hook_holds_nobody_up_and_its_path_is_not_logged(
 async def test_what_waits_is_bounded_and_the_newest_stays(
     hooks: list[Backend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alerts_module, "QUEUE", 3)
+    monkeypatch.setattr(webhooks, "QUEUE", 3)
     alerts = Alerts((hooks[0].url,), {})
     for number in range(10):
         alerts.send(target(f"http://10.0.0.1:{number + 1}"), UP, DOWN)

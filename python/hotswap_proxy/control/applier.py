@@ -6,11 +6,12 @@ because the control process writes to (the reference counts in) the pages which 
 is inherited but the three descriptors of the command line: the socket, the document (empty when a path is
 given), and the file for what does not fit into messages.
 
-    control → {"settings", "path", "prune", "dryRun", "author"}
+    control → {"settings", "path", "prune", "dryRun", "author", "basedOn"}
             ← {"prepared", "sizes": [payload, addresses, checks]}
-              {"unchanged"} | {"failed", "sizes": [error]}
+              {"unchanged"} | {"outdated"} | {"failed", "sizes": [error]}
             → {"go"} | {"problems": […]} of the compiler
-            ← {"applied": [added, changed, removed, unchanged], "sizes": [plan]} | {"failed", …}
+            ← {"applied": [added, changed, removed, unchanged], "revision", "sizes": [plan]}
+              {"outdated"} | {"failed", …}
 
 The rows are written while the control process compiles; they are committed when it says "go". When it ends or
 loses interest (end of file) instead, they are not.
@@ -46,7 +47,7 @@ class Line:
         """The next message; ChannelClosedError when the control process is not interested any more."""
         return channel.receive(self._sock)[0]
 
-    def tell(self, kind: str, value: Any, *parts: bytes) -> None:
+    def tell(self, kind: str, value: Any, *parts: bytes, **more: Any) -> None:
         """Say something, with ``parts`` in the result file."""
         offset = 0
         for part in parts:
@@ -54,7 +55,7 @@ class Line:
             while rest:
                 written = os.pwrite(self._result, rest, offset)
                 rest, offset = rest[written:], offset + written
-        channel.send(self._sock, {kind: value, "sizes": [len(part) for part in parts]})
+        channel.send(self._sock, {kind: value, "sizes": [len(part) for part in parts]} | more)
 
 
 async def serve(line: Line, document: int) -> None:
@@ -65,12 +66,12 @@ async def serve(line: Line, document: int) -> None:
     from hotswap_proxy.control.resolver import Resolver, url_rules
     from hotswap_proxy.errors import GatewayError
     from hotswap_proxy.settings import Settings
-    from hotswap_proxy.store import FILE_NAME, Author, Store
+    from hotswap_proxy.store import FILE_NAME, Author, Outdated, Store
 
     order = line.hear()
     settings = Settings.from_worker_json(order["settings"].encode())
     given = Path(order["path"]) if order["path"] is not None else _contents(document)
-    job = Job(given, Author(*order["author"]), order["prune"], order["dryRun"])
+    job = Job(given, Author(*order["author"]), order["prune"], order["dryRun"], order["basedOn"])
     store = Store(settings.data_dir / FILE_NAME)  # whose schema the control process has seen to
     work = LocalWork(job, store, settings, Resolver(url_rules(settings)))
     try:
@@ -83,7 +84,9 @@ async def serve(line: Line, document: int) -> None:
         await _store(work, line)
         done = work.result()
         counts = [done.added, done.changed, done.removed, done.unchanged]
-        line.tell("applied", counts, done.plan)
+        line.tell("applied", counts, done.plan, revision=done.revision)
+    except Outdated:
+        line.tell("outdated", True)
     except GatewayError as error:
         told = {"kind": type(error).__name__, "message": error.message, "details": error.details}
         line.tell("failed", True, orjson.dumps(told, default=tuple))
@@ -91,6 +94,7 @@ async def serve(line: Line, document: int) -> None:
 
 async def _store(work: LocalWork, line: Line) -> None:
     from hotswap_proxy.errors import GatewayError
+    from hotswap_proxy.store import Outdated
 
     asked = False
 
@@ -103,6 +107,10 @@ async def _store(work: LocalWork, line: Line) -> None:
 
     try:
         await work.store(agree)
+    except Outdated:
+        if not asked:
+            line.hear()  # whatever it is: it is about what was
+        raise
     except GatewayError:
         if not asked:
             agree()  # what the compiler finds says more than what the database made of it

@@ -31,12 +31,15 @@ Problems = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be applied: a file, or the body of a call. ``prune`` removes what it does not name."""
+    """What is to be applied: a file, or the body of a call. ``prune`` removes what it does not name.
+    ``based_on``: the revision that is served; if the store has another one by then, Outdated.
+    """
 
     document: bytes | bytearray | Path
     author: Author
     prune: bool
     dry_run: bool = False
+    based_on: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Prepared:
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What an apply did, or in a dry run would do. ``plan`` is the JSON of ``Plan.answer``: with 10,000
-    changes nobody wants the objects.
+    changes nobody wants the objects. ``revision``: the store's, if something was stored.
     """
 
     added: int
@@ -59,6 +62,7 @@ class Applied:
     removed: int
     unchanged: int
     plan: bytes
+    revision: int | None = None
 
 
 class Work(Protocol):
@@ -71,7 +75,9 @@ class Work(Protocol):
         """The answer for what the compiler found, in the words of the caller's document."""
 
     async def finish(self) -> Applied:
-        """Store the change in one transaction, unless it is a dry run. GatewayError: nothing was stored."""
+        """Store the change in one transaction, unless it is a dry run. GatewayError: nothing was stored.
+        Outdated: neither, because another node was faster.
+        """
 
 
 class LocalWork:
@@ -83,6 +89,7 @@ class LocalWork:
         self._settings = settings
         self._resolver = resolver
         self._change = ChangeSet(settings)
+        self._revision: int | None = None
 
     async def prepare(self) -> Prepared | None:
         file = await asyncio.to_thread(self._read)
@@ -91,6 +98,7 @@ class LocalWork:
         )
         if not self._change:
             return None
+        self._change.store.based_on = self._job.based_on
         addresses = await resolve_all(self._resolver, self._change.names)
         return Prepared(self._change.payload(addresses), addresses, self._change.checks)
 
@@ -112,16 +120,17 @@ class LocalWork:
             agree()
             return
 
-        def write(connection: Connection) -> None:
-            changes.write(connection, self._change.store, self._job.author)
+        def write(connection: Connection) -> int:
+            revision = changes.write(connection, self._change.store, self._job.author)
             agree()
+            return revision
 
-        await self._store.write(write)
+        self._revision = await self._store.write(write)
 
     def result(self) -> Applied:
         plan = self._change.plan
         counts = (plan.count("added"), plan.count("changed"), plan.count("removed"), plan.unchanged)
-        return Applied(*counts, orjson.dumps(plan.answer()))
+        return Applied(*counts, orjson.dumps(plan.answer()), self._revision)
 
     def _read(self) -> configfile.ConfigFile:
         document, rules = self._job.document, url_rules(self._settings)

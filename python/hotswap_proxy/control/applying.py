@@ -18,6 +18,7 @@ import orjson
 from hotswap_proxy import errors
 from hotswap_proxy.errors import Detail, GatewayError, Unavailable
 from hotswap_proxy.settings import SECRET_VARIABLES, Settings
+from hotswap_proxy.store import Outdated
 
 from . import channel
 from .apply import Applied, Job, Prepared, Problems
@@ -99,6 +100,7 @@ class RemoteWork:
             "prune": job.prune,
             "dryRun": job.dry_run,
             "author": list(job.author),
+            "basedOn": job.based_on,
         }
         try:
             async with asyncio.timeout(PREPARE_SECONDS):
@@ -123,7 +125,8 @@ class RemoteWork:
     async def finish(self) -> Applied:
         self._committing = not self._job.dry_run
         answer, parts = await self._ask({"go": True})
-        return Applied(*answer["applied"], *parts)
+        added, changed, removed, unchanged = answer["applied"]
+        return Applied(added, changed, removed, unchanged, parts[0], answer["revision"])
 
     async def close(self) -> None:
         """End the process, if it has not, but let it finish what it was told to commit."""
@@ -149,6 +152,9 @@ class RemoteWork:
         for size in answers[0]["sizes"]:
             parts.append(os.pread(self._result, size, offset))
             offset += size
+        if "outdated" in answers[0]:
+            self._committing = False
+            raise Outdated
         if "failed" in answers[0]:
             self._committing = False
             raise _error(parts[0])

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from hotswap_proxy.errors import Conflict, Detail, ValidationFailed
+from hotswap_proxy.model import Target
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import AuditEntry, BackendWrite, RouteWrite, StoreChanges
 
@@ -42,6 +43,32 @@ def next_version(current: str, taken: Iterable[str]) -> str:
     while f"{head}{number}" in used:
         number += 1
     return f"{head}{number}"
+
+
+def route_write(document: Document, *, is_new: bool = False, new_version: bool = True) -> RouteWrite:
+    """The row of a complete document. ``new_version=False``: a version that there is already becomes the live
+    one, which is how a deployment ends.
+    """
+    text = orjson.dumps(document).decode()
+    return RouteWrite(
+        is_new=is_new,
+        new_version=new_version,
+        route_id=document["routeId"],
+        name=document["name"],
+        document=text,
+        version=document["version"],
+        is_enabled=document["isEnabled"],
+        strategy=document["strategy"],
+        environment=document.get("environment"),
+        etag=etag_of(text),
+        dns_names=_names_of(list(named_targets(document))),
+        backend_ids=[backend["backendId"] for backend in document["backends"] if "url" not in backend],
+    )
+
+
+def _names_of(targets: Iterable[tuple[str, Target]]) -> str | None:
+    names = [target.authority for _, target in targets]
+    return orjson.dumps(names).decode() if names else None
 
 
 class ChangeSet:
@@ -80,23 +107,8 @@ class ChangeSet:
         if "version" not in new:
             first = old["version"] if old else "1.0"
             new["version"] = next_version(first, used) if old or first in used else first
-        text = orjson.dumps(new).decode()
-        names = self._collect_names(new, label)
-        self.store.routes.append(
-            RouteWrite(
-                is_new=old is None,
-                route_id=new["routeId"],
-                name=new["name"],
-                document=text,
-                version=new["version"],
-                is_enabled=new["isEnabled"],
-                strategy=new["strategy"],
-                environment=new.get("environment"),
-                etag=etag_of(text),
-                dns_names=names,
-                backend_ids=[backend["backendId"] for backend in new["backends"] if "url" not in backend],
-            )
-        )
+        self._collect_names(new, label)
+        self.store.routes.append(route_write(new, is_new=old is None))
         self._note_checks("route", new if self._is_served(new) else None, old)
         if self._is_served(new):
             self._upsert("upsertRoutes", compile_route(new, self._settings), label)
@@ -198,7 +210,7 @@ class ChangeSet:
         found = list(named_targets(document))
         for path, target in found:
             self.names.setdefault(target.authority, f"{label}.{path}" if label else path)
-        return orjson.dumps([target.authority for _, target in found]).decode() if found else None
+        return _names_of(found)
 
     def _upsert(self, key: str, compiled: Document, label: str) -> None:
         buffer = self._upserts[key]

@@ -8,6 +8,7 @@ from typing import Any
 from hotswap_proxy.model import Target, duration_ms, parse_url
 from hotswap_proxy.settings import Settings
 
+from .canary import Running, compile_assignment, share_of
 from .policies import compile_policy
 
 Document = dict[str, Any]
@@ -36,7 +37,8 @@ def compile_backend(document: Document) -> Document:
     }
 
 
-def compile_route(document: Document, settings: Settings) -> Document:
+def compile_route(document: Document, settings: Settings, running: Running | None = None) -> Document:
+    """``running``: the deployment that is under way on the route, with its other version."""
     compiled = {key: document[key] for key in _SAME}
     compiled["timeoutMs"] = document["timeoutSeconds"] * 1000
     compiled["maxRequestBody"] = document.get("maxRequestBody", settings.max_request_body)
@@ -50,6 +52,15 @@ def compile_route(document: Document, settings: Settings) -> Document:
         compiled["hosts"] = document["hosts"]
     if document["strategy"] == "HeaderBased":
         compiled["headerRules"] = document["strategyConfig"]
+    if running is not None:
+        deployment = running.deployment
+        compiled["canary"] = {
+            "deploymentId": deployment.deployment_id,
+            "share": share_of(deployment, settings.node_id),
+            "salt": deployment.salt,
+            "assignment": compile_assignment(deployment.assignment),
+            "route": compile_route(running.candidate, settings),
+        }
     return compiled
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,14 @@ from hotswap_proxy.errors import (
     Conflict,
     Detail,
     GatewayError,
+    Unavailable,
     ValidationFailed,
     from_core,
     from_pydantic,
 )
 from hotswap_proxy.model import Backend, Model, Route
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import Author, Store, backends, routes
+from hotswap_proxy.store import Author, Outdated, Store, backends, routes
 from hotswap_proxy.store.routes import Stored
 
 from . import declarative
@@ -40,6 +41,7 @@ from .catalog import CatalogLike
 from .changeset import ChangeSet
 from .compile import Document
 from .edits import check_rename, expect, merge, taken
+from .following import Follower
 from .health.checker import Checker
 from .jwks import KeyKeeper, Keys
 from .masking import restore
@@ -48,7 +50,7 @@ from .plan import Plan
 from .publishing import Publisher
 from .references import Registry, keys_of, link, new_id
 from .resolver import Resolution, Resolver, resolve_all, url_rules
-from .snapshot import Snapshot, read_snapshot
+from .snapshot import names_in_use
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -57,7 +59,7 @@ M = TypeVar("M", bound=Model)
 # From so many changed objects on, the memory that a change took is worth giving back to the system.
 LARGE = 500
 TRIM_DELAY = 1.0
-MAX_VIOLATIONS = 100  # that are shown
+ATTEMPTS = 5  # to work a change out before another node changes something
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,7 @@ class Configuration:
     ) -> None:
         """Without an ``applier`` files are applied in this process."""
         self.rules = url_rules(settings)
-        # What is stored and served although the settings forbid it by now, as it was found at the start.
-        self.violations: list[dict[str, str]] = []
+        self.announce: Callable[[int], None] = lambda _revision: None  # tells other nodes of a new revision
         self._store = store
         self._catalog = catalog
         self._settings = settings
@@ -99,12 +100,32 @@ class Configuration:
         keys = keys or KeyKeeper(self.rules, self._resolver)
         keys.publish = self.take_keys
         self._publisher = Publisher(catalog, settings, self._addresses, keys, health)
-        self._outdated = False  # the store may have what is not live
+        self._follower = Follower(store, self._publisher, self._resolver, self._addresses, settings)
         self._lock = asyncio.Lock()
 
     @property
     def generation(self) -> int:
         return self._publisher.generation
+
+    @property
+    def revision(self) -> int:
+        """The newest revision of the store that this node serves."""
+        return self._publisher.revision
+
+    @property
+    def violations(self) -> list[dict[str, str]]:
+        """What is stored and served although the settings forbid it by now, as it was found at the start."""
+        return self._follower.violations
+
+    @property
+    def problem(self) -> str | None:
+        """Why this node does not serve what the store has, if so."""
+        return self._follower.problem
+
+    @property
+    def has_to_try(self) -> bool:
+        """Whether ``follow`` has something to do even if the store has nothing new."""
+        return self._follower.has_to_try
 
     @property
     def last_update(self) -> datetime | None:
@@ -122,29 +143,25 @@ class Configuration:
 
     async def load(self) -> int:
         """Serve what the store holds; its generation. Names that cannot be resolved are logged, not fatal."""
-        return await self._serialised(self._load())
-
-    async def _load(self) -> int:
-        snapshot: Snapshot = await self._store.read(read_snapshot, self._settings)
-        found = await self._resolver.resolve(snapshot.names)
-        self._addresses.known = self._addresses.renewed(found, snapshot.names)
-        staged = await self._publisher.stage(snapshot.payload(self._addresses.known))
-        self._publisher.publish(staged, snapshot.checks, reset=True)
-        self._outdated = False
-        self.violations = snapshot.violations[:MAX_VIOLATIONS]
-        if self.violations:
-            log.warning(
-                "backends are served that this node's settings forbid; they were stored under other ones",
-                extra={"count": len(snapshot.violations), "first": self.violations[0]},
-            )
-        del snapshot
-        trim()
+        await self._serialised(self._follower.load())
         return self.generation
+
+    async def sync(self) -> bool:
+        """Serve what the store has by now, after this process wrote to it by another way than this class, and
+        tell the other nodes. True if something was new. StoreUnavailable: it will be, once it can be read.
+        """
+        changed = await self.follow()
+        self.announce(self.revision)
+        return changed
+
+    async def follow(self) -> bool:
+        """The same when another node may have written."""
+        return await self._serialised(self._follower.catch_up())
 
     async def refresh_addresses(self) -> bool:
         """Ask the DNS again for the names in use; publish if an answer changed. True if it did."""
         known = set(self._addresses.known)
-        names = await self._store.read(routes.dns_names, self._settings.environment)
+        names = await self._store.read(names_in_use, self._settings)
         # Not in the queue of changes: a slow DNS must not hold them up.
         found = await self._resolver.resolve(names)
         return await self._serialised(self._take_addresses(found, names, known - names))
@@ -175,13 +192,14 @@ class Configuration:
         """Make the store agree with a file or a body, in one transaction. ``prune`` removes what it does not
         name.
         """
-        done = await self._serialised(self._apply(Job(document, Author.of(author), prune, dry_run)))
+        job = Job(document, Author.of(author), prune, dry_run)
+        done = await self._edit(partial(self._apply, job))
         if done.added + done.changed + done.removed >= LARGE:  # later, when the caller is done with it too
             asyncio.get_running_loop().call_later(TRIM_DELAY, trim)
         return done
 
     async def _apply(self, job: Job) -> Applied:
-        async with self._work(job) as work:
+        async with self._work(replace(job, based_on=self.revision)) as work:
             prepared = await work.prepare()
             if prepared is None:
                 return await work.finish()
@@ -191,18 +209,19 @@ class Configuration:
             except GatewayError as error:
                 staged.discard()
                 if isinstance(error, OutcomeUnknown):
-                    self._outdated = True
-                    await self._load()
+                    with suppress(GatewayError):  # if not now, then with the next change
+                        await self._follower.catch_up()
                 raise
             except BaseException:
                 staged.discard()
-                self._outdated = not job.dry_run  # who knows
                 raise
-        if job.dry_run:
+        if job.dry_run or done.revision is None:
             staged.discard()
         else:
             self._addresses.known |= prepared.addresses
-            self._publisher.publish(staged, prepared.checks)
+            self._publisher.publish(staged, prepared.checks, revision=done.revision)
+            self._follower.committed()
+            self.announce(self.revision)
         return done
 
     def _work(self, job: Job) -> AbstractAsyncContextManager[Work]:
@@ -228,7 +247,7 @@ class Configuration:
                 raise taken("routeId", route_id)
             return await self._put_route(route, route_id, None, author, dry_run)
 
-        return await self._serialised(run())
+        return await self._edit(run)
 
     async def update_route(
         self,
@@ -252,7 +271,7 @@ class Configuration:
                 self._validate(Route, merged), route_id, old.document, author, dry_run
             )
 
-        return await self._serialised(run())
+        return await self._edit(run)
 
     async def delete_route(
         self, route_id: str, *, author: Author | str, if_match: str | None = None, dry_run: bool = False
@@ -265,7 +284,7 @@ class Configuration:
             change.remove_route(old.document)
             return await self._carry_out(change, Author.of(author), dry_run)
 
-        return await self._serialised(run())
+        return await self._edit(run)
 
     async def _put_route(
         self, route: Route, route_id: str, old: Document | None, author: Author | str, dry_run: bool
@@ -297,7 +316,7 @@ class Configuration:
                 raise taken("backendId", backend_id)
             return await self._put_backend(backend, backend_id, None, author, dry_run)
 
-        return await self._serialised(run())
+        return await self._edit(run)
 
     async def update_backend(
         self,
@@ -316,7 +335,7 @@ class Configuration:
             backend = self._validate(Backend, merged)
             return await self._put_backend(backend, backend_id, old.document, author, dry_run)
 
-        return await self._serialised(run())
+        return await self._edit(run)
 
     async def delete_backend(
         self, backend_id: str, *, author: Author | str, if_match: str | None = None, dry_run: bool = False
@@ -335,7 +354,7 @@ class Configuration:
             change.remove_backend(old.document)
             return await self._carry_out(change, Author.of(author), dry_run)
 
-        return await self._serialised(run())
+        return await self._edit(run)
 
     async def _put_backend(
         self, backend: Backend, backend_id: str, old: Document | None, author: Author | str, dry_run: bool
@@ -357,15 +376,21 @@ class Configuration:
 
         async def run() -> T:
             async with self._lock:
-                try:
-                    if self._outdated:
-                        await self._load()
-                except BaseException:
-                    change.close()
-                    raise
                 return await change
 
         return await asyncio.shield(asyncio.ensure_future(run()))
+
+    async def _edit(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Work a change out on the newest configuration; again, if another node was faster."""
+
+        async def run() -> T:
+            for _ in range(ATTEMPTS):
+                await self._follower.catch_up()
+                with suppress(Outdated):
+                    return await work()
+            raise Unavailable("other nodes change the configuration all the time; nothing was changed")
+
+        return await self._serialised(run())
 
     def _validate(self, model: type[M], document: Mapping[str, Any]) -> M:
         try:
@@ -382,15 +407,19 @@ class Configuration:
         if dry_run:
             staged.discard()
             return Changed(change.plan, self.generation)
+        change.store.based_on = self.revision
         try:
-            await self._store.commit(change.store, author)
+            revision = await self._store.commit(change.store, author)
         except BaseException:
             staged.discard()
             raise
         self._addresses.known |= addresses
         try:
-            self._publisher.publish(staged, change.checks)
+            self._publisher.publish(staged, change.checks, revision=revision)
+            self._follower.committed(change.store.entries())
         except RuntimeError:  # it is stored, so it has to be served
             log.exception("a stored change could not be published; loading the store again")
-            await self._load()
+            self._follower.doubt()
+            await self._follower.load()
+        self.announce(self.revision)
         return Changed(change.plan, self.generation)

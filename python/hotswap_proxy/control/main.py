@@ -180,7 +180,9 @@ class NodeProcess:
             store = await Store.open(settings)
             stack.push_async_callback(store.close)
             alerts = Alerts(
-                settings.alert_webhooks, {"nodeId": settings.node_id, "environment": settings.environment}
+                settings.alert_webhooks,
+                {"nodeId": settings.node_id, "environment": settings.environment},
+                secret=settings.webhook_secret,
             )
             checker = Checker(node, alerts.send, settings.tls_files)
             catalog = _core.Catalog(node)

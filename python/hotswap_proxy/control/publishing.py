@@ -51,6 +51,7 @@ class Publisher:
         health: Checker | None,
     ) -> None:
         self.generation = 0
+        self.revision = 0  # of the store, that is live
         self.last_update: datetime | None = None
         self._catalog = catalog
         self._settings = settings
@@ -75,12 +76,18 @@ class Publisher:
             compiled = await self._compile(with_keys(payload, keys), explain)
         return Staged(compiled, files)
 
-    def publish(self, staged: Staged, told: Described, *, reset: bool = False) -> None:
-        """Make it what workers serve. ``told``: the health checks that came or went with it."""
+    def publish(
+        self, staged: Staged, told: Described, *, reset: bool = False, revision: int | None = None
+    ) -> None:
+        """Make it what workers serve. ``told``: the health checks that came or went with it. ``revision`` of
+        the store, if that is another one now.
+        """
         if self._health is not None:  # before: a backend that is out must not get the first requests
             checks = {owner: wanted_of(each, self._settings) for owner, each in told.items()}
             self._health.prepare(checks, self._addresses.known, reset=reset)
         self.generation = staged.compiled.publish()
+        if revision is not None:
+            self.revision = revision
         if staged.files is not None:
             self._files.note(staged.files)
         self.last_update = datetime.now(UTC)

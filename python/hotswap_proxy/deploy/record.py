@@ -16,6 +16,7 @@ VerdictKind = Literal["Pass", "Fail", "Hold"]
 TargetKind = Literal["route", "config"]
 
 ACTIVE: frozenset[Status] = frozenset({"Pending", "Approved", "InProgress", "Paused"})
+UNDER_WAY: frozenset[Status] = frozenset({"InProgress", "Paused"})
 
 # Percent with two decimals; what a route's arms are split by.
 Percentage = Annotated[float, Field(ge=0, le=100)]
@@ -66,6 +67,20 @@ class SmokeTest(Part):
     timeout: Duration = "5s"
 
 
+class ArmFigures(Part):
+    """What the judge saw of one arm. Rates are 0–1, latencies milliseconds; the true error rate is between
+    low and high with the thresholds' confidence, at whatever moment one looks.
+    """
+
+    requests: int
+    failed: int
+    unavailable: int
+    error_rate: float | None = None
+    error_rate_low: float
+    error_rate_high: float
+    p99_latency: float | None = None
+
+
 class Verdict(Part):
     """What the judge says of the measurements, and why. Rates are 0–1, latencies milliseconds."""
 
@@ -74,6 +89,8 @@ class Verdict(Part):
     requests_needed: int | None = Field(None, description="of the canary arm, about; for Hold")
     error_rate_delta: float | None = None
     p99_latency_delta: float | None = Field(None, description="milliseconds")
+    canary: ArmFigures | None = None
+    stable: ArmFigures | None = Field(None, description="or what canary was compared with in its place")
 
 
 class Event(Part):
@@ -89,8 +106,9 @@ class Event(Part):
 class Deployment(Part):
     """One deployment. ``traffic_percentage`` is the canary arm's share now; for Rolling it is that of the
     nodes in ``nodes_done``. ``baseline`` and ``window_baseline`` are measurements (``Measurement.document``)
-    at the beginning of the present phase and window, ``before`` the stable arm's at the beginning of the
-    deployment.
+    at the beginning of the present phase and window. ``before`` is the stable arm while it had traffic last:
+    what the canary arm is compared with when it has all of it. ``measured`` is the whole of it, written at
+    the end. ``revision`` is what a node has to have reached to serve what the record says.
     """
 
     deployment_id: Identifier
@@ -123,6 +141,10 @@ class Deployment(Part):
     window_started_at: str | None = None
     windows: int = 0
     before: dict[str, Any] | None = None
+    measured: dict[str, Any] | None = None
+    revision: int = 0
+    paused_at: str | None = None
+    paused_seconds: float = Field(0.0, description="of the present phase, before paused_at")
     created_by: Person
     created_at: str
     approved_by: Person | None = None
@@ -135,5 +157,14 @@ class Deployment(Part):
         return self.status in ACTIVE
 
     @property
+    def is_under_way(self) -> bool:
+        """Begun and not ended."""
+        return self.status in UNDER_WAY
+
+    @property
     def phase(self) -> Phase:
         return self.phases[self.current_phase]
+
+    @property
+    def is_last_phase(self) -> bool:
+        return self.current_phase == len(self.phases) - 1

@@ -18,12 +18,21 @@ from hotswap_proxy.settings import Settings
 
 from . import changes
 from .audit import AuditEntry, Author
-from .changes import BackendWrite, Outdated, RouteWrite, StoreChanges
+from .changes import BackendWrite, Outdated, RouteWrite, StoreChanges, VersionWrite
 from .database import Lane
 from .migrate import ensure_schema
 from .users import Users
 
-__all__ = ["AuditEntry", "Author", "BackendWrite", "Outdated", "RouteWrite", "Store", "StoreChanges"]
+__all__ = [
+    "AuditEntry",
+    "Author",
+    "BackendWrite",
+    "Outdated",
+    "RouteWrite",
+    "Store",
+    "StoreChanges",
+    "VersionWrite",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -69,6 +69,15 @@ def documents(connection: Connection) -> Iterator[str]:
     yield from connection.execution_options(yield_per=CHUNK).execute(query).scalars()
 
 
+def some(connection: Connection, backend_ids: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(id, document) of those of these backends which there are."""
+    wanted = sorted(backend_ids)
+    for start in range(0, len(wanted), CHUNK):
+        part = wanted[start : start + CHUNK]
+        query = select(backends.c.backend_id, backends.c.document).where(backends.c.backend_id.in_(part))
+        yield from ((row[0], row[1]) for row in connection.execute(query).all())
+
+
 def find(connection: Connection, keys: Iterable[str]) -> list[Registered]:
     """The registered backends whose id or name is one of ``keys``."""
     wanted = list(keys)

@@ -60,6 +60,8 @@ def advance(connection: Connection, entries: Collection[Entry]) -> int:
 def since(connection: Connection, revision: int) -> Since:
     """What a node that serves ``revision`` has missed."""
     newest = current(connection)
+    if revision == newest:
+        return Since(newest, frozenset())
     if not newest - KEPT // 2 <= revision <= newest:  # long away, or another database
         return Since(newest, None)
     query = select(changes.c.kind, changes.c.entity_id).where(changes.c.revision > revision)

@@ -101,6 +101,19 @@ def documents(connection: Connection, environment: str | None = None) -> Iterato
     yield from connection.execution_options(yield_per=CHUNK).execute(query).scalars()
 
 
+def some(
+    connection: Connection, route_ids: Iterable[str], environment: str | None = None
+) -> Iterator[tuple[str, str]]:
+    """(id, document) of those of these routes which there are (and a node of ``environment`` serves)."""
+    wanted = sorted(route_ids)
+    for start in range(0, len(wanted), CHUNK):
+        part = wanted[start : start + CHUNK]
+        query = select(routes.c.route_id, routes.c.document).where(routes.c.route_id.in_(part))
+        if environment is not None:
+            query = query.where(served_by(environment))
+        yield from ((row[0], row[1]) for row in connection.execute(query).all())
+
+
 def versions(
     connection: Connection, route_id: str, limit: int, offset: int
 ) -> tuple[list[dict[str, Any]], int]:

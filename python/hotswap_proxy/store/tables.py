@@ -61,6 +61,7 @@ route_versions = Table(
     ),  # order of creation within the route; versions are only names
     Column("document", Text, nullable=False),
     Column("description", Text),
+    Column("live_at", TIME),  # when it became the live one, the last time; NULL: it never was
     Column("created_at", TIME, nullable=False),
     Column("created_by", ID, nullable=False),
 )

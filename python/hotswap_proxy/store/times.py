@@ -17,6 +17,16 @@ def now() -> str:
     return rfc3339(datetime.now(UTC))
 
 
+def of_seconds(seconds: float) -> str:
+    """Seconds since 1970, such as ``database_clock`` gives them."""
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))
+
+
+def seconds_of(moment: str) -> float:
+    """The way back from ``of_seconds``."""
+    return datetime.fromisoformat(moment).timestamp()
+
+
 def database_clock(connection: Connection) -> float:
     """The store's clock, seconds since 1970: the one clock that the nodes of a fleet have in common."""
     if connection.dialect.name == "sqlite":

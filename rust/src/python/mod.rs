@@ -1,5 +1,6 @@
 //! The Python face of the core: argument conversion only, no rules.
 
+mod arms;
 mod bench;
 mod capsule;
 mod catalog;
@@ -26,6 +27,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<catalog::Catalog>()?;
     m.add_class::<catalog::Staged>()?;
     m.add_class::<worker::Worker>()?;
+    m.add_function(wrap_pyfunction!(arms::assignment_bucket, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_header_change, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_header_template, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_network, m)?)?;

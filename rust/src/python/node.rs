@@ -258,6 +258,10 @@ impl Node {
         Ok(list)
     }
 
+    fn arm_stats<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
+        PyList::empty(py)
+    }
+
     fn lane_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
         for lane in self.with(py, |node| node.lane_stats())? {

@@ -1,6 +1,7 @@
 //! Selection: which backend of a route takes a request. Pure decisions over the snapshot and the
 //! node's shared counters; the caller charges what it then does.
 
+pub mod arms;
 pub mod network;
 pub mod order;
 pub mod rendezvous;

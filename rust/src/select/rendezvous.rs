@@ -12,10 +12,17 @@
 /// Hash of whatever stands for the client, as a rule the bytes of its address.
 #[inline]
 pub fn client_hash(key: &[u8]) -> u64 {
-    let fnv = key.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| {
+    finalise(fnv1a(FNV_BASIS, key))
+}
+
+pub(super) const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a, 64 bits, going on from a hash.
+#[inline]
+pub(super) fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    finalise(fnv)
+    })
 }
 
 /// Hash of a backend's identity.
@@ -30,7 +37,7 @@ pub fn mix(client: u64, identity: u64) -> u64 {
 }
 
 #[inline]
-fn finalise(mut hash: u64) -> u64 {
+pub(super) fn finalise(mut hash: u64) -> u64 {
     hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^ hash >> 33

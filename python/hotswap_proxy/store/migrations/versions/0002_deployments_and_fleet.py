@@ -14,6 +14,8 @@ TIME = sa.String(32)
 
 def upgrade() -> None:
     op.add_column("route_versions", sa.Column("description", sa.Text))
+    op.add_column("route_versions", sa.Column("live_at", TIME))
+    op.execute("UPDATE route_versions SET live_at = created_at")  # there was no other way until now
     op.add_column("audit_logs", sa.Column("previous_hash", sa.String(64)))
     op.add_column("audit_logs", sa.Column("hash", sa.String(64)))
     op.create_table(
@@ -99,6 +101,7 @@ def downgrade() -> None:
     for table, column in (
         ("audit_logs", "hash"),
         ("audit_logs", "previous_hash"),
+        ("route_versions", "live_at"),
         ("route_versions", "description"),
     ):
         op.drop_column(table, column)
