@@ -241,8 +241,13 @@ class Node:
         """
     def settle_limits(self, entries: bytes, weight: int) -> int:
         """All others know of these entries, which this node took: from now on they count once, not `weight` times."""
-    def limit_standing(self, weight: int, start: int = 0, *, most: int = 1000) -> tuple[bytes, int | None]:
-        """What the buckets hold, for a node that has come anew; go on from the second item until it is None."""
+    def limit_standing(
+        self, weight: int, pending: bytes, start: int = 0, *, most: int = 1000
+    ) -> tuple[bytes, int | None]:
+        """What the buckets hold, for a node that has come anew; go on from the second item until it is None.
+
+        `pending` are the entries taken and not settled: like those not taken yet, they are left out.
+        """
     def set_backend_status(self, address: str, status: int) -> bool:
         """Set the health of an address: 0 Unknown, 1 Healthy, 2 Unhealthy, 3 Draining.
 

@@ -6,6 +6,7 @@
 use crate::policy::limit::{Limit, Now};
 use crate::policy::share::{Change, Usage};
 use crate::state::{Found, Node};
+use std::collections::HashMap;
 
 /// Bytes of an entry.
 pub const ENTRY: usize = 32;
@@ -23,19 +24,32 @@ pub fn take(node: &mut Node, most: usize, weight: u32, now: Now) -> Vec<u8> {
     entries
 }
 
-/// What the shared buckets of a stretch of sets, counted with `weight`, hold, and where to go on.
+/// What the shared buckets of a stretch of sets, counted with `weight`, hold, and where to go on. Tallies, and
+/// the entries of `pending`, are left out: the others will hear of them by themselves.
 pub fn standing(
     node: &Node,
     from: usize,
     most: usize,
     weight: u32,
+    pending: &[u8],
     now: Now,
 ) -> (Vec<u8>, Option<usize>) {
+    let mut sent: HashMap<u64, Vec<Usage>> = HashMap::new();
+    for (tag, _, usage) in pending.chunks_exact(ENTRY).filter_map(read) {
+        sent.entry(tag).or_default().push(usage);
+    }
     let mut entries = Vec::new();
     let next = node.shared_buckets(from, most, |found| {
-        let usage = Limit::of_shape(found.shape)
-            .and_then(|limit| limit.standing(found.state, found.tally, now, weight));
-        if let Some(usage) = usage {
+        let Some(limit) = Limit::of_shape(found.shape) else {
+            return;
+        };
+        let noted = limit.usage(found.tally, found.state, now, weight);
+        let ours = sent.get(&found.tag).into_iter().flatten().copied();
+        let state = ours.chain(noted).fold(found.state, |state, usage| {
+            let step = limit.adjust(state, usage, Change::Omit(weight), now);
+            step.next.unwrap_or(state)
+        });
+        if let Some(usage) = limit.standing(state, now) {
             push(&mut entries, &found, usage);
         }
     });
@@ -60,7 +74,7 @@ pub fn change(node: &Node, entries: &[u8], change: Change, now: Now) -> usize {
         };
         let step = |state| limit.adjust(state, usage, change, now);
         match change {
-            Change::Settle(_) => node.amend_bucket(tag, step),
+            Change::Settle(_) | Change::Omit(_) => node.amend_bucket(tag, step),
             Change::Add | Change::AtLeast => {
                 node.charge_bucket(tag, limit.shape(), now.monotonic, step);
             }

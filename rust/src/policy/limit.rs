@@ -109,6 +109,8 @@ pub struct Verdict {
 /// Most requests of a limit. A counter of 20 bits can tell them from one more, and holds the weight of a fleet beyond.
 pub(super) const MOST: u32 = 1_000_000;
 pub(super) const COUNT: u64 = (1 << 20) - 1;
+/// Most that a fleet owes a token bucket, in buckets: twice the limit and what its nodes let through at once.
+pub(super) const MOST_DEBT: u64 = 4;
 /// Most nodes whose weight fits on top of that.
 pub const MOST_NODES: u32 = 4096;
 /// Windows of a sliding window are numbered modulo this. A bucket that is met again after exactly a multiple of
@@ -225,25 +227,21 @@ impl Limit {
         (token, token * u64::from(self.requests))
     }
 
-    /// How far a state of tokens is from full, of `all`, nanoseconds. State: the monotonic time at which the bucket is
-    /// full again (GCRA's theoretical arrival time).
-    pub(super) fn debt(state: u64, all: u64, now: Now) -> u64 {
-        let debt = state.saturating_sub(now.monotonic);
-        // What a fleet let through at once beyond the limit is paid back; a debt made under a longer window is
-        // not carried into a shorter one.
-        if debt > 2 * all {
-            all
-        } else {
-            debt
-        }
+    /// How far a state of tokens is from full, nanoseconds. State: the monotonic time at which the bucket is full
+    /// again (GCRA's theoretical arrival time).
+    pub(super) fn debt(state: u64, now: Now) -> u64 {
+        state.saturating_sub(now.monotonic)
     }
 
     fn tokens(&self, state: u64, now: Now, weight: u32) -> Step<Verdict> {
         let (token, all) = self.token();
-        let debt = Self::debt(state, all, now);
+        // A debt made under a longer window is not carried into a shorter one. What a fleet let through at once
+        // beyond the limit is paid back.
+        let most = if weight > 1 { MOST_DEBT * all } else { all };
+        let debt = Self::debt(state, now).min(most);
         let allowed = debt + token <= all;
         let debt = match allowed {
-            true => (debt + token * u64::from(weight)).min(2 * all),
+            true => debt + token * u64::from(weight),
             false => debt,
         };
         self.step(

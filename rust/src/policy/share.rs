@@ -10,7 +10,7 @@
 //!
 //! Windows are numbered by the time since 1970, so that they are the same on all nodes.
 
-use super::limit::{scale, Algorithm, Limit, Now, COUNT, MOST, NUMBERS};
+use super::limit::{scale, Algorithm, Limit, Now, COUNT, MOST, MOST_DEBT, NUMBERS};
 use crate::state::Step;
 
 /// A tally of tokens that is older than this was not taken when it should have been: nodes were apart.
@@ -34,19 +34,21 @@ pub enum Change {
     Add,
     /// The others know of ours, which were counted with this weight.
     Settle(u32),
+    /// Leave out ours, counted with this weight: the others will hear of them.
+    Omit(u32),
     /// What a node that was there before knows of a bucket.
     AtLeast,
 }
 
 impl Change {
-    fn apply(self, count: u64, part: u32) -> u64 {
-        let part = u64::from(part);
+    fn apply(self, count: u64, part: u64, most: u64) -> u64 {
         let count = match self {
             Self::Add => count + part,
             Self::Settle(weight) => count.saturating_sub(part * u64::from(weight.max(1) - 1)),
+            Self::Omit(weight) => count.saturating_sub(part * u64::from(weight)),
             Self::AtLeast => count.max(part),
         };
-        count.min(COUNT)
+        count.min(most)
     }
 }
 
@@ -112,11 +114,10 @@ impl Limit {
             },
             Algorithm::TokenBucket => {
                 let at = tally >> 20;
-                let (token, all) = self.token();
+                let (token, _) = self.token();
                 let count = if now.unix_ms().saturating_sub(at) > LATE_MS {
                     // Meanwhile this node lived on its share of the refill: what it owes is its part of the debt.
-                    let owed =
-                        Self::debt(state, all, now).div_ceil(token * u64::from(weight.max(1)));
+                    let owed = Self::debt(state, now).div_ceil(token * u64::from(weight.max(1)));
                     count.min(u32::try_from(owed).unwrap_or(count))
                 } else {
                     count
@@ -131,36 +132,31 @@ impl Limit {
         usage.within(self)
     }
 
-    /// What a bucket, counted with `weight`, says to a node that has come anew: all but its tally, of which that node
-    /// will hear as the others do.
-    pub fn standing(&self, state: u64, tally: u64, now: Now, weight: u32) -> Option<Usage> {
-        let less = |count: u64, part: u64| count.saturating_sub(part * u64::from(weight.max(1)));
+    /// What a bucket says to a node that has come anew.
+    pub fn standing(&self, state: u64, now: Now) -> Option<Usage> {
         let usage = match self.algorithm {
             Algorithm::FixedWindow => {
                 let (at, count) = self.fixed_at(state, now);
-                let (noted, part) = self.fixed_at(tally, now);
                 Usage {
                     at,
                     before: 0,
-                    count: less(count, if noted == at { part } else { 0 }) as u32,
+                    count: count as u32,
                 }
             }
             Algorithm::SlidingWindow => {
                 let (at, _, before, count) = self.sliding_at(state, now);
-                let (_, _, before_part, part) = self.sliding_at(tally, now);
                 Usage {
                     at,
-                    before: less(before, before_part) as u32,
-                    count: less(count, part) as u32,
+                    before: before as u32,
+                    count: count as u32,
                 }
             }
             Algorithm::TokenBucket => {
                 let (token, all) = self.token();
-                let debt = Self::debt(state, all, now) / token;
                 Usage {
                     at: now.unix_ms(),
                     before: 0,
-                    count: less(debt, tally & COUNT) as u32,
+                    count: (Self::debt(state, now) / token) as u32,
                 }
             }
         };
@@ -200,7 +196,7 @@ impl Limit {
             at if at > begun && at <= current + window => 0,
             _ => return None,
         };
-        let count = change.apply(count, usage.count);
+        let count = change.apply(count, usage.count.into(), COUNT);
         let left = (usage.at + window).saturating_sub(now.unix_ms()) * 1_000_000;
         Some((usage.at << 20 | count, count, left))
     }
@@ -216,15 +212,30 @@ impl Limit {
         let (number, elapsed, before, count) = self.sliding_at(state, now);
         let (number, elapsed, before, count) = match number.wrapping_sub(usage.at) % NUMBERS {
             0 => {
-                let before = change.apply(before, usage.before);
-                (number, elapsed, before, change.apply(count, usage.count))
+                let before = change.apply(before, usage.before.into(), COUNT);
+                (
+                    number,
+                    elapsed,
+                    before,
+                    change.apply(count, usage.count.into(), COUNT),
+                )
             }
             // What came before that is out of sight.
-            1 => (number, elapsed, change.apply(before, usage.count), count),
+            1 => (
+                number,
+                elapsed,
+                change.apply(before, usage.count.into(), COUNT),
+                count,
+            ),
             // Another node's clock is ahead of ours by a moment.
             ahead if ahead == NUMBERS - 1 => {
-                let before = change.apply(count, usage.before);
-                (usage.at, 0, before, change.apply(0, usage.count))
+                let before = change.apply(count, usage.before.into(), COUNT);
+                (
+                    usage.at,
+                    0,
+                    before,
+                    change.apply(0, usage.count.into(), COUNT),
+                )
             }
             _ => return None,
         };
@@ -247,13 +258,8 @@ impl Limit {
             return None; // refilled since
         }
         let (token, all) = self.token();
-        let (debt, part) = (Self::debt(state, all, now), token * u64::from(usage.count));
-        let debt = match change {
-            Change::Add => debt + part,
-            Change::Settle(weight) => debt.saturating_sub(part * u64::from(weight.max(1) - 1)),
-            Change::AtLeast => debt.max(part),
-        };
-        let debt = debt.min(2 * all);
+        let (debt, part) = (Self::debt(state, now), token * u64::from(usage.count));
+        let debt = change.apply(debt, part, MOST_DEBT * all);
         Some((now.monotonic + debt, debt.div_ceil(token), debt))
     }
 }

@@ -121,16 +121,17 @@ impl Node {
         self.with(py, |node| fleet::change(node, entries, change, clocks()))
     }
 
-    #[pyo3(signature = (weight, start = 0, *, most = 1000))]
+    #[pyo3(signature = (weight, pending, start = 0, *, most = 1000))]
     fn limit_standing<'py>(
         &self,
         py: Python<'py>,
         weight: u32,
+        pending: &[u8],
         start: usize,
         most: usize,
     ) -> PyResult<(Bound<'py, PyBytes>, Option<usize>)> {
         let (entries, next) = self.with(py, |node| {
-            fleet::standing(node, start, most, weight, clocks())
+            fleet::standing(node, start, most, weight, pending, clocks())
         })?;
         Ok((PyBytes::new(py, &entries), next))
     }
