@@ -152,7 +152,7 @@ impl Limit {
                 }
             }
             Algorithm::TokenBucket => {
-                let (token, all) = self.token();
+                let (token, _) = self.token();
                 Usage {
                     at: now.unix_ms(),
                     before: 0,
