@@ -1,4 +1,4 @@
-"""Rate limits shared by two nodes through a real Redis: workers that serve, control processes that exchange."""
+"""Rate limits shared by two nodes through a real Redis: workers serve, control processes exchange."""
 
 from __future__ import annotations
 

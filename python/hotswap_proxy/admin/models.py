@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from hotswap_proxy.model import Environment, Model, Strategy
+from hotswap_proxy.deploy.record import Status
+from hotswap_proxy.model import Environment, Model, Strategy, Version
 from hotswap_proxy.model.base import Name, problem
 from hotswap_proxy.store.users import Role
 
@@ -57,7 +58,15 @@ def _in_utc(moment: datetime) -> datetime:
         raise problem("moment", "in UTC this is not in the years 1 to 9999") from None
 
 
+def _as_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise problem("moment", "write a time as RFC 3339 text, such as 2030-01-31T12:00:00Z")
+    return value
+
+
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+# In a body, where text alone is no time: the models are strict.
+BodyMoment = Annotated[AwareDatetime, Field(strict=False), AfterValidator(_in_utc), BeforeValidator(_as_text)]
 
 
 class Query(BaseModel):
@@ -92,8 +101,41 @@ class AuditQuery(Page):
     until: Moment | None = Field(None, alias="to")
 
 
+class AuditVerifyQuery(Query):
+    expect: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="a hash that some row must have, as of a head noted before",
+    )
+
+
+class ApiKeyQuery(Page):
+    user_id: str | None = Field(None, description="whose; of others only for Admin")
+
+
+class ApiKeyCreate(Model):
+    name: Name
+    role: Role | None = Field(None, description="at most the user's own, which is the default")
+    expires_at: BodyMoment | None = Field(None, description="none: it does not expire")
+
+
 class WriteQuery(Query):
     dry_run: bool = Field(False, description="check everything, answer the difference, change nothing")
+
+
+class StageQuery(WriteQuery):
+    base: Version | None = Field(None, description="the version to change; the live one when left out")
+    description: str | None = Field(None, min_length=1, max_length=1000, description="what it is for")
+
+
+class DeploymentQuery(Page):
+    route_id: str | None = None
+    status: Status | None = None
+    environment: Environment | None = None
+
+
+class DeploymentView(Query):
+    include: Literal["metrics"] | None = Field(None, description="metrics: with what .../metrics answers")
 
 
 class ApplyQuery(WriteQuery):

@@ -1,9 +1,10 @@
 """What nodes of a fleet say to each other about rate limits, in bytes.
 
-A message is a head, acknowledgements and entries, little-endian. The head: ``HSL`` and a version (4 bytes), the sender's boot
-id (8), what it is (1), how many acknowledgements (2), number of its batch (8), number of the sender's oldest batch that is not
-acknowledged by all (8). An acknowledgement: another node's boot id (8), the number of the last of its batches that was
-charged (8). Entries are the core's (``_core.Node.take_limit_usage``), 32 bytes each, to the end.
+A message is a head, acknowledgements and entries, little-endian. The head: ``HSL`` and a version (4 bytes),
+the sender's boot id (8), what it is (1), how many acknowledgements (2), number of its batch (8), number of
+the sender's oldest batch that is not acknowledged by all (8). An acknowledgement: another node's boot id
+(8), the number of the last of its batches that was charged (8). Entries are the core's
+(``_core.Node.take_limit_usage``), 32 bytes each, to the end.
 """
 
 from __future__ import annotations
@@ -46,5 +47,5 @@ def unpack(data: bytes) -> Message | None:
     end = _HEAD.size + acks * _ACK.size
     if mark != _MARK or kind > LEAVING or acks > MOST_NODES or end > len(data) or (len(data) - end) % ENTRY:
         return None
-    seen = {boot: last for boot, last in _ACK.iter_unpack(data[_HEAD.size : end])}
+    seen = dict(_ACK.iter_unpack(data[_HEAD.size : end]))
     return Message(sender, kind, number, oldest, seen, data[end:])

@@ -1,13 +1,14 @@
-"""Rate limits shared by the nodes of a fleet: what each has let through goes to all others, every few milliseconds.
+"""Rate limits shared by the nodes of a fleet: each tells all others what it let through, all the time.
 
-A node decides alone, on its own bucket, and counts each request it lets through once for every node of the fleet, as if the
-others had let one through as well (``rust/src/policy/share.rs``). This module makes that presumption end: it sends what was
-let through in numbered batches; a node that hears a batch charges it to its own buckets and acknowledges it with its next
-message, behind which is all that it had let through itself until then. A batch that all have acknowledged is
-settled: its requests count once. Batches that are not acknowledged are sent again.
+A node decides alone, on its own bucket, and counts each request it lets through once for every node of the
+fleet, as if the others had let one through as well (``rust/src/policy/share.rs``). This module makes that
+presumption end: it sends what was let through in numbered batches; a node that hears a batch charges it to
+its own buckets and acknowledges it with its next message, behind which is all that it had let through
+itself until then. A batch that all have acknowledged is settled: its requests count once. Batches that are
+not acknowledged are sent again.
 
-Nodes know each other by these messages, and by their heartbeats in the store. While one of them is not heard of, or Redis is
-not, nothing is settled, and every node lives on its share: limit ÷ nodes.
+Nodes know each other by these messages, and by their heartbeats in the store. While one of them is not
+heard of, or Redis is not, nothing is settled, and every node lives on its share: limit ÷ nodes.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ MOST_ENTRIES = 1000  # of a message
 class Buckets(Protocol):
     """What is used of ``_core.Node``."""
 
+    def set_limits_key(self, key: bytes) -> None: ...
     def set_fleet(self, nodes: int) -> None: ...
     def take_limit_usage(self, weight: int, *, most: int = 1000) -> bytes: ...
     def charge_limits(self, entries: bytes, *, at_least: bool = False) -> int: ...
@@ -85,8 +87,8 @@ class Exchanged:
 
 @dataclass(slots=True)
 class Exchange:
-    """One node's side of the exchange, without a clock or a connection of its own: ``hear`` what comes, ``turn``
-    for what to send.
+    """One node's side of the exchange, without a clock or a connection of its own: ``hear`` what comes, take a
+    ``turn`` for what to send.
 
     ``known`` says how many nodes the store knows of. Times are monotonic seconds.
     """
@@ -250,13 +252,25 @@ class Exchange:
 
 
 class LimitExchange:
-    """The exchange of a running node: its turns, on a connection."""
+    """The exchange of a running node: its turns, on a connection.
 
-    def __init__(self, buckets: Buckets, link: Link, boot_id: str, known: Callable[[], int]) -> None:
+    ``has_key``: whether the buckets are found as on the other nodes. Until then it says nothing.
+    """
+
+    def __init__(
+        self, buckets: Buckets, link: Link, boot_id: str, known: Callable[[], int], has_key: bool = True
+    ) -> None:
         self.exchange = Exchange(buckets, bytes.fromhex(boot_id), known)
+        self.has_key = has_key
+        self._buckets = buckets
         self._link = link
         self._heard = asyncio.Event()
         link.subscribe(CHANNEL, self._hear)
+
+    def use_key(self, key: bytes) -> None:
+        """Find buckets by this key, 16 bytes, which the fleet keeps in its store."""
+        self._buckets.set_limits_key(key)
+        self.has_key = True
 
     def _hear(self, data: bytes) -> None:
         self.exchange.hear(data, time.monotonic())
@@ -270,7 +284,7 @@ class LimitExchange:
             now = time.monotonic()
             try:
                 self._heard.clear()
-                for message in exchange.turn(now, self._link.is_up):
+                for message in exchange.turn(now, self._link.is_up and self.has_key):
                     await self._link.publish(CHANNEL, message)
             except Exception:
                 log.exception("an exchange of rate limits failed; the next one comes")

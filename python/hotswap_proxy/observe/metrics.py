@@ -30,6 +30,7 @@ class Statistics(Protocol):
     def ledger(self) -> Sequence[Row]: ...
     def backend_stats(self) -> Sequence[Row]: ...
     def series_stats(self, route_id: str | None = None) -> Sequence[Row]: ...
+    def arm_stats(self) -> Sequence[Row]: ...
     def lane_stats(self) -> Sequence[Row]: ...
 
 
@@ -48,15 +49,20 @@ class NodeFigures:
     config_refused: bool = False
     certificates: Mapping[str, int] = field(default_factory=dict)  # names → end of validity, Unix seconds
     outliers: int = 0  # backends ejected by comparison with their peers
+    limit_nodes: int = 0  # nodes that share the rate limits; 0: there is no fleet
+    limits_apart: bool = False
+    limit_exchanges: Mapping[str, int] = field(default_factory=dict)  # result → messages
     processes: dict[str, int] = field(default_factory=dict)  # name ("control", "worker-0" …) → pid
 
 
 def render(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     """The whole exposition, in pieces of text."""
     yield from _requests(node.series_stats())
+    yield from _weights(node.arm_stats())
     yield from _lanes(node.lane_stats(), figures)
     yield from _backends(node.backend_stats(), figures)
     yield from _configuration(node, figures)
+    yield from _limits(figures)
     refused = "1 if the last reload of the configuration file was refused."
     yield from _gauge("gateway_config_file_refused", refused, int(figures.config_refused))
     left = [({"name": name}, end - time.time()) for name, end in figures.certificates.items()]
@@ -114,6 +120,17 @@ def _requests(rows: Sequence[Row]) -> Iterator[str]:
         "Time from a request's first byte to the last byte of its answer.",
         ((labels, hist.counts(row["histogram"])) for labels, row in series),
     )
+
+
+def _weights(rows: Sequence[Row]) -> Iterator[str]:
+    samples = [
+        ({"route": row["routeId"], "arm": row["arm"]}, row["share"] / 10_000)
+        for row in rows
+        if row["share"] is not None
+    ]
+    if samples:
+        text = "Share of a route's requests that an arm gets, 0 to 1, while a deployment is active."
+        yield from family("gateway_deployment_weight", "gauge", text, samples)
 
 
 def _limited(rows: Sequence[Row]) -> Iterator[Sample]:
@@ -242,6 +259,22 @@ def _configuration(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     yield from _gauge("gateway_routes_count", "Routes configured.", figures.routes)
     yield from _gauge("gateway_config_generation", "Generation that takes new requests.", node.generation)
     yield from _counter("gateway_config_swaps_total", "Configurations published.", figures.swaps)
+
+
+def _limits(figures: NodeFigures) -> Iterator[str]:
+    """Of a node that is one of a fleet."""
+    if not figures.limit_nodes:
+        return
+    text = "Nodes that share the rate limits of routes, this one included."
+    yield from _gauge("gateway_rate_limit_nodes", text, figures.limit_nodes)
+    text = "1 while this node lives on its share of the rate limits: Redis or another node is not heard of."
+    yield from _gauge("gateway_rate_limit_apart", text, int(figures.limits_apart))
+    yield from family(
+        "gateway_rate_limit_exchange_total",
+        "counter",
+        "Messages about rate limits with the other nodes; refused: those of another version, or none at all.",
+        (({"result": result}, count) for result, count in figures.limit_exchanges.items()),
+    )
 
 
 def _ledger(rows: Sequence[Row], current: int) -> Iterator[str]:

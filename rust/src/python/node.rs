@@ -1,10 +1,10 @@
 //! `Node`: the control process's handle on the shared memory.
 
-use super::bench::monotonic_nanos;
-use super::{errors, histogram};
+use super::bench::{clocks, monotonic_nanos};
+use super::{arms, errors, histogram};
 use crate::fleet;
 use crate::outlier::Outliers;
-use crate::policy::limit::{Now, MOST_NODES};
+use crate::policy::limit::MOST_NODES;
 use crate::policy::share::Change;
 use crate::route::method;
 use crate::state::circuit::{Event, State};
@@ -15,7 +15,6 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyList};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The one owner behind its lock; a catalog holds it too.
 pub type Shared = Arc<Mutex<state::Node>>;
@@ -108,11 +107,7 @@ impl Node {
 
     #[pyo3(signature = (entries, *, at_least = false))]
     fn charge_limits(&self, py: Python<'_>, entries: &[u8], at_least: bool) -> PyResult<usize> {
-        let change = if at_least {
-            Change::AtLeast
-        } else {
-            Change::Add
-        };
+        let change = [Change::Add, Change::AtLeast][usize::from(at_least)];
         self.with(py, |node| fleet::change(node, entries, change, clocks()))
     }
 
@@ -259,8 +254,12 @@ impl Node {
         Ok(list)
     }
 
-    fn arm_stats<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
-        PyList::empty(py)
+    fn arm_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for stats in self.with(py, |node| node.arm_stats())? {
+            list.append(arms::into_dict(py, &stats)?)?;
+        }
+        Ok(list)
     }
 
     fn lane_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -308,14 +307,6 @@ const EVENT_NAMES: [&str; EVENTS] = [
     "circuit_opened",
     "ejected",
 ];
-
-fn clocks() -> Now {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-    Now {
-        monotonic: monotonic_nanos(),
-        unix: unix.map_or(0, |since| since.as_nanos() as u64),
-    }
-}
 
 fn circuit_name(state: State) -> &'static str {
     match state {

@@ -5,10 +5,10 @@ For a rate p, ``k`` of ``n`` and a Beta(½, ½) mixture over the alternatives, t
     M(p) = B(k + ½, n − k + ½) / B(½, ½)  /  (p^k · (1 − p)^(n − k))
 
 is a martingale that starts at 1 if p is the true rate (Robbins 1970; Howard, Ramdas, McAuliffe and Sekhon
-2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences"). By Ville's inequality it ever reaches
-1/α with a probability of at most α: whoever rejects the rates with M(p) ≥ 1/α errs at most that often, over
-all looks together. Half a success and half a failure (Jeffreys) is the mixture that loses least near 0 and 1,
-where error rates are.
+2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences"). By Ville's inequality it ever
+reaches 1/α with a probability of at most α: whoever rejects the rates with M(p) ≥ 1/α errs at most that
+often, over all looks together. Half a success and half a failure (Jeffreys) is the mixture that loses
+least near 0 and 1, where error rates are.
 
 Everything here is in logarithms; "evidence" means log M and its like, and is compared with log(1/α).
 """
@@ -26,28 +26,31 @@ _STEPS = 50  # halvings: far below what a count can tell
 
 
 class Rate(NamedTuple):
-    """``count`` of ``trials``, both ≥ 0; fractions are counts that are thought on."""
+    """``hits`` of ``trials``, both ≥ 0; fractions where counts are thought on."""
 
-    count: float
+    hits: float
     trials: float
 
     @property
     def estimate(self) -> float:
-        return self.count / self.trials if self.trials else 0.0
+        return self.hits / self.trials if self.trials else 0.0
+
+    def scaled(self, factor: float) -> Rate:
+        return Rate(self.hits * factor, self.trials * factor)
 
 
 def log_mixture(rate: Rate) -> float:
     """Logarithm of the counts' probability under the mixture: what does not depend on p."""
-    count, trials = rate
-    return lgamma(count + _HALF) + lgamma(trials - count + _HALF) - lgamma(trials + 1.0) - _LOG_B0
+    hits, trials = rate
+    return lgamma(hits + _HALF) + lgamma(trials - hits + _HALF) - lgamma(trials + 1.0) - _LOG_B0
 
 
 def log_likelihood(rate: Rate, p: float) -> float:
-    count, trials = rate
-    rest = trials - count
-    if (count and p <= 0.0) or (rest and p >= 1.0):
+    hits, trials = rate
+    rest = trials - hits
+    if (hits and p <= 0.0) or (rest and p >= 1.0):
         return -inf
-    return (count * log(p) if count else 0.0) + (rest * log1p(-p) if rest else 0.0)
+    return (hits * log(p) if hits else 0.0) + (rest * log1p(-p) if rest else 0.0)
 
 
 def evidence_against(rate: Rate, p: float) -> float:
@@ -68,8 +71,8 @@ def evidence_below(rate: Rate, p: float) -> float:
 def hedged(evidence: float) -> float:
     """log((1 + M)/2): half of the stake is kept.
 
-    It is a martingale too. In a product of two arms this bounds what an arm that says nothing can cost: log 2,
-    where M itself sinks with √n at the very rate that is true.
+    It is a martingale too. In a product of two arms this bounds what an arm that says nothing can cost:
+    log 2, where M itself sinks with √n at the very rate that is true.
     """
     return max(evidence, 0.0) + log1p(exp(-abs(evidence))) - _LOG_2
 
@@ -89,7 +92,9 @@ def interval(rate: Rate, alpha: float) -> tuple[float, float]:
 
 
 def boundary(held: Callable[[float], bool], inside: float, outside: float) -> float:
-    """Where ``held`` ends between a point at which it holds and one at which it does not; never too near."""
+    """Where ``held`` ends between a point at which it holds and one at which it does not; not too
+    near.
+    """
     for _ in range(_STEPS):
         middle = (inside + outside) / 2
         if held(middle):

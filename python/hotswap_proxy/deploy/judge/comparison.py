@@ -1,17 +1,18 @@
 """Is one arm worse than the other by more than is allowed? Evidence for yes and for no.
 
-Two arms, each with a martingale of its own (``bounds``). Given the true values of both, the product of the two
-is a martingale as well; so values of the pair are rejected where it reaches 1/α. "Worse by more than allowed"
-is certain when every pair that is not so is rejected, "not worse" when every pair that is so is. Comparing the
-ends of two confidence intervals (lower end of one above the upper end of the other) is valid too, and needs up
-to twice as many requests. The pair of the observed values is never rejected, so both can not be certain at once.
+Two arms, each with a martingale of its own (``bounds``). Given the true values of both, the product of
+the two is a martingale as well; so values of the pair are rejected where it reaches 1/α. "Worse by more
+than allowed" is certain when every pair that is not so is rejected, "not worse" when every pair that is
+so is. Comparing the ends of two confidence intervals (lower end of one above the upper end of the other)
+is valid too, and needs up to twice as many requests. The pair of the observed values is never rejected,
+so both can not be certain at once.
 
 For latency the value is a quantile. That needs no union over the histogram's buckets: the true p99 of the
-stable arm is one number, fixed before anybody looks. For each number y it could be, "y is the p99" says that
-at most 1 % of the requests are slower than y and at least 1 % not faster, which are statements about rates;
-rejecting each y by its own rates errs only if the true y is rejected (Howard and Ramdas 2022, "Sequential
-estimation of quantiles", section 3, there with their own boundary). A bound that holds for all quantiles at
-once would be wider for nothing.
+stable arm is one number, fixed before anybody looks. For each number y it could be, "y is the p99" says
+that at most 1 % of the requests are slower than y and at least 1 % not faster, which are statements about
+rates; rejecting each y by its own rates errs only if the true y is rejected (Howard and Ramdas 2022,
+"Sequential estimation of quantiles", section 3, there with their own boundary). A bound that holds for
+all quantiles at once would be wider for nothing.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ def rate_difference(canary: Rate, stable: Rate, enough: float) -> tuple[float, f
 
 
 def least_evidence(canary: Rate, stable: Rate, margin: float, enough: float = inf) -> float:
-    """The least evidence against a pair (p, p + margin); or any value below ``enough`` as soon as one is met."""
+    """The least evidence against a pair (p, p + margin); or any value below ``enough`` as soon as one is
+    met.
+    """
     constant_canary, constant_stable = log_mixture(canary), log_mixture(stable)
 
     def against(p: float) -> tuple[float, float]:
@@ -110,8 +113,8 @@ def _hedged_slope(rate: Rate, p: float, constant: float) -> tuple[float, float]:
     evidence = constant - log_likelihood(rate, p)
     if evidence == inf:
         return inf, (-inf if p <= 0.0 else inf)
-    count, rest = rate.count, rate.trials - rate.count
-    slope = (rest / (1.0 - p) if rest else 0.0) - (count / p if count else 0.0)
+    hits, rest = rate.hits, rate.trials - rate.hits
+    slope = (rest / (1.0 - p) if rest else 0.0) - (hits / p if hits else 0.0)
     weight = 1.0 / (1.0 + exp(-evidence)) if evidence > -700 else 0.0
     return hedged(evidence), slope * weight
 
@@ -146,14 +149,14 @@ class Slowness:
         if not self.total:
             return None
         for bound in self.bounds:
-            if self.above(bound).count <= (1 - q) * self.total * (1 + 1e-12):
+            if self.above(bound).hits <= (1 - q) * self.total * (1 + 1e-12):
                 return bound
         return self.bounds[-1]
 
 
 def slower(canary: Slowness, stable: Slowness, limit: Limit, tail: float, enough: float) -> bool:
-    """Is it certain that more than ``tail`` of canary's requests are beyond stable's quantile 1 − tail, times
-    and plus what ``limit`` allows? That is: that its quantile is.
+    """Is it certain that more than ``tail`` of canary's requests are beyond stable's quantile 1 − tail,
+    times and plus what ``limit`` allows? That is: that its quantile is.
 
     A request counts against canary only if its whole bucket is beyond.
     """
@@ -174,8 +177,8 @@ def _as_slow(canary: Slowness, stable: Slowness, limit: Limit) -> Iterator[tuple
 def not_slower(
     canary: Slowness, stable: Slowness, limit: Limit, tail: float, allowed: float, enough: float
 ) -> bool:
-    """Is it certain that less than ``allowed`` of canary's requests are beyond what ``limit`` makes of stable's
-    quantile 1 − tail?
+    """Is it certain that less than ``allowed`` of canary's requests are beyond what ``limit`` makes of
+    stable's quantile 1 − tail?
     """
     return all(
         hedged(evidence_above(stable.above(bound), tail))
@@ -186,7 +189,9 @@ def not_slower(
 
 
 class Limit:
-    """What is allowed to the canary arm where the stable arm has a latency: ``times`` it plus ``plus`` µs."""
+    """What is allowed to the canary arm where the stable arm has a latency: ``times`` it plus ``plus``
+    µs.
+    """
 
     def __init__(self, times: float, plus: float) -> None:
         self._times, self._plus = times, plus

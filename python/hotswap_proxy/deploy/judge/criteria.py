@@ -20,9 +20,10 @@ from .comparison import (
 
 TAIL = 0.01  # of the p99
 # For a Pass it must be certain that less than this part of canary's requests is slower than its p99 may be.
-# To be certain of the 1 % itself would take many thousands of requests with two equal arms, since there is no
-# room between "1 %" and "not more than 1 %". Usual latencies (log-normal, sigma ½) made twice as long, a harm of
-# twice the default threshold, put 4 % of the requests beyond; so such a candidate does not pass.
+# To be certain of the 1 % itself would take many thousands of requests with two equal arms, since there
+# is no room between "1 %" and "not more than 1 %". Usual latencies (log-normal, sigma ½) made twice as
+# long, a harm of twice the default threshold, put 4 % of the requests beyond; so such a candidate does
+# not pass.
 TAIL_TO_PASS = 0.03
 SLACK_US = 2000.0  # 1 ms → 2 ms is a twentieth of a blink, and two buckets of a histogram at low load
 ERROR_RATE = "error rate"
@@ -59,7 +60,7 @@ class RateCriterion:
 
     @property
     def is_telling(self) -> bool:
-        return self.name == ERROR_RATE or self.canary.count > 0 or bool(self.stable and self.stable.count)
+        return self.name == ERROR_RATE or self.canary.hits > 0 or bool(self.stable and self.stable.hits)
 
     def exceeded(self, enough: float) -> bool:
         return rate_exceeds(self.canary, self.stable, self.margin, enough)
@@ -68,7 +69,8 @@ class RateCriterion:
         return rate_within(self.canary, self.stable, self.margin, enough)
 
     def scaled(self, factor: float) -> Self:
-        return replace(self, canary=_times(self.canary, factor), stable=_times(self.stable, factor))
+        stable = self.stable.scaled(factor) if self.stable else None
+        return replace(self, canary=self.canary.scaled(factor), stable=stable)
 
     def observed(self) -> str:
         mine = f"{self.name} {percent(self.canary)}"
@@ -114,8 +116,8 @@ class LatencyCriterion:
 
 
 def criteria(measured: Measurement, other: ArmCounts | None, thresholds: Thresholds) -> list[Criterion]:
-    """``other`` is what the canary arm is compared with; None: nothing. Latency is left out where there is none
-    to compare.
+    """``other`` is what the canary arm is compared with; None: nothing. Latency is left out where there
+    is none to compare.
     """
     canary = measured.canary
     margin = thresholds.error_rate_increase / 100
@@ -150,7 +152,3 @@ def percent(rate: Rate) -> str:
 
 def milliseconds(microseconds: float | None) -> float | None:
     return None if microseconds is None else float(f"{microseconds / 1000:.3g}")
-
-
-def _times(rate: Rate | None, factor: float) -> Rate | None:
-    return None if rate is None else Rate(rate.count * factor, rate.trials * factor)

@@ -1,10 +1,11 @@
 """The verdict on what was measured: Fail, Pass or Hold, and why. Pure.
 
-The chance of a false alarm, 1 − confidence of the whole deployment, is shared: half for the looks at the whole
-phase, in equal parts for the phases and the criteria; half for the looks at windows, of which the k-th gets
-1/(k(k + 1)) (they add up to 1 however many there will be). Each look's share holds for all moments at which it
-is taken, since the evidence is valid at any time (``bounds``). A Pass needs every criterion at the full level:
-to pass a bad candidate the one criterion that is exceeded would have to err, in each of the phases.
+The chance of a false alarm, 1 − confidence of the whole deployment, is shared: half for the looks at whole
+phases, half for those at windows, both in equal parts for the criteria; the k-th phase and the k-th
+window get 1/(k(k + 1)) of it, which adds up to 1 however many there will be. Each share holds for all
+moments at which one looks, since the evidence is valid at any time (``bounds``). A Pass needs every
+criterion at the full level: to pass a bad candidate the one criterion that is exceeded would have to err,
+in each of the phases.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from .criteria import (
 )
 
 MAX_NEEDED = 10_000_000  # requests: beyond that an estimate is of no use
+_STRAGGLERS = 50  # canary's requests for each of stable's: then those are late ones
 _GROWTH = 1.5
 _HALVINGS = 5
 
@@ -41,9 +43,12 @@ class Levels(NamedTuple):
 
     @classmethod
     def of(cls, confidence: float, windows: int, phases: int) -> Levels:
-        alpha, number = 1 - confidence, windows + 1
-        half = 2 * CRITERIA / alpha
-        return cls(log(half * max(1, phases)), log(half * number * (number + 1)), log(1 / alpha))
+        alpha = 1 - confidence
+
+        def kth(number: int) -> float:
+            return log(2 * CRITERIA * number * (number + 1) / alpha)
+
+        return cls(kth(max(1, phases)), kth(max(1, windows)), log(1 / alpha))
 
 
 def judge(
@@ -51,17 +56,16 @@ def judge(
     window: Measurement,
     thresholds: Thresholds,
     *,
-    windows: int = 0,
+    windows: int = 1,
     phases: int = 1,
     before: ArmCounts | None = None,
     share: float | None = None,
 ) -> Verdict:
     """Judge the canary arm by both arms' counts since the phase and since the present window began.
 
-    ``windows``: how many windows of this deployment have ended. ``phases``: how many phases it has, the present
-    one and those that were made by promoting by hand included. ``before``: the stable arm's counts from before
-    the phase, for when it gets no requests now. ``share``: percent of the requests that the canary arm gets;
-    without it the counts tell whether stable gets any.
+    ``windows``, ``phases``: the numbers of the present ones, counted from 1 over the whole deployment.
+    ``before``: the stable arm's counts while it had traffic, for when it gets none. ``share``: percent of
+    the requests that the canary arm gets; without it the counts tell whether stable gets any.
     """
     levels = Levels.of(thresholds.confidence, windows, phases)
     other, against = _other(phase, before, share, thresholds)
@@ -87,8 +91,12 @@ def _other(
     phase: Measurement, before: ArmCounts | None, share: float | None, thresholds: Thresholds
 ) -> tuple[ArmCounts | None, str]:
     """What to compare with, and the words that say so."""
-    has_traffic = trials(phase.stable) > 0 if share is None else share < 100
-    if has_traffic or not trials(phase.canary):
+    mine, theirs = trials(phase.canary), trials(phase.stable)
+    if share is not None:
+        has_traffic = share < 100
+    else:  # some requests may still be under way when the last share is given away
+        has_traffic = theirs >= thresholds.minimum_requests or theirs * _STRAGGLERS >= mine
+    if has_traffic or not mine:
         return phase.stable, ""
     if before is not None and trials(before) >= thresholds.minimum_requests:
         return before, "; compared with the stable version before, as it gets no requests now"
@@ -96,7 +104,9 @@ def _other(
 
 
 def _missing(canary: ArmCounts, other: ArmCounts | None, minimum: int) -> tuple[str, int | None] | None:
-    """The reason to wait while an arm has too few requests for any verdict, and how many of canary's to wait for."""
+    """The reason to wait while an arm has too few requests for any verdict, and how many of canary's to
+    wait for.
+    """
     mine = trials(canary)
     if mine < minimum:
         return f"{mine} of {minimum} requests", minimum - mine
@@ -129,8 +139,8 @@ def _undecided(
 
 
 def requests_needed(found: Sequence[Criterion], requests: int, levels: Levels) -> int | None:
-    """After how many more requests of the canary arm, about, there is a verdict if the rates stay as they are;
-    None if not within ``MAX_NEEDED``.
+    """After how many more requests of the canary arm, about, there is a verdict if the rates stay as they
+    are; None if not within ``MAX_NEEDED``.
     """
 
     def is_decided(factor: float) -> bool:
@@ -181,12 +191,13 @@ class _Builder:
 
     def verdict(self, kind: VerdictKind, reason: str, needed: int | None = None) -> Verdict:
         mine, other = self._canary, self._stable
+        their_rate, their_latency = (None, None) if other is None else (other.error_rate, other.p99_latency)
         return Verdict(
             kind=kind,
             reason=reason,
             requests_needed=needed,
-            error_rate_delta=_difference(mine.error_rate, other and other.error_rate),
-            p99_latency_delta=_difference(mine.p99_latency, other and other.p99_latency),
+            error_rate_delta=_difference(mine.error_rate, their_rate),
+            p99_latency_delta=_difference(mine.p99_latency, their_latency),
             canary=mine,
             stable=other,
         )
