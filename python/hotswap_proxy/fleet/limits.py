@@ -87,8 +87,8 @@ class Exchanged:
 
 @dataclass(slots=True)
 class Exchange:
-    """One node's side of the exchange, without a clock or a connection of its own: ``hear`` what comes, take a
-    ``turn`` for what to send.
+    """One node's side of the exchange, without a clock or a connection: ``hear`` what comes, take a ``turn``
+    for what to send.
 
     ``known`` says how many nodes the store knows of. Times are monotonic seconds.
     """
