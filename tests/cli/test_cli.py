@@ -265,7 +265,9 @@ def test_the_audit_log_is_verified(cli: Cli, node: Node) -> None:
     assert f"valid: {found['checked']} rows" in cli("audit", "verify")
     cli("audit", "verify", "--expect", found["head"]["hash"])
     assert not json.loads(cli.out("audit", "verify", "--expect", "ab" * 32, "-o", "json", code=1))["valid"]
-    with contextlib.closing(sqlite3.connect(node.directory / "data" / "hotswap.db", isolation_level=None)) as store:
+    with contextlib.closing(
+        sqlite3.connect(node.directory / "data" / "hotswap.db", isolation_level=None)
+    ) as store:
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             store.execute("UPDATE audit_logs SET username = 'eve' WHERE audit_id = 2")
         for trigger in ("update", "delete", "replace"):
