@@ -292,6 +292,23 @@ def test_api_keys(cli: Cli) -> None:
     assert "UNAUTHORIZED" in cli("routes", "list", code=1, HOTSWAP_TOKEN=made["key"])
 
 
+def test_a_page_over_the_limit_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.backend import Backend, ok
+
+    waits: list[float] = []
+    monkeypatch.setattr("hotswap_proxy.cli.client.time.sleep", waits.append)
+    refused = ok(b"{}", b"Retry-After: 7", status=b"429 Too Many Requests")
+    answers = [refused, refused, ok(b'{"users": []}')]
+    gateway = Backend(lambda _: answers.pop(0) if answers else refused)
+    try:
+        cli = Cli(gateway.url, tmp_path)
+        assert cli.json("users", "list") == [] and waits == [7.0, 7.0]
+        cli("users", "list", code=1)
+        assert len(waits) == 5, "not for ever"
+    finally:
+        gateway.close()
+
+
 def test_a_gateway_that_does_not_answer(tmp_path: Path) -> None:
     cli = Cli("http://127.0.0.1:1", tmp_path)
     assert "cannot reach http://127.0.0.1:1" in cli("routes", "list", code=1)
