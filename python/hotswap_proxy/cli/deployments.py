@@ -304,7 +304,7 @@ def reject(
     token: Token = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """End a deployment that waits for approval; not your own."""
+    """End a deployment that waits for approval; your own is withdrawn by `rollback`."""
     _order(key, "reject", _given({"reason": reason}), admin_url, token, output)
 
 
