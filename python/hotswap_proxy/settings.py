@@ -54,6 +54,9 @@ _AT_LEAST = {
     "max_requests_per_second_per_client": 0,
     "min_transfer_rate": 0,
     "retry_budget": 0,
+    "api_limit_reads": 0,
+    "api_limit_route_writes": 0,
+    "api_limit_deployments": 0,
 }
 _AT_MOST = {
     "workers": 512,
@@ -62,6 +65,9 @@ _AT_MOST = {
     "max_requests_per_second_per_client": 1_000_000,
     "min_transfer_rate": 1 << 31,
     "retry_budget": 100,
+    "api_limit_reads": 10_000,
+    "api_limit_route_writes": 10_000,
+    "api_limit_deployments": 10_000,
 }
 MIN_WEBHOOK_SECRET = 16  # bytes: it can be guessed at by whoever has seen one event
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
@@ -94,6 +100,10 @@ class Settings:
     admin_password: str | None = field(default=None, repr=False)
     jwt_secret: str | None = field(default=None, repr=False)  # None: made once, kept in the data directory
     token_lifetime: float = 8 * 3600
+    # Calls of one user a minute; None: `admin.quotas` in Production, else any number; 0: any number
+    api_limit_reads: int | None = None
+    api_limit_route_writes: int | None = None
+    api_limit_deployments: int | None = None
     drain_timeout: float = 30.0
     keepalive_timeout: float = 75.0
     header_timeout: float = 10.0

@@ -118,7 +118,7 @@ asyncio.run(main())
     assert 0 < made < 5000 and "nothing was changed" in done.stdout
     with sqlite3.connect(tmp_path / FILE_NAME) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert connection.execute("SELECT count(*) FROM meta").fetchone() == (made,)
+        assert connection.execute("SELECT count(*) FROM meta WHERE key LIKE 'key-%'").fetchone() == (made,)
 
 
 @pytest.mark.parametrize("content", [b"not a database, but long enough to look at" * 100, b"\x00" * 8192])
@@ -200,5 +200,5 @@ asyncio.run(main())
     answered = 30 + len(process.stdout.read().split())
     process.wait()
     with sqlite3.connect(tmp_path / FILE_NAME) as connection:
-        kept = connection.execute("SELECT count(*) FROM meta").fetchone()[0]
+        kept = connection.execute("SELECT count(*) FROM meta WHERE key LIKE 'key-%'").fetchone()[0]
     assert kept in (answered, answered + 1)

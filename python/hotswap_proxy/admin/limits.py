@@ -1,4 +1,4 @@
-"""Bounds how often passwords may be tried."""
+"""Bounds how often something may be tried."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ class AttemptLimit:
         window: float = 60.0,
         capacity: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
+        what: str = "too many attempts",
     ) -> None:
         self._attempts = attempts
+        self._what = what
         self._window = window
         self._capacity = capacity
         self._clock = clock
@@ -49,7 +51,7 @@ class AttemptLimit:
         self._made[key] = recent
         if len(recent) >= self._attempts:
             wait = math.ceil(recent[0] + self._window - now)
-            raise RateLimited(f"too many attempts; try again in {wait} seconds", max(1, wait))
+            raise RateLimited(f"{self._what}; try again in {wait} seconds", max(1, wait))
         recent.append(now)
         while len(self._made) > self._capacity:
             self._made.popitem(last=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from hotswap_proxy.model import Environment, Model, Strategy
@@ -57,7 +57,15 @@ def _in_utc(moment: datetime) -> datetime:
         raise problem("moment", "in UTC this is not in the years 1 to 9999") from None
 
 
+def _as_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise problem("moment", "write a time as RFC 3339 text, such as 2030-01-31T12:00:00Z")
+    return value
+
+
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+# In a body, where text alone is no time: the models are strict.
+BodyMoment = Annotated[AwareDatetime, Field(strict=False), AfterValidator(_in_utc), BeforeValidator(_as_text)]
 
 
 class Query(BaseModel):
@@ -90,6 +98,24 @@ class AuditQuery(Page):
     user_id: str | None = None
     since: Moment | None = Field(None, alias="from")
     until: Moment | None = Field(None, alias="to")
+
+
+class AuditVerifyQuery(Query):
+    expect: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="a hash that some row must have, as of a head noted before",
+    )
+
+
+class ApiKeyQuery(Page):
+    user_id: str | None = Field(None, description="whose; of others only for Admin")
+
+
+class ApiKeyCreate(Model):
+    name: Name
+    role: Role | None = Field(None, description="at most the user's own, which is the default")
+    expires_at: BodyMoment | None = Field(None, description="none: it does not expire")
 
 
 class WriteQuery(Query):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,7 +18,6 @@ from hotswap_proxy.errors import (
     Forbidden,
     GatewayError,
     PayloadTooLarge,
-    Unauthorized,
     UnsupportedMediaType,
     ValidationFailed,
     from_pydantic,
@@ -25,14 +25,16 @@ from hotswap_proxy.errors import (
 from hotswap_proxy.jsonbody import json_object
 from hotswap_proxy.model import Model
 from hotswap_proxy.store import Author
-from hotswap_proxy.store import users as user_table
 from hotswap_proxy.store.times import now
 from hotswap_proxy.store.users import Role, User
 
 from .context import AdminContext
+from .identity import Identities
 from .limits import LoginLimits
 from .models import Query
+from .quotas import Quotas
 from .tokens import Tokens
+from .trail import Trail
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,11 @@ class Services:
     def __init__(self, context: AdminContext) -> None:
         self.context = context
         self.tokens = Tokens.open(context.settings)
+        self.identities = Identities(context.store, self.tokens)
+        self.trail = Trail(context.store)
+        self.quotas = Quotas(context.settings)
         self.logins = LoginLimits()
+        self.verifying = asyncio.Lock()
 
 
 @dataclass(slots=True)
@@ -61,7 +67,7 @@ class Call:
     services: Services
     path: dict[str, str]
     author: Author
-    user: User | None = None
+    user: User | None = None  # with the role that he has in this call
     query: Any = None  # an instance of the endpoint's query model
     body: Any = None  # an instance of the endpoint's body model, or what ``raw`` or ``unread`` says
     if_match: str | None = None
@@ -115,9 +121,15 @@ def starlette_routes(endpoints: Iterable[Endpoint], services: Services) -> list[
 def _dispatcher(methods: dict[str, Endpoint], services: Services) -> Callable[[Request], Awaitable[Response]]:
     async def dispatch(request: Request) -> Response:
         endpoint = methods["GET" if request.method == "HEAD" else request.method]
+        client = request.client.host if request.client else None
+        author = Author("anonymous", None, trace_id(request), client)
+        call = Call(services, dict(request.path_params), author)
         try:
-            return respond(await endpoint.handler(await _receive(request, endpoint, services)))
+            await _receive(call, request, endpoint)
+            return respond(await endpoint.handler(call))
         except GatewayError as error:
+            if error.status == 403 and call.user is not None:
+                await services.trail.denied(call.author, call.user.role, request.method, request.url.path)
             if error.status >= 500:
                 log.warning("%s %s: %s", request.method, request.url.path, error)
             return error_response(error, request)
@@ -130,14 +142,17 @@ def _dispatcher(methods: dict[str, Endpoint], services: Services) -> Callable[[R
     return dispatch
 
 
-async def _receive(request: Request, endpoint: Endpoint, services: Services) -> Call:
-    client = request.client.host if request.client else None
-    call = Call(services, dict(request.path_params), Author("anonymous", None, trace_id(request), client))
+async def _receive(call: Call, request: Request, endpoint: Endpoint) -> None:
+    """Find out who calls, whether they may, and what they want."""
     if endpoint.roles:
-        call.user = await _authenticate(request, services)
+        services = call.services
+        call.user, key_id = await services.identities.of(request)
+        call.author = call.author._replace(
+            username=call.user.username, user_id=call.user.user_id, api_key_id=key_id
+        )
         if call.user.role not in endpoint.roles:
             raise Forbidden(f"this needs one of the roles {', '.join(sorted(endpoint.roles))}")
-        call.author = call.author._replace(username=call.user.username, user_id=call.user.user_id)
+        services.quotas.count(call.user.user_id, endpoint.method, endpoint.path)
     call.query = _read_query(request, endpoint)
     call.if_match = request.headers.get("if-match")
     if endpoint.body is not None:
@@ -145,18 +160,6 @@ async def _receive(request: Request, endpoint: Endpoint, services: Services) -> 
         if not endpoint.unread:
             document = json_object(call.body)
             call.body = document if endpoint.raw else _parse(endpoint.body, document)
-    return call
-
-
-async def _authenticate(request: Request, services: Services) -> User:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthorized("log in and send the token: Authorization: Bearer …")
-    claims = services.tokens.verify(token.strip())
-    user = await services.context.store.read(user_table.get, claims.user_id)
-    if user is None or not user.is_enabled or user.token_epoch != claims.epoch:
-        raise Unauthorized("the token is not valid or has expired")
-    return user
 
 
 def _read_query(request: Request, endpoint: Endpoint) -> Query:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from hotswap_proxy import __version__
-from hotswap_proxy.cli import files, login, node, objects, run, users
+from hotswap_proxy.cli import api_keys, audit, files, login, node, objects, run, users
 
 EPILOG = (
     "Exit codes: 0 done; 1 failed; 2 the command line, the configuration or a document is wrong; "
@@ -32,9 +32,10 @@ app.command("logout")(login.logout)
 app.add_typer(objects.routes, name="routes")
 app.add_typer(objects.backends, name="backends")
 app.add_typer(users.users, name="users")
+app.add_typer(api_keys.api_keys, name="api-keys")
 app.command("nodes")(node.nodes)
 app.command("health")(node.health)
-app.command("audit")(node.audit)
+app.add_typer(audit.audit, name="audit")
 
 
 @app.command()

@@ -23,7 +23,7 @@ _TIMEOUT = 60.0
 class AdminClient:
     """Calls one gateway's admin API; every failure is a :class:`CommandError`."""
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, *, timeout: float = _TIMEOUT) -> None:
         self.url = url.rstrip("/")
         import httpx  # not above: it takes a tenth of a second
 
@@ -34,7 +34,7 @@ class AdminClient:
         try:
             # Neither the environment's proxies, which would see the token, nor .netrc, which replaces it.
             self._http = httpx.Client(
-                base_url=self.url + PREFIX, headers=headers, timeout=_TIMEOUT, trust_env=False
+                base_url=self.url + PREFIX, headers=headers, timeout=timeout, trust_env=False
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise CommandError([f"--admin-url {url!r}: {error}"], EXIT_INVALID) from error

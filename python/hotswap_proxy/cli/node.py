@@ -1,8 +1,6 @@
-"""``nodes``, ``health`` and ``audit``: what a running gateway tells of itself."""
+"""``nodes`` and ``health``: what a running gateway tells of itself."""
 
 from __future__ import annotations
-
-from typing import Annotated
 
 import typer
 
@@ -19,7 +17,6 @@ from hotswap_proxy.cli.options import (
 )
 
 NODE_COLUMNS = ("nodeId", "environment", "version", "status", "generation", "lastConfigUpdate")
-AUDIT_COLUMNS = ("timestamp", "username", "action", "entityId", "entityName")
 
 
 @command
@@ -40,29 +37,3 @@ def health(admin_url: AdminUrl = DEFAULT_URL, output: Output = OutputFormat.TABL
     show(answer, output)
     if not answer.get("ready"):
         raise typer.Exit(EXIT_FAILED)
-
-
-@command
-def audit(
-    entity_type: Annotated[str | None, typer.Option("--entity-type", help="route, backend, user …")] = None,
-    entity_id: Annotated[str | None, typer.Option("--entity-id")] = None,
-    user_id: Annotated[str | None, typer.Option("--user-id")] = None,
-    since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="RFC 3339.")] = None,
-    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="RFC 3339.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100)] = 20,
-    admin_url: AdminUrl = DEFAULT_URL,
-    token: Token = None,
-    output: Output = OutputFormat.TABLE,
-) -> None:
-    """List who changed what, newest first."""
-    query = {
-        "entityType": entity_type,
-        "entityId": entity_id,
-        "userId": user_id,
-        "from": since,
-        "to": until,
-        "limit": limit,
-    }
-    with AdminClient(admin_url, token) as client:
-        answer = client.call("GET", "/audit-logs", query=query)
-    show(answer["auditLogs"], output, AUDIT_COLUMNS)

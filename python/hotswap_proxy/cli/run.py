@@ -35,6 +35,8 @@ def _edge(name: str, metavar: str, text: str, default: str = "") -> Any:
     return _option(name, metavar, text, default, CLIENTS)
 
 
+_PER_USER = " of one user of the API in a minute. 0: any number."
+_IN_PRODUCTION = " in Production, else 0"
 Value = str | None
 Values = list[str] | None  # of an option that may be repeated
 TLS = "TLS"
@@ -133,7 +135,20 @@ Middleware = Annotated[
     ),
 ]
 AlertWebhooks = Annotated[
-    Value, _option("alert-webhooks", "URL,…", "Told by a POST when a backend's health flips.", "none")
+    Value, _option("alert-webhooks", "URL,…", "Told by a POST what happens: health, deployments.", "none")
+]
+ApiLimitReads = Annotated[Value, _limit("api-limit-reads", "N", "Reads" + _PER_USER, "60" + _IN_PRODUCTION)]
+ApiLimitRouteWrites = Annotated[
+    Value,
+    _limit(
+        "api-limit-route-writes",
+        "N",
+        "Route writes" + _PER_USER,
+        "10" + _IN_PRODUCTION,
+    ),
+]
+ApiLimitDeployments = Annotated[
+    Value, _limit("api-limit-deployments", "N", "New deployments" + _PER_USER, "5" + _IN_PRODUCTION)
 ]
 Geoip = Annotated[
     Value, _option("geoip", "FILE", "Database of regions (MaxMind's format) for :country.", "none")
@@ -171,6 +186,9 @@ def run(
     health_check_commands: HealthCheckCommands = None,
     middleware: Middleware = None,
     alert_webhooks: AlertWebhooks = None,
+    api_limit_reads: ApiLimitReads = None,
+    api_limit_route_writes: ApiLimitRouteWrites = None,
+    api_limit_deployments: ApiLimitDeployments = None,
     geoip: Geoip = None,
     proxy_tls: ProxyTls = None,
     tls_cert: TlsCert = None,

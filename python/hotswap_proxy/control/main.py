@@ -16,9 +16,10 @@ from functools import partial
 from typing import NoReturn
 
 from hotswap_proxy import __version__, _core
-from hotswap_proxy.control import listeners
+from hotswap_proxy.control import audithead, listeners
 from hotswap_proxy.control.adminserver import AdminServer
 from hotswap_proxy.control.applying import Applier
+from hotswap_proxy.control.audithead import AuditHeadTeller
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.datadir import DataDir, DataDirError
 from hotswap_proxy.control.health.alerts import Alerts
@@ -246,6 +247,8 @@ class NodeProcess:
         await deploy.start(stack, parts)
         await self._start_admin(stack, status, store, configuration)
         watch = StandingWatch(node, alerts.tell, outliers=settings.outlier_ejection == "on")
+        teller = AuditHeadTeller(store, alerts.event)
+        stack.callback(asyncio.create_task(_every(audithead.INTERVAL, teller.look)).cancel)
         self._start_timers(stack, node, configuration, status, keys, watch)
         self._start_regions(stack, regions, catalog)
         await claims.datadir.succession.relieve()

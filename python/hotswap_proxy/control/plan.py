@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["route", "backend", "user"]
+Kind = Literal["route", "backend", "user", "apiKey"]
 Action = Literal["added", "changed", "removed"]
 
 

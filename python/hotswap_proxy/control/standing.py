@@ -51,7 +51,7 @@ def _news(circuit: str) -> tuple[str, str]:
 
 
 class StandingWatch:
-    """Call ``look`` each second. ``tell(event, address, **more)`` hears of ejections, as of health flips."""
+    """Call ``look`` each second. ``tell(event, address, **more)`` hears of circuits and ejections."""
 
     def __init__(self, node: Troubles, tell: Callable[..., None], *, outliers: bool = True) -> None:
         self._node = node
@@ -80,6 +80,9 @@ class StandingWatch:
                 level = logging.WARNING if after[0] == "Open" else logging.INFO
                 name = f"circuit {after[0].lower()}" + ("" if after[1] == "Auto" else " by order")
                 log.log(level, name, extra={"backend": address})
+                event = "backend.circuit_opened" if after[0] == "Open" else "backend.circuit_closed"
+                if before[0] != after[0]:
+                    self._tell(event, address, byOrder=after[1] != "Auto")
         self._circuits = found
 
     def _compare_ejections(self, rows: Mapping[str, Mapping[str, Any]], reasons: Mapping[str, str]) -> None:

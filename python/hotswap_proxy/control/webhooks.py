@@ -1,8 +1,8 @@
-"""Tells webhooks what happens on this node. Never in the way: a queue of its own for each URL, with a bound.
+"""Tells webhooks what happens on this node. Never in the way: each URL has a queue of its own, with a bound.
 
-Signature: ``v1=`` and the hexadecimal HMAC-SHA256 (RFC 2104) of ``<timestamp>.<body>``. The timestamp, seconds
-since 1970, is that of the attempt and is signed with the body, so that a receiver can refuse what was
-recorded long ago; ``eventId`` in the body is the same in all attempts, so that it can refuse what it has seen.
+Signature: ``v1=`` and the hexadecimal HMAC-SHA256 (RFC 2104) of ``<timestamp>.<body>``. The timestamp is in
+seconds since 1970, that of the attempt, and signed with the body, so that a receiver can refuse what was
+recorded long ago; ``eventId`` in the body is the same in all attempts, so that it knows what it has seen.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The audit log: who did what, when. Rows are only ever added, in the transaction of the write they tell
-of.
+of, each linked to the row before (``audit_chain``); the database refuses anything else (migration 0002).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,17 +12,23 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import ColumnElement, Connection, func, insert, select
 
+from . import audit_chain
 from .tables import audit_logs
 from .times import now
 
+log = logging.getLogger(__name__)
+
 
 class Author(NamedTuple):
-    """Who asks for a change: a user of the API, or a part of the program ("file", "system")."""
+    """Who asks for a change: a user of the API, by one of his API keys or not, or a part of the program
+    ("file", "system").
+    """
 
     username: str
     user_id: str | None = None
     trace_id: str | None = None
     client: str | None = None
+    api_key_id: str | None = None
 
     @classmethod
     def of(cls, author: Author | str) -> Author:
@@ -43,25 +50,35 @@ class AuditEntry:
 
 
 def append(connection: Connection, author: Author, entries: Sequence[AuditEntry]) -> None:
+    """Add rows, in a transaction of ``Store.write``: what is added takes its place in the chain."""
     if not entries:
         return
-    at = now()
-    rows = [
-        {
-            "at": at,
-            "user_id": author.user_id,
-            "username": author.username,
-            "action": entry.action,
-            "entity_type": entry.entity_type,
-            "entity_id": entry.entity_id,
-            "entity_name": entry.entity_name,
-            "details": orjson.dumps(entry.details).decode(),
-            "trace_id": author.trace_id,
-            "client": author.client,
-        }
-        for entry in entries
-    ]
+    head = audit_chain.read_head(connection)
+    rows = []
+    if head is None:  # somebody was here; the chain goes on, and says so
+        head = audit_chain.last_row(connection)
+        log.error("the audit log had lost its head", extra={"audit_id": head.audit_id})
+        rows.append(_row(Author("system"), AuditEntry("audit.head_lost", details=head.answer())))
+    rows += [_row(author, entry) for entry in entries]
+    head = audit_chain.link(head, rows)
     connection.execute(insert(audit_logs), rows)
+    audit_chain.write_head(connection, head)
+
+
+def _row(author: Author, entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "at": now(),
+        "user_id": author.user_id,
+        "username": author.username,
+        "api_key_id": author.api_key_id,
+        "action": entry.action,
+        "entity_type": entry.entity_type,
+        "entity_id": entry.entity_id,
+        "entity_name": entry.entity_name,
+        "details": orjson.dumps(entry.details).decode(),
+        "trace_id": author.trace_id,
+        "client": author.client,
+    }
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,6 +120,7 @@ def page(
             "timestamp": row.at,
             "userId": row.user_id,
             "username": row.username,
+            "apiKeyId": row.api_key_id,
             "action": row.action,
             "entityType": row.entity_type,
             "entityId": row.entity_id,
@@ -110,6 +128,8 @@ def page(
             "details": orjson.loads(row.details),
             "traceId": row.trace_id,
             "client": row.client,
+            "previousHash": row.previous_hash,
+            "hash": row.hash,
         }
         for row in connection.execute(query)
     ]

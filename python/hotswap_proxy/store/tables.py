@@ -103,7 +103,7 @@ users = Table(
     Column("updated_at", TIME, nullable=False),
 )
 
-# Append-only: there is no statement in this package that updates or deletes a row of it.
+# Append-only: no statement of this package updates or deletes a row, and triggers refuse those of others.
 audit_logs = Table(
     "audit_logs",
     metadata,
@@ -118,7 +118,8 @@ audit_logs = Table(
     Column("details", Text, nullable=False),
     Column("trace_id", ID),
     Column("client", String(64)),
-    Column("previous_hash", String(64)),  # of the row before; NULL in rows from before there was a chain
+    Column("api_key_id", ID),
+    Column("previous_hash", String(64)),  # see ``audit_chain``
     Column("hash", String(64)),
     Index("ix_audit_logs_at", "at"),
     Index("ix_audit_logs_entity", "entity_type", "entity_id"),

@@ -46,7 +46,7 @@ class User(NamedTuple):
         }
 
 
-_COLUMNS = tuple(users.c[name] for name in User._fields)
+COLUMNS = tuple(users.c[name] for name in User._fields)
 
 
 def check_password(password: str, field: str = "password") -> None:
@@ -57,13 +57,13 @@ def check_password(password: str, field: str = "password") -> None:
 
 
 def get(connection: Connection, user_id: str) -> User | None:
-    row: Any = connection.execute(select(*_COLUMNS).where(users.c.user_id == user_id)).first()
+    row: Any = connection.execute(select(*COLUMNS).where(users.c.user_id == user_id)).first()
     return None if row is None else User(*row)
 
 
 def page(connection: Connection, limit: int, offset: int) -> tuple[list[User], int]:
     total = connection.execute(select(func.count()).select_from(users)).scalar_one()
-    query = select(*_COLUMNS).order_by(users.c.username).limit(limit).offset(offset)
+    query = select(*COLUMNS).order_by(users.c.username).limit(limit).offset(offset)
     return [User(*row) for row in connection.execute(query)], total
 
 
@@ -130,7 +130,7 @@ def _delete(connection: Connection, user_id: str, author: Author) -> User:
 
 def _credentials(connection: Connection, username: str) -> tuple[User, str] | None:
     row = connection.execute(
-        select(*_COLUMNS, users.c.password_hash).where(users.c.username == username)
+        select(*COLUMNS, users.c.password_hash).where(users.c.username == username)
     ).first()
     return None if row is None else (User(*row[:-1]), row[-1])
 

@@ -1,9 +1,10 @@
 """The endpoints. A handler calls what knows the rules and answers; it decides nothing."""
 
-from . import audit, authentication, backends, config, gateway, routes, users
+from . import api_keys, audit, authentication, backends, config, gateway, routes, users
 
 ENDPOINTS = (
     *authentication.ENDPOINTS,
+    *api_keys.ENDPOINTS,
     *users.ENDPOINTS,
     *routes.ENDPOINTS,
     *backends.ENDPOINTS,

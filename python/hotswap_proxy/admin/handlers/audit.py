@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hotswap_proxy.store import audit
+from hotswap_proxy.errors import Conflict
+from hotswap_proxy.store import audit, audit_chain
 from hotswap_proxy.store.audit import AuditFilter
 from hotswap_proxy.store.times import rfc3339
 
 from .. import answers
-from ..models import AuditQuery
+from ..models import AuditQuery, AuditVerifyQuery
 from ..routing import ADMIN, Answer, Call, Endpoint
 
 
@@ -24,6 +25,22 @@ async def list_entries(call: Call) -> Answer:
     return answers.page("auditLogs", found, total, query)
 
 
+async def head(call: Call) -> Answer:
+    found = await call.context.store.read(audit_chain.read_head)
+    if found is None:
+        raise Conflict("the audit log has lost its head; see what verify says")
+    return Answer(found.answer())
+
+
+async def verify(call: Call) -> Answer:
+    lock = call.services.verifying
+    if lock.locked():  # it reads everything: one at a time is enough work
+        raise Conflict("the audit log is being verified already")
+    async with lock:
+        found = await audit_chain.verify(call.context.store, call.query.expect)
+    return Answer(found.answer())
+
+
 ENDPOINTS = (
     Endpoint(
         method="GET",
@@ -32,5 +49,20 @@ ENDPOINTS = (
         roles=ADMIN,
         summary="Who changed what, newest first",
         query=AuditQuery,
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/v1/audit-logs/head",
+        handler=head,
+        roles=ADMIN,
+        summary="The end of the chain, to be noted in another place",
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/v1/audit-logs/verify",
+        handler=verify,
+        roles=ADMIN,
+        summary="Follow the chain from the first row to the head",
+        query=AuditVerifyQuery,
     ),
 )

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
-from hotswap_proxy.errors import Detail, RateLimited, StoreUnavailable, Unauthorized, ValidationFailed
+from hotswap_proxy.errors import Detail, RateLimited, Unauthorized, ValidationFailed
 from hotswap_proxy.store import AuditEntry
-from hotswap_proxy.store import audit as audit_table
 from hotswap_proxy.store.times import rfc3339
 from hotswap_proxy.store.users import User
 
 from ..models import Login, PasswordChange
 from ..routing import EVERYONE, PUBLIC, Answer, Call, Endpoint
-
-log = logging.getLogger(__name__)
 
 
 async def login(call: Call) -> Answer:
@@ -52,11 +47,7 @@ async def _check(call: Call, username: str, password: str, action: str) -> User 
 
 async def _remember(call: Call, action: str, username: str, user_id: str | None) -> None:
     author = call.author._replace(username=username, user_id=user_id)
-    try:
-        await call.context.store.write(audit_table.append, author, [AuditEntry(action, user_id, username)])
-    except StoreUnavailable as error:
-        # With a full disk an operator must be able to log in and look; nothing can be changed then anyway.
-        log.error("%s of %s from %s is not in the audit log: %s", action, username, author.client, error)
+    await call.services.trail.remember(author, AuditEntry(action, user_id, username))
 
 
 async def me(call: Call) -> Answer:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from hotswap_proxy.store.migrations import audit_log
+
 revision = "0002"
 down_revision = "0001"
 
@@ -16,8 +18,11 @@ def upgrade() -> None:
     op.add_column("route_versions", sa.Column("description", sa.Text))
     op.add_column("route_versions", sa.Column("live_at", TIME))
     op.execute("UPDATE route_versions SET live_at = created_at")  # there was no other way until now
+    op.add_column("audit_logs", sa.Column("api_key_id", ID))
     op.add_column("audit_logs", sa.Column("previous_hash", sa.String(64)))
     op.add_column("audit_logs", sa.Column("hash", sa.String(64)))
+    audit_log.chain(op.get_bind())
+    audit_log.make_append_only(op.get_bind())
     op.create_table(
         "changes",
         sa.Column("revision", sa.BigInteger, nullable=False, autoincrement=False),
@@ -96,11 +101,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    audit_log.make_ordinary(op.get_bind())
     for table in ("api_keys", "leases", "nodes", "deployment_measurements", "deployments", "changes"):
         op.drop_table(table)
     for table, column in (
         ("audit_logs", "hash"),
         ("audit_logs", "previous_hash"),
+        ("audit_logs", "api_key_id"),
         ("route_versions", "live_at"),
         ("route_versions", "description"),
     ):
