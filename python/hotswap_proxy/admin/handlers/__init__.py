@@ -1,6 +1,6 @@
 """The endpoints. A handler calls what knows the rules and answers; it decides nothing."""
 
-from . import api_keys, audit, authentication, backends, config, gateway, routes, users
+from . import api_keys, audit, authentication, backends, config, gateway, routes, simulation, users
 
 ENDPOINTS = (
     *authentication.ENDPOINTS,
@@ -10,5 +10,6 @@ ENDPOINTS = (
     *backends.ENDPOINTS,
     *config.ENDPOINTS,
     *gateway.ENDPOINTS,
+    *simulation.ENDPOINTS,
     *audit.ENDPOINTS,
 )

@@ -79,7 +79,8 @@ def rate_difference(canary: Rate, stable: Rate, enough: float) -> tuple[float, f
 
 
 def least_evidence(canary: Rate, stable: Rate, margin: float, enough: float = inf) -> float:
-    """The least evidence against a pair (p, p + margin); with ``enough`` any value that is on the same side of it.
+    """The least evidence against a pair (p, p + margin); with ``enough`` any value on the same side of
+    it.
     """
     constant_canary, constant_stable = log_mixture(canary), log_mixture(stable)
 

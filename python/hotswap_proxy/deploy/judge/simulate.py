@@ -82,7 +82,8 @@ def roll_out(random: Random, rollout: Rollout, stable: Version, canary: Version)
             phase, window = phase + more, window + more
             levels = Levels.of(rollout.thresholds.confidence, windows, number)
             other = phase.stable if other_traffic else before
-            kind = examine(phase, window, other, rollout.thresholds, levels).kind
+            is_due = age >= step.seconds
+            kind = examine(phase, window, other, rollout.thresholds, levels, may_pass=is_due).kind
             if kind == "Fail" or clock + age >= rollout.horizon:
                 seen = total + phase
                 end: Literal["Failed", "Open"] = "Failed" if kind == "Fail" else "Open"
@@ -90,7 +91,7 @@ def roll_out(random: Random, rollout: Rollout, stable: Version, canary: Version)
                 return Outcome(end, clock + age, seen.canary.requests, seen.canary.failed, late)
             if age - window_began >= _window(rollout):
                 window, window_began, windows = Measurement(), age, windows + 1
-            if kind == "Pass" and age >= step.seconds:
+            if kind == "Pass":
                 break
         held.append(age > step.seconds)
         clock += age

@@ -94,9 +94,17 @@ class Finding(NamedTuple):
 
 
 def examine(
-    phase: Measurement, window: Measurement, other: ArmCounts | None, thresholds: Thresholds, levels: Levels
+    phase: Measurement,
+    window: Measurement,
+    other: ArmCounts | None,
+    thresholds: Thresholds,
+    levels: Levels,
+    *,
+    may_pass: bool = True,
 ) -> Finding:
-    """The rule by itself. ``other``: what the canary arm is compared with, None: nothing."""
+    """The rule by itself. ``other``: what the canary arm is compared with, None: nothing. ``may_pass`` False
+    saves the work of finding out whether it does.
+    """
     if _missing(phase.canary, other, thresholds.minimum_requests):
         return Finding("Hold")
     whole = criteria(phase, other, thresholds)
@@ -107,7 +115,7 @@ def examine(
         recent = criteria(window, compared, thresholds)
         if failed := _first_exceeded(recent, levels.window):
             return Finding("Fail", whole, failed, recently=True)
-    kept = all(criterion.kept(levels.keep) for criterion in whole)
+    kept = may_pass and all(criterion.kept(levels.keep) for criterion in whole)
     return Finding("Pass" if kept else "Hold", whole)
 
 
