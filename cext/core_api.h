@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define HS_ABI 3
+#define HS_ABI 4
 #define HS_PROXY_HEADER 2048
 
 typedef struct hs_worker hs_worker;
@@ -160,6 +160,8 @@ typedef struct {
     uint64_t tls;   /* 0: plain; else which TLS settings connections to the backend must have been made with */
     uint8_t secure; /* the client came over TLS; told by the data plane before `reject` */
     void *extras; /* core's own: what the policies of the route keep */
+    uint32_t arm; /* core's own: see rust/src/exchange/arm.rs */
+    uint8_t judged;
     /* told by the data plane */
     uint8_t draining; /* before `begin`: the connection must not go on after this exchange */
     uint8_t waited;   /* the request waited for a connection: that time is not the gateway's own */

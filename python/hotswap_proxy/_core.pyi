@@ -118,12 +118,12 @@ class SeriesStats(TypedDict):
 
 @type_check_only
 class ArmStats(TypedDict):
-    """What one arm of a deployment did, all workers together. Counts go up as long as the deployment is in the
-    configuration, whatever becomes of its share.
+    """What one arm of a deployment did, all workers together. Counts go up as long as the deployment is in
+    the configuration, whatever becomes of its share.
 
-    Each request is counted in one of ``requests``, ``unavailable``, ``limited``, ``aborted`` and ``refused``,
-    or not yet: it is ``active``. Only the first attempt is looked at. Preflights are not in it, nor what the
-    ceiling of a client refused: no arm was chosen for these.
+    Each request is counted in one of ``requests``, ``unavailable``, ``limited``, ``aborted`` and
+    ``refused``, or not yet: it is ``active``. Only the first attempt is looked at. Preflights are not in it,
+    nor what the ceiling of a client refused: no arm was chosen for these.
     """
 
     deploymentId: str
@@ -149,8 +149,8 @@ class ArmStats(TypedDict):
     """In progress now, upgraded connections among them."""
     latency: bytes
     """Histogram of what is in ``requests``, microseconds: from the request's first byte to the end of the
-    answer, or of the first attempt when others followed; to the head of the answer for upgraded connections and
-    event streams. See `histogram_quantile`."""
+    answer, or of the first attempt when others followed; to the head of the answer for upgraded connections
+    and event streams. See `histogram_quantile`."""
 
 @type_check_only
 class LaneStats(TypedDict):
@@ -280,11 +280,11 @@ class Catalog:
         address takes no traffic. ``keySets`` maps the URL of a JWKS to its keys, likewise; without them the
         routes that need them answer 503. A body limit of null or 0 is none.
 
-        A route may have two arms. ``canary`` of an upserted route is an object of ``deploymentId``, ``share`` (0
-        to 10000, in 1/100 percent), ``salt`` (16 hexadecimal digits), ``assignment`` (``type`` Random, ClientIP,
-        Header or Cookie, the last two with a ``name``) and ``route``: the version that gets this share of the
-        requests, with the same routeId, pathPattern, hosts, methods, priority and isEnabled. An upsert without
-        ``canary`` ends the split.
+        A route may have two arms. ``canary`` of an upserted route is an object of ``deploymentId``,
+        ``share`` (0 to 10000, in 1/100 percent), ``salt`` (16 hexadecimal digits), ``assignment`` (``type``
+        Random, ClientIP, Header or Cookie, the last two with a ``name``) and ``route``: the version that gets
+        this share of the requests, with the same routeId, pathPattern, hosts, methods, priority and
+        isEnabled. An upsert without ``canary`` ends the split.
 
         Raises ConfigError for a change that is not valid, RuntimeError when another configuration was
         published meanwhile (stage again).
@@ -380,9 +380,9 @@ class Worker:
 def assignment_bucket(salt: str, key: bytes) -> int:
     """Where `key` stands in a split, from 0 to 2**64 - 1: below ``share * 2**64 // 10000`` it is in.
 
-    So who is in at one share is in at every larger one. `salt` is 16 hexadecimal digits, ValueError otherwise;
-    the value is the finaliser of MurmurHash3 of the 64 bits of FNV-1a over the salt's 8 bytes, a zero byte and
-    the key, the same on every node and for good.
+    So who is in at one share is in at every larger one. `salt` is 16 hexadecimal digits, ValueError
+    otherwise; the value is the finaliser of MurmurHash3 of the 64 bits of FNV-1a over the salt's 8 bytes, a
+    zero byte and the key, the same on every node and for good.
     """
 
 def check_header_change(name: str, *, add: bool, response: bool) -> None:

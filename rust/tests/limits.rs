@@ -297,6 +297,7 @@ fn exactly_the_limit_passes_whoever_asks() {
         rows: 4,
         buckets: 256,
         clients: 8,
+        arms: 8,
     };
     for algorithm in [
         Algorithm::FixedWindow,

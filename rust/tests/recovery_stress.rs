@@ -23,6 +23,7 @@ fn node() -> (Node, u32) {
     let refs = SlotRefs {
         backends: vec![slot],
         series: vec![],
+        arms: vec![],
     };
     node.publish(generation, range, &refs).unwrap();
     (node, slot)

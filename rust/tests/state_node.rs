@@ -11,6 +11,7 @@ const SMALL: Capacities = Capacities {
     rows: 4,
     buckets: 8,
     clients: 8,
+    arms: 8,
 };
 
 fn node() -> Node {
@@ -28,6 +29,7 @@ fn publish(node: &mut Node, backends: &[u32], series: &[u32]) -> u64 {
     let refs = SlotRefs {
         backends: backends.to_vec(),
         series: series.to_vec(),
+        arms: vec![],
     };
     node.publish(generation, range, &refs).unwrap();
     generation
@@ -152,6 +154,7 @@ fn a_stale_stage_is_refused_and_given_back() {
     let bad = SlotRefs {
         backends: vec![3],
         series: vec![],
+        arms: vec![],
     };
     assert_eq!(
         node.publish(generation + 1, c, &bad),

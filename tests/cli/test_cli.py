@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -37,11 +39,20 @@ class Cli:
         self.tokens = home / "hotswap-proxy" / "tokens.json"
 
     def __call__(self, *args: str, code: int = 0, text: str = "", **environ: str) -> str:
+        """What the command prints: its errors if it fails."""
+        out, errors = self._run(args, code, text, environ)
+        return out if code in (0, 3) else errors
+
+    def out(self, *args: str, code: int) -> str:
+        """Standard output also of a command that fails."""
+        return self._run(args, code, "", {})[0]
+
+    def _run(self, args: tuple[str, ...], code: int, text: str, environ: dict[str, str]) -> tuple[str, str]:
         done = CliRunner().invoke(app, args, input=text, env={**self.environ, **environ})
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         assert done.exit_code == code, f"{args}: {done.exit_code}\n{done.stdout}\n{done.stderr}"
-        return done.stdout if code in (0, 3) else done.stderr
+        return done.stdout, done.stderr
 
     def json(self, *args: str, **more: Any) -> Any:
         return json.loads(self(*args, "-o", "json", **more))
@@ -245,6 +256,39 @@ def test_what_the_node_tells(cli: Cli) -> None:
     (entry,) = cli.json("audit", "--entity-type", "route", "--limit", "1")
     assert (entry["action"], entry["username"]) == ("route.create", "admin")
     assert "route.create" in cli("audit")
+
+
+def test_the_audit_log_is_verified(cli: Cli, node: Node) -> None:
+    assert cli.json("audit", "list", "--limit", "1")[0]["hash"]
+    found = cli.json("audit", "verify")
+    assert found["valid"] and found["checked"] == found["head"]["count"] > 0
+    assert f"valid: {found['checked']} rows" in cli("audit", "verify")
+    cli("audit", "verify", "--expect", found["head"]["hash"])
+    assert not json.loads(cli.out("audit", "verify", "--expect", "ab" * 32, "-o", "json", code=1))["valid"]
+    with contextlib.closing(
+        sqlite3.connect(node.directory / "data" / "hotswap.db", isolation_level=None)
+    ) as store:
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            store.execute("UPDATE audit_logs SET username = 'eve' WHERE audit_id = 2")
+        for trigger in ("update", "delete", "replace"):
+            store.execute(f"DROP TRIGGER audit_logs_no_{trigger}")
+        store.execute("UPDATE audit_logs SET username = username || '!' WHERE audit_id = 2")
+        assert "BROKEN at row 2" in cli.out("audit", "verify", code=1)
+        store.execute("UPDATE audit_logs SET username = rtrim(username, '!') WHERE audit_id = 2")
+    cli("audit", "verify")
+
+
+def test_api_keys(cli: Cli) -> None:
+    made = cli.json("api-keys", "create", "ci", "--role", "Viewer", "--days", "30")
+    assert made["key"].startswith("hsk_") and made["role"] == "Viewer" and made["expiresAt"]
+    assert "ci" in cli("api-keys", "list", HOTSWAP_TOKEN=made["key"])
+    error = cli("routes", "create", "-d", json.dumps(ROUTE), code=1, HOTSWAP_TOKEN=made["key"])
+    assert "FORBIDDEN" in error
+    assert "hsk_" not in cli("api-keys", "list")
+    cli("api-keys", "delete", "ci", "--yes")
+    assert cli.json("api-keys", "list") == []
+    assert "no API key" in cli("api-keys", "delete", "ci", "--yes", code=1)
+    assert "UNAUTHORIZED" in cli("routes", "list", code=1, HOTSWAP_TOKEN=made["key"])
 
 
 def test_a_gateway_that_does_not_answer(tmp_path: Path) -> None:

@@ -61,6 +61,13 @@ class Node:
             series('odd "name"\\\n', 1, codes={("other", 0): 1}),
         ]
 
+    def arm_stats(self) -> list[dict[str, Any]]:
+        return [
+            {"routeId": "users", "arm": "stable", "share": 9_750},
+            {"routeId": "users", "arm": "canary", "share": 250},
+            {"routeId": "over", "arm": "canary", "share": None},
+        ]
+
     def lane_stats(self) -> list[dict[str, Any]]:
         lane = {
             "client_connections": 5,
@@ -106,6 +113,12 @@ def test_requests_by_route_method_and_code() -> None:
     assert value("gateway_rate_limited_total", route="users") == 2
     assert value("gateway_request_duration_seconds_count", route=REMOVED, arm="") == 0
     assert value("gateway_requests_backend_total", backend=REMOVED) == 6
+
+
+def test_the_weights_of_the_arms_of_deployments() -> None:
+    assert value("gateway_deployment_weight", route="users", arm="stable") == 0.975
+    assert value("gateway_deployment_weight", route="users", arm="canary") == 0.025
+    assert not any(dict(labels).get("route") == "over" for _, labels in scrape())
 
 
 def test_labels_survive_quotes_backslashes_and_newlines() -> None:

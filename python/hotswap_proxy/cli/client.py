@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hotswap_proxy.cli.options import EXIT_FAILED, EXIT_INVALID, CommandError
+from hotswap_proxy.cli.options import EXIT_FAILED, EXIT_INVALID, CommandError, NotNow
 
 if TYPE_CHECKING:
     import httpx
@@ -17,6 +17,7 @@ PREFIX = "/api/v1"
 PAGE = 100
 # The document or the command is wrong, rather than the moment or the server.
 _INVALID = frozenset({400, 409, 413, 415, 422})
+_NOT_NOW = frozenset({429, 502, 503, 504})
 _TIMEOUT = 60.0
 
 
@@ -64,7 +65,7 @@ class AdminClient:
                 json=body if body is not None else None,
             )
         except self._failures as error:
-            raise CommandError([f"cannot reach {self.url}: {str(error) or type(error).__name__}"]) from error
+            raise NotNow([f"cannot reach {self.url}: {str(error) or type(error).__name__}"]) from error
         if answer.is_error and answer.status_code not in ok:
             raise _refused(answer)
         if not answer.content:
@@ -101,6 +102,11 @@ def _refused(answer: httpx.Response) -> CommandError:
         lines = [f"{answer.request.method} {answer.request.url}: status {answer.status_code}"]
     if answer.status_code == 401:
         lines.append("log in with `hotswap-proxy login`, or give a token by HOTSWAP_TOKEN")
+    if answer.status_code in _NOT_NOW:
+        refused = NotNow(lines, code)
+        wait = answer.headers.get("retry-after", "")
+        refused.retry_after = float(wait) if wait.isdigit() else 0.0
+        return refused
     return CommandError(lines, code)
 
 

@@ -38,6 +38,7 @@ from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, Worke
 from hotswap_proxy.control.tls.bundle import Bundle, TlsError
 from hotswap_proxy.control.tls.keeper import CertificateKeeper
 from hotswap_proxy.deploy import start as deploy
+from hotswap_proxy.deploy.commands import Commands
 from hotswap_proxy.errors import GatewayError
 from hotswap_proxy.fleet import start as fleet
 from hotswap_proxy.observe import log as logs
@@ -244,11 +245,11 @@ class NodeProcess:
             alerts,
         )
         await fleet.start(stack, parts)
-        await deploy.start(stack, parts)
-        await self._start_admin(stack, status, store, configuration)
+        orders = await deploy.start(stack, parts)
+        await self._start_admin(stack, parts, orders)
         watch = StandingWatch(node, alerts.tell, outliers=settings.outlier_ejection == "on")
         teller = AuditHeadTeller(store, alerts.event)
-        stack.callback(asyncio.create_task(_every(audithead.INTERVAL, teller.look)).cancel)
+        stack.callback(asyncio.create_task(_every(audithead.LOOK_INTERVAL, teller.look)).cancel)
         self._start_timers(stack, node, configuration, status, keys, watch)
         self._start_regions(stack, regions, catalog)
         await claims.datadir.succession.relieve()
@@ -263,12 +264,10 @@ class NodeProcess:
         )
         return status, supervisor
 
-    async def _start_admin(
-        self, stack: AsyncExitStack, status: NodeStatus, store: Store, configuration: Configuration
-    ) -> None:
+    async def _start_admin(self, stack: AsyncExitStack, parts: Parts, orders: Commands) -> None:
         from hotswap_proxy.admin.app import AdminContext, create_app
 
-        context = AdminContext(settings=self._settings, store=store, configuration=configuration, node=status)
+        context = AdminContext(parts.settings, parts.store, parts.configuration, parts.status, orders)
         server = AdminServer(create_app(context), self._claims.admin)
         await server.begin()
         stack.push_async_callback(server.end)

@@ -30,6 +30,7 @@ class Statistics(Protocol):
     def ledger(self) -> Sequence[Row]: ...
     def backend_stats(self) -> Sequence[Row]: ...
     def series_stats(self, route_id: str | None = None) -> Sequence[Row]: ...
+    def arm_stats(self) -> Sequence[Row]: ...
     def lane_stats(self) -> Sequence[Row]: ...
 
 
@@ -54,6 +55,7 @@ class NodeFigures:
 def render(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     """The whole exposition, in pieces of text."""
     yield from _requests(node.series_stats())
+    yield from _weights(node.arm_stats())
     yield from _lanes(node.lane_stats(), figures)
     yield from _backends(node.backend_stats(), figures)
     yield from _configuration(node, figures)
@@ -114,6 +116,17 @@ def _requests(rows: Sequence[Row]) -> Iterator[str]:
         "Time from a request's first byte to the last byte of its answer.",
         ((labels, hist.counts(row["histogram"])) for labels, row in series),
     )
+
+
+def _weights(rows: Sequence[Row]) -> Iterator[str]:
+    samples = [
+        ({"route": row["routeId"], "arm": row["arm"]}, row["share"] / 10_000)
+        for row in rows
+        if row["share"] is not None
+    ]
+    if samples:
+        text = "Share of a route's requests that an arm gets, 0 to 1, while a deployment is active."
+        yield from family("gateway_deployment_weight", "gauge", text, samples)
 
 
 def _limited(rows: Sequence[Row]) -> Iterator[Sample]:

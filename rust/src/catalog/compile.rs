@@ -2,15 +2,17 @@
 
 use super::keys::Compiling;
 use super::link::{named, resolve, Plan};
-use super::model::{Backend, BackendTls, HeaderRules, Member, Route, Strategy};
+use super::model::{Assignment, Backend, BackendTls, Canary, HeaderRules, Member, Route, Strategy};
 use super::problem::Problems;
 use super::{tls as tls_files, Catalog};
 use crate::route::hash::Map;
+use crate::select::arms::{self, WHOLE};
 use crate::select::network;
 use crate::select::order::smooth;
 use crate::select::rendezvous::identity_hash;
 use crate::select::CIDR;
 use crate::snapshot::{self, Candidate, Rule, Snapshot};
+use crate::state::Exposed;
 use crate::tls::named_digest;
 use rkyv::util::AlignedVec;
 
@@ -26,6 +28,11 @@ pub trait SlotAllocator {
     /// # Errors
     /// Why there is none.
     fn series(&mut self, route_id: &str, arm: &str) -> Result<u32, String>;
+    /// Slot of what is measured of an arm of a deployment.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn arm(&mut self, deployment: &str, route_id: &str, arm: &str) -> Result<u32, String>;
 }
 
 /// A compiled configuration.
@@ -35,10 +42,11 @@ pub struct Compiled {
     /// The slots that the bytes refer to; one may be listed more than once.
     pub backend_slots: Vec<u32>,
     pub series_slots: Vec<u32>,
+    pub exposed: Vec<Exposed>,
 }
 
-/// Until deployments run two versions side by side, a route has one arm.
-const ARM: &str = "stable";
+const STABLE: &str = "stable";
+const CANARY: &str = "canary";
 
 impl Plan {
     /// Compile, taking slots from `slots`.
@@ -59,6 +67,7 @@ impl Plan {
             tls_sets: Vec::new(),
             tls_places: Map::default(),
             keys: Compiling::default(),
+            exposed: Vec::new(),
         };
         let mut problems = Problems::default();
         let routes = match compiler.all(&ranked) {
@@ -74,6 +83,7 @@ impl Plan {
             .iter()
             .map(|backend| backend.slot)
             .collect();
+        let exposed = compiler.exposed;
         let series_slots = routes.iter().map(|route| route.series).collect();
         let snapshot = Snapshot {
             routes,
@@ -89,6 +99,7 @@ impl Plan {
                     bytes,
                     backend_slots,
                     series_slots,
+                    exposed,
                 },
             )),
             Err(error) => {
@@ -128,6 +139,7 @@ struct Compiler<'a, S> {
     /// By digest.
     tls_places: Map<u64, u32>,
     keys: Compiling,
+    exposed: Vec<Exposed>,
 }
 
 impl<'a, S: SlotAllocator> Compiler<'a, S> {
@@ -140,7 +152,41 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
             let index = self.backend(backend)?;
             self.registered.insert(&backend.id, index);
         }
-        routes.iter().map(|route| self.route(route)).collect()
+        let compiled: Result<Vec<_>, _> = routes
+            .iter()
+            .map(|route| self.route(route, STABLE))
+            .collect();
+        let mut compiled = compiled?;
+        for (index, route) in routes.iter().enumerate() {
+            if let Some(canary) = &route.canary {
+                let second = self.route(&canary.route, CANARY)?;
+                compiled[index].split = Some(Box::new(self.split(canary, compiled.len())?));
+                compiled.push(second);
+            }
+        }
+        Ok(compiled)
+    }
+
+    fn split(&mut self, canary: &Canary, index: usize) -> Result<snapshot::Split, String> {
+        let mut arm = |name, share| {
+            let slot = self.slots.arm(&canary.deployment, &canary.route.id, name)?;
+            self.exposed.push(Exposed { slot, share });
+            Ok::<_, String>(slot)
+        };
+        Ok(snapshot::Split {
+            share: canary.share,
+            threshold: arms::threshold(canary.share),
+            salt: canary.salt,
+            assignment: match &canary.assignment {
+                Assignment::Random => snapshot::Assignment::Random,
+                Assignment::ClientIp => snapshot::Assignment::ClientIp,
+                Assignment::Header(name) => snapshot::Assignment::Header((&**name).into()),
+                Assignment::Cookie(name) => snapshot::Assignment::Cookie((&**name).into()),
+            },
+            canary: index as u32,
+            stable_arm: arm(STABLE, WHOLE - canary.share)?,
+            canary_arm: arm(CANARY, canary.share)?,
+        })
     }
 
     fn backend(&mut self, backend: &Backend) -> Result<u32, String> {
@@ -190,8 +236,8 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
         }
     }
 
-    fn route(&mut self, route: &Route) -> Result<snapshot::Route, String> {
-        let series = self.slots.series(&route.id, ARM)?;
+    fn route(&mut self, route: &Route, arm: &str) -> Result<snapshot::Route, String> {
+        let series = self.slots.series(&route.id, arm)?;
         let (candidates, numbers) = self.candidates(route)?;
         let weights = || candidates.iter().map(|candidate| candidate.weight);
         let strategy = match &route.strategy {
@@ -221,6 +267,7 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
                 .as_deref()
                 .map(|policy| Box::new(self.keys.policy(self.catalog, policy))),
             candidates,
+            split: None,
         })
     }
 

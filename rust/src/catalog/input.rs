@@ -107,6 +107,38 @@ pub struct Route {
     pub backends: Vec<Member>,
     #[serde(default)]
     pub policy: Option<Box<Policy>>,
+    #[serde(default)]
+    pub canary: Option<Canary>,
+}
+
+/// A version of the route that takes a share of its requests, for a deployment.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Canary {
+    pub deployment_id: String,
+    /// 1/100 percent.
+    pub share: u64,
+    pub salt: String,
+    pub assignment: Assignment,
+    pub route: Box<Route>,
+}
+
+/// By what requests are divided.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Assignment {
+    #[serde(rename = "type")]
+    pub kind: AssignmentKind,
+    pub name: Option<String>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+pub enum AssignmentKind {
+    Random,
+    #[serde(rename = "ClientIP")]
+    ClientIp,
+    Header,
+    Cookie,
 }
 
 #[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq)]

@@ -32,7 +32,8 @@ impl Catalog {
     /// The URLs that enabled routes have their keys from.
     pub fn key_urls(&self) -> BTreeMap<String, Wanted> {
         let mut found = BTreeMap::<String, Wanted>::new();
-        for route in self.routes.values().filter(|route| route.enabled) {
+        let enabled = self.routes.values().filter(|route| route.enabled);
+        for (_, route) in enabled.flat_map(|route| route.versions()) {
             let Some((url, refresh_ms)) = url_of(route) else {
                 continue;
             };

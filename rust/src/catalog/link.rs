@@ -29,8 +29,8 @@ pub(super) fn link(mut catalog: Catalog, places: &Places) -> Result<Plan, Proble
     let mut problems = Problems::default();
     let routes = arrivals(&catalog, places);
     check_names(&routes, places, &mut problems);
-    for route in &routes {
-        check_members(&catalog, route, places, &mut problems);
+    for (below, route) in routes.iter().flat_map(|route| route.versions()) {
+        check_members(&catalog, route, below, places, &mut problems);
         if problems.is_full() {
             return Err(problems);
         }
@@ -77,14 +77,15 @@ fn conflict(path: String, message: String, route: &Route, other: &Route) -> Prob
 fn check_names(routes: &[Arc<Route>], places: &Places, problems: &mut Problems) {
     let mut names: Map<&str, &Route> =
         Map::with_capacity_and_hasher(routes.len(), Default::default());
-    for route in routes {
-        if let Some(other) = names.insert(&route.name, route) {
+    for (below, route) in routes.iter().flat_map(|route| route.versions()) {
+        let other = names.insert(&route.name, route);
+        if let Some(other) = other.filter(|other| other.id != route.id) {
             let message = format!(
                 "the name '{}' belongs to the route {}",
                 route.name, other.id
             );
             problems.push(conflict(
-                places.field(&route.id, "name"),
+                places.field(&route.id, &format!("{below}name")),
                 message,
                 route,
                 other,
@@ -120,7 +121,14 @@ pub(super) fn named(catalog: &Catalog, route: &Route, name: &str) -> Result<usiz
     }
 }
 
-fn check_members(catalog: &Catalog, route: &Route, places: &Places, problems: &mut Problems) {
+/// `below` is where the version's fields are, below those of the route.
+fn check_members(
+    catalog: &Catalog,
+    route: &Route,
+    below: &str,
+    places: &Places,
+    problems: &mut Problems,
+) {
     let id = Some(&*route.id);
     let before = problems.as_slice().len();
     for (index, member) in route.members.iter().enumerate() {
@@ -141,7 +149,7 @@ fn check_members(catalog: &Catalog, route: &Route, places: &Places, problems: &m
                 id,
             ),
             _ => {
-                let path = places.field(&route.id, &format!("backends[{index}].backendId"));
+                let path = places.field(&route.id, &format!("{below}backends[{index}].backendId"));
                 problems.invalid(path, format!("there is no backend '{name}'"), id);
             }
         }
@@ -160,7 +168,7 @@ fn check_members(catalog: &Catalog, route: &Route, places: &Places, problems: &m
     for (field, name) in rules.chain([("defaultBackend".to_owned(), &header.default)]) {
         if let Err(message) = named(catalog, route, name) {
             problems.invalid(
-                places.field(&route.id, &format!("headerRules.{field}")),
+                places.field(&route.id, &format!("{below}headerRules.{field}")),
                 message,
                 id,
             );
@@ -236,7 +244,8 @@ fn forget_addresses(catalog: &mut Catalog, routes: &[Arc<Route>]) {
     }
     let own = routes
         .iter()
-        .flat_map(|route| route.members.iter())
+        .flat_map(|route| route.versions())
+        .flat_map(|(_, route)| route.members.iter())
         .filter_map(|member| match member {
             Member::Own(backend) => Some(&**backend),
             Member::Reference { .. } => None,

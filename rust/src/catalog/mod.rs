@@ -2,6 +2,7 @@
 //! read (`input`, `read`) → merge → link (`link`) → compile (`compile`). Nothing is changed on the
 //! way: a stage works on a copy, whose parts are shared, and only its owner decides to keep it.
 
+mod canary;
 mod compile;
 mod input;
 mod keys;
@@ -69,12 +70,14 @@ impl Catalog {
             let is_own = |member: &&model::Member| matches!(member, model::Member::Own(_));
             route.members.iter().filter(is_own).count()
         };
-        self.backends.len() + self.routes.values().map(|route| own(route)).sum::<usize>()
+        let versions = self.routes.values().flat_map(|route| route.versions());
+        self.backends.len() + versions.map(|(_, route)| own(route)).sum::<usize>()
     }
 
     /// Whether an enabled route asks where its clients are.
     pub fn uses_regions(&self) -> bool {
-        self.routes.values().any(|route| match &route.strategy {
+        let mut versions = self.routes.values().flat_map(|route| route.versions());
+        versions.any(|(_, route)| match &route.strategy {
             model::Strategy::Header(rules) => {
                 route.enabled && [":country", ":continent"].contains(&&*rules.header)
             }
@@ -164,7 +167,7 @@ impl Catalog {
             let Some(input) = shape(item, &at, problems) else {
                 continue;
             };
-            let Some(route) = read::route(input, at.clone(), problems) else {
+            let Some(route) = read::routes(input, at.clone(), problems) else {
                 continue;
             };
             if let Some(first) = places.routes.insert(route.id.clone(), index) {

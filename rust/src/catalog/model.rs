@@ -54,6 +54,26 @@ pub struct Route {
     pub strategy: Strategy,
     pub policy: Option<Box<Policy>>,
     pub members: Box<[Member]>,
+    pub canary: Option<Box<Canary>>,
+}
+
+/// The version of a route that a deployment brings, beside the present one.
+pub struct Canary {
+    pub deployment: Box<str>,
+    /// 1/100 percent.
+    pub share: u16,
+    pub salt: u64,
+    pub assignment: Assignment,
+    /// Takes the same requests and has no canary.
+    pub route: Route,
+}
+
+pub enum Assignment {
+    Random,
+    ClientIp,
+    /// Lower case.
+    Header(Box<str>),
+    Cookie(Box<str>),
 }
 
 pub enum Member {
@@ -76,6 +96,14 @@ pub struct HeaderRules {
     /// Value and backend, by value.
     pub rules: Box<[(Box<str>, Box<str>)]>,
     pub default: Box<str>,
+}
+
+impl Route {
+    /// The versions of the route that take requests, each with where its fields are below the route's.
+    pub fn versions(&self) -> impl Iterator<Item = (&'static str, &Self)> {
+        let canary = self.canary.as_deref();
+        std::iter::once(("", self)).chain(canary.map(|canary| ("canary.route.", &canary.route)))
+    }
 }
 
 impl Member {

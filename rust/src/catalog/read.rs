@@ -1,5 +1,6 @@
 //! From the document to the model: every rule that concerns one route or backend alone.
 
+use super::canary;
 use super::input;
 use super::model::{Backend, HeaderRules, Member, Route, Strategy};
 use super::problem::Problems;
@@ -15,22 +16,31 @@ use std::ops::RangeInclusive;
 
 /// Candidates are numbered by one byte in the turns of a route.
 const MAX_BACKENDS: usize = 256;
-const MAX_NAME: usize = 255;
+pub(super) const MAX_NAME: usize = 255;
 const MAX_WEIGHT: u64 = 100;
 const MAX_PRIORITY: u64 = 100;
 const MAX_TIMEOUT_MS: u64 = 300_000;
 const MAX_POOL: u32 = 65_535;
 
 /// Collects the problems of one item and knows where it is in the document.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     problems: &'a mut Problems,
     at: String,
     route: Option<String>,
-    good: bool,
+    pub good: bool,
 }
 
-impl Reader<'_> {
-    fn wrong(&mut self, field: impl Display, message: impl Into<String>) {
+impl<'a> Reader<'a> {
+    pub fn new(at: String, route: Option<String>, problems: &'a mut Problems) -> Self {
+        Self {
+            problems,
+            at,
+            route,
+            good: true,
+        }
+    }
+
+    pub fn wrong(&mut self, field: impl Display, message: impl Into<String>) {
         let path = format!("{}.{field}", self.at);
         self.problems.invalid(path, message, self.route.as_deref());
         self.good = false;
@@ -42,7 +52,7 @@ impl Reader<'_> {
             .ok()
     }
 
-    fn text(&mut self, field: impl Display, value: &str) {
+    pub fn text(&mut self, field: impl Display, value: &str) {
         if value.is_empty() || value.len() > MAX_NAME || value.chars().any(char::is_control) {
             self.wrong(
                 field,
@@ -51,7 +61,7 @@ impl Reader<'_> {
         }
     }
 
-    fn number(&mut self, field: impl Display, value: u64, range: RangeInclusive<u64>) {
+    pub fn number(&mut self, field: impl Display, value: u64, range: RangeInclusive<u64>) {
         if !range.contains(&value) {
             self.wrong(
                 field,
@@ -68,12 +78,7 @@ impl Reader<'_> {
 
 /// Check a backend; None when it has problems, which are added at `at`.
 pub fn backend(input: input::Backend, at: String, problems: &mut Problems) -> Option<Backend> {
-    let mut reader = Reader {
-        problems,
-        at,
-        route: None,
-        good: true,
-    };
+    let mut reader = Reader::new(at, None, problems);
     let backend = read_backend(input, "", &mut reader)?;
     reader.good.then_some(backend)
 }
@@ -135,15 +140,21 @@ fn read_backend(input: input::Backend, below: &str, reader: &mut Reader<'_>) -> 
     })
 }
 
-/// Check a route by itself; None when it has problems, which are added at `at`.
+/// Check a route and its canary; None when it has problems, which are added at `at`.
+pub fn routes(mut input: input::Route, at: String, problems: &mut Problems) -> Option<Route> {
+    let second = input.canary.take();
+    let mut route = route(input, at.clone(), problems)?;
+    if let Some(second) = second {
+        let canary = canary::canary(second, &route, format!("{at}.canary"), problems)?;
+        route.canary = Some(Box::new(canary));
+    }
+    Some(route)
+}
+
+/// Check one version of a route by itself.
 pub fn route(mut input: input::Route, at: String, problems: &mut Problems) -> Option<Route> {
     let id = Some(input.route_id.clone());
-    let mut reader = Reader {
-        problems,
-        at,
-        route: id,
-        good: true,
-    };
+    let mut reader = Reader::new(at, id, problems);
     reader.text("routeId", &input.route_id);
     reader.text("name", &input.name);
     reader.text("version", &input.version);
@@ -184,6 +195,7 @@ pub fn route(mut input: input::Route, at: String, problems: &mut Problems) -> Op
         strategy,
         policy: input.policy,
         members,
+        canary: None,
     })
 }
 

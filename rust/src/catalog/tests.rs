@@ -30,6 +30,9 @@ impl SlotAllocator for Slots {
     fn series(&mut self, route_id: &str, arm: &str) -> Result<u32, String> {
         self.slot(format!("{route_id}/{arm}"))
     }
+    fn arm(&mut self, deployment: &str, route_id: &str, arm: &str) -> Result<u32, String> {
+        self.slot(format!("{deployment}/{route_id}/{arm}"))
+    }
 }
 
 fn backend(id: &str, url: &str) -> Value {

@@ -124,13 +124,13 @@ pub fn check(catalog: &Catalog, routes: &[Arc<Route>], places: &Places, problems
             problems.invalid(at, rule, None);
         }
     }
-    for route in routes {
+    for (below, route) in routes.iter().flat_map(|route| route.versions()) {
         for (index, member) in route.members.iter().enumerate() {
             let Member::Own(backend) = member else {
                 continue;
             };
             if let Some((field, rule)) = broken(backend) {
-                let at = places.field(&route.id, &format!("backends[{index}].tls.{field}"));
+                let at = places.field(&route.id, &format!("{below}backends[{index}].tls.{field}"));
                 problems.invalid(at, rule, Some(&route.id));
             }
         }

@@ -14,6 +14,7 @@ impl WorkerCore {
     pub(super) fn reply(&mut self, ex: &mut Exchange, now: u64, answer: Answer, fields: &[u8]) {
         ex.status = answer.status;
         ex.failed = u8::from(answer.backend_failed);
+        self.judge_own(ex, now, &answer);
         self.head.clear();
         let (kept, details) = match ex.extras() {
             Some(extras) if ex.awaited == 0 => (

@@ -13,7 +13,7 @@ use crate::policy::retry;
 use crate::select;
 use crate::snapshot::{self, ArchivedRoute, ArchivedSnapshot};
 use crate::state::stats::Event;
-use crate::state::{Ended, Outcome};
+use crate::state::{Ended, Judged, Outcome};
 
 /// Other backends that a request without a connection is taken to.
 const MOVES: u8 = 3;
@@ -49,6 +49,7 @@ impl WorkerCore {
             let left = ex.backend;
             if self.next(ex, peer, now, buf, true) == layout::FORWARD {
                 self.lane.backend_leave(left, true);
+                self.judge(ex, now, Judged::Failed);
                 ex.moves += 1;
                 self.lane.count(Event::Failover);
                 return layout::FORWARD;
@@ -99,6 +100,7 @@ impl WorkerCore {
             return false;
         }
         self.lane.count(event);
+        self.judge(ex, now, Judged::Failed);
         self.leave(ex, now, failed);
         ex.attempts += 1;
         ex.delay_ms = delay;

@@ -116,9 +116,12 @@ impl WorkerCore {
             }
             Match::None => return self.decline(ex, now, why::NOT_FOUND, b""),
         };
-        let Some(route) = snapshot.routes.get(index as usize) else {
+        let Some(mut route) = snapshot.routes.get(index as usize) else {
             return self.decline(ex, now, why::NOT_FOUND, b"");
         };
+        if let Some(split) = route.split.as_deref() {
+            route = self.enter_arm(ex, snapshot, route, split, client, head);
+        }
         ex.series = route.series.to_native();
         ex.timeout_ms = route.timeout_ms.to_native();
         ex.max_request_body = route.max_request_body.to_native();

@@ -2,7 +2,7 @@
 
 use crate::state::Breaker;
 
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 pub const MORE: i32 = 0;
 pub const FORWARD: i32 = 1;
@@ -141,6 +141,10 @@ pub struct Exchange {
     pub secure: u8,
     /// What policies keep, see [`super::extras`].
     pub extras: *mut super::extras::Extras,
+    /// Slot of the deployment's arm that takes it; 0: its route has one arm.
+    pub arm: u32,
+    /// What the arm's version did has been booked, see [`super::arm`].
+    pub judged: u8,
     pub draining: u8,
     pub waited: u8,
     pub sent_ns: u64,

@@ -131,6 +131,7 @@ impl WorkerCore {
         if self.weigh(ex, now, request_done, head) {
             return layout::RETRY;
         }
+        self.judge_head(ex, now, head.status);
         self.let_go(ex);
         layout::CAPTURE
     }

@@ -7,6 +7,7 @@
 
 mod admit;
 mod answer;
+mod arm;
 mod attempt;
 mod authenticate;
 mod begin;
@@ -157,6 +158,9 @@ impl WorkerCore {
         }
         if ex.sent_ns != 0 && ex.waited == 0 {
             self.lane.overhead(ex.sent_ns.saturating_sub(ex.started_ns));
+        }
+        if ex.arm != 0 {
+            self.leave_arm(ex, now, outcome);
         }
         if ex.phase & layout::ACCEPTED != 0 {
             let micros = now.saturating_sub(ex.started_ns) / 1000;

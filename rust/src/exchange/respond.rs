@@ -56,6 +56,7 @@ impl WorkerCore {
             return layout::RETRY;
         }
         ex.endless = u8::from(is_event_stream(head));
+        self.judge_head(ex, now, head.status);
         self.passed(ex, head, written);
         if head.status == 101 {
             layout::SWITCH

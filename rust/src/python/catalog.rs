@@ -82,6 +82,12 @@ impl SlotAllocator for Slots<'_> {
             .series_slot(route_id, arm)
             .map_err(|error| error.to_string())
     }
+
+    fn arm(&mut self, deployment: &str, route_id: &str, arm: &str) -> Result<u32, String> {
+        self.0
+            .arm_slot(deployment, route_id, arm)
+            .map_err(|error| error.to_string())
+    }
 }
 
 #[pymethods]
@@ -167,6 +173,7 @@ fn compile(
         bytes,
         backend_slots,
         series_slots,
+        exposed,
     } = compiled;
     let range = match node.stage(bytes.len()) {
         Ok(range) => range,
@@ -179,6 +186,7 @@ fn compile(
     let refs = SlotRefs {
         backends: backend_slots,
         series: series_slots,
+        arms: exposed,
     };
     Ok((
         Pending {

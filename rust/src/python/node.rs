@@ -1,7 +1,7 @@
 //! `Node`: the control process's handle on the shared memory.
 
 use super::bench::monotonic_nanos;
-use super::{errors, histogram};
+use super::{arms, errors, histogram};
 use crate::outlier::Outliers;
 use crate::route::method;
 use crate::state::circuit::{Event, State};
@@ -198,8 +198,12 @@ impl Node {
         Ok(list)
     }
 
-    fn arm_stats<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
-        PyList::empty(py)
+    fn arm_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for stats in self.with(py, |node| node.arm_stats())? {
+            list.append(arms::into_dict(py, &stats)?)?;
+        }
+        Ok(list)
     }
 
     fn lane_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {

@@ -60,6 +60,7 @@ fn with_route<T>(strategy: Strategy, weights: &[u32], body: impl FnOnce(&Archive
         max_response_body: UNLIMITED,
         strategy,
         candidates: candidates.collect(),
+        split: None,
     };
     let bytes = encode(&Snapshot {
         routes: vec![route],

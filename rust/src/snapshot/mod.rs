@@ -21,7 +21,8 @@ pub const UNLIMITED: u64 = u64::MAX;
 
 #[derive(Archive, Serialize, Debug, Default)]
 pub struct Snapshot {
-    /// In the order of their rank: the route that wins where several match comes first.
+    /// In the order of their rank: the route that wins where several match comes first. Behind them, where the
+    /// trie leads to none, the canaries of routes that have one.
     pub routes: Vec<Route>,
     pub backends: Vec<Backend>,
     /// TLS settings of the backends, each set once.
@@ -49,6 +50,34 @@ pub struct Route {
     pub policy: Option<Box<Policy>>,
     /// The backends that may take traffic by configuration: enabled, with a weight and an address.
     pub candidates: Vec<Candidate>,
+    /// Null where a route has one arm.
+    pub split: Option<Box<Split>>,
+}
+
+/// How a route's requests are divided between its arms, see [`crate::select::arms`].
+#[derive(Archive, Serialize, Debug)]
+pub struct Split {
+    /// Of the canary, 1/100 percent.
+    pub share: u16,
+    /// The same as a part of all hashes.
+    pub threshold: u64,
+    pub salt: u64,
+    pub assignment: Assignment,
+    /// Index of the canary in [`Snapshot::routes`].
+    pub canary: u32,
+    /// Slots of the measurements in the state region.
+    pub stable_arm: u32,
+    pub canary_arm: u32,
+}
+
+/// What stands for the client. Where it does not say it, its address does.
+#[derive(Archive, Serialize, Debug)]
+pub enum Assignment {
+    Random,
+    ClientIp,
+    /// A field's value; the name in lower case.
+    Header(String),
+    Cookie(String),
 }
 
 /// One backend of one route. What a pick reads is here, so that it touches no [`Backend`].

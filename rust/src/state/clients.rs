@@ -128,6 +128,7 @@ mod tests {
         rows: 4,
         buckets: 8,
         clients: 8,
+        arms: 8,
     };
 
     fn node() -> (Node, LaneState, LaneState) {

@@ -4,6 +4,7 @@
 //! same cache line and a lane that was never used is never touched (a page of a memfd comes into
 //! being when it is first *read*).
 
+use super::arms::ArmLane;
 use super::backend::{BackendLane, BackendShared};
 use super::buckets::BucketSet;
 use super::budget::Budget;
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"hotswap\0");
 /// Raised with every change of the layout; a worker of another version refuses to attach.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Far above any node; keeps the size of the region within 64 bits.
 const MAX_LANES: u32 = 4096;
 
@@ -36,6 +37,8 @@ pub struct Capacities {
     pub buckets: u32,
     /// Clients whose connections are counted; eight times a power of two.
     pub clients: u32,
+    /// Arms of deployments.
+    pub arms: u32,
 }
 
 impl Default for Capacities {
@@ -46,6 +49,7 @@ impl Default for Capacities {
             rows: 4096,
             buckets: 65_536,
             clients: 65_536,
+            arms: 2048,
         }
     }
 }
@@ -64,6 +68,7 @@ pub(super) struct Header {
     arena_len: AtomicU64,
     buckets: AtomicU32,
     clients: AtomicU32,
+    arms: AtomicU32,
     /// Of the hashes by which strangers' keys are found.
     hash_key: [AtomicU64; 2],
     /// The current generation, alone on its cache line: read by every request, written by none.
@@ -98,6 +103,7 @@ pub(super) struct Layout {
     pub backend_lane: usize,
     pub touched: usize,
     pub series_lane: usize,
+    pub arm_lane: usize,
     pub total: usize,
 }
 
@@ -124,10 +130,12 @@ impl Layout {
             rows,
             buckets,
             clients,
+            arms,
         } = capacities;
         if !(1..=MAX_LANES).contains(&lanes)
             || backends == 0
             || series == 0
+            || arms == 0
             || rows < 2
             || !rows.is_power_of_two()
             || !is_table(buckets)
@@ -162,6 +170,7 @@ impl Layout {
         let backend_lane = lane.table::<BackendLane>(backends)?;
         let touched = lane.table::<AtomicU8>(series)?;
         let series_lane = lane.table::<SeriesLane>(series)?;
+        let arm_lane = lane.table::<ArmLane>(arms as usize)?;
         let total = lane
             .0
             .checked_mul(n)
@@ -188,6 +197,7 @@ impl Layout {
             backend_lane,
             touched,
             series_lane,
+            arm_lane,
             total,
         })
     }
@@ -211,6 +221,7 @@ impl Header {
         self.rows.store(layout.capacities.rows, Relaxed);
         self.buckets.store(layout.capacities.buckets, Relaxed);
         self.clients.store(layout.capacities.clients, Relaxed);
+        self.arms.store(layout.capacities.arms, Relaxed);
         let HashKey(first, second) = HashKey::random();
         self.hash_key[0].store(first, Relaxed);
         self.hash_key[1].store(second, Relaxed);
@@ -233,6 +244,7 @@ impl Header {
             rows: self.rows.load(Relaxed),
             buckets: self.buckets.load(Relaxed),
             clients: self.clients.load(Relaxed),
+            arms: self.arms.load(Relaxed),
         };
         let layout = Layout::new(self.lanes.load(Relaxed), capacities)?;
         if layout.total != size {
@@ -259,6 +271,7 @@ mod tests {
     fn row_sizes_are_what_the_memory_budget_assumes() {
         assert_eq!(size_of::<SeriesLane>(), 1664);
         assert_eq!(size_of::<SeriesShared>(), 64);
+        assert_eq!(size_of::<ArmLane>(), 1536);
         assert_eq!(size_of::<GenerationLane>(), 40);
         assert_eq!(size_of::<GenerationRow>(), 24);
         assert_eq!(size_of::<BackendShared>(), 16);
@@ -266,7 +279,7 @@ mod tests {
         assert_eq!(size_of::<BackendLane>(), 16);
         assert_eq!(size_of::<BucketSet>(), 256);
         assert_eq!(size_of::<Tags>(), 128);
-        assert_eq!(std::mem::offset_of!(Header, current), 64);
+        assert_eq!(std::mem::offset_of!(Header, current), 128);
     }
 
     #[test]
@@ -288,7 +301,8 @@ mod tests {
         ];
         assert!(starts.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(layout.active + 4 * 3 * 131_072 <= layout.recovery);
-        assert!(layout.series_lane + 1664 * 32_768 <= layout.lane_stride);
+        assert!(layout.series_lane + 1664 * 32_768 <= layout.arm_lane);
+        assert!(layout.arm_lane + 1536 * 2048 <= layout.lane_stride);
         assert_eq!(layout.private + 3 * layout.lane_stride, layout.total);
     }
 
@@ -301,6 +315,7 @@ mod tests {
         assert!(refused(1, Capacities { rows: 3, ..good }));
         assert!(refused(1, Capacities { rows: 1, ..good }));
         assert!(refused(1, Capacities { series: 0, ..good }));
+        assert!(refused(1, Capacities { arms: 0, ..good }));
         assert!(refused(1, Capacities { buckets: 4, ..good }));
         assert!(refused(
             1,
@@ -322,6 +337,7 @@ mod tests {
             rows: 1 << 31,
             buckets: 1 << 31,
             clients: 1 << 31,
+            arms: u32::MAX,
         };
         assert!(refused(MAX_LANES, huge) || usize::BITS == 64);
     }

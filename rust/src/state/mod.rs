@@ -10,9 +10,9 @@
 //!
 //! ```text
 //! Node::new(lanes, arena_bytes, Capacities)  state_fd  arena_fd  generation
-//! next_generation  backend_slot  series_slot  stage  range_mut  discard  publish  reclaim
+//! next_generation  backend_slot  series_slot  arm_slot  stage  range_mut  discard  publish  reclaim
 //! reset_lane  set_backend_status  order_circuit  eject
-//! ledger  backend_stats  series_stats  for_each_series  retired_series  lane_stats  arena_used
+//! ledger  backend_stats  series_stats  for_each_series  retired_series  arm_stats  lane_stats  arena_used
 //! ```
 //!
 //! Worker side, one thread, no allocation, no panic, no lock:
@@ -24,19 +24,21 @@
 //! backend_clear  backend_barrier  backend_trial  backend_ended            its circuit and ejection
 //! retry_earned  retry_paid                                               the budget of retries
 //! cursor  fallback  record                                               one series (route, arm)
+//! arm_turn  arm_enter  arm_judge  arm_leave                              an arm of a deployment
 //! bucket  sit_down  stand_up  limited                                        keys of limits, clients
 //! connection_opened  connection_closed  refused  upstream_idle  backend_duration  overhead
 //! ```
 //!
 //! The order of a request, on which the proofs in [`protocol`] and [`slots`] rest:
-//! `pin → accept → backend_enter … unpin … backend_leave → record → complete | abort`.
-//! `accept` and `backend_enter` happen under the pin; `complete`/`abort` is the last thing that
+//! `pin → accept → arm_enter → backend_enter … unpin … backend_leave → arm_leave → record → complete | abort`.
+//! `accept`, `arm_enter` and `backend_enter` happen under the pin; `complete`/`abort` is the last thing that
 //! touches a slot of the generation, and may come long after `unpin`.
 //!
 //! A **lane** is one worker's private row of every table. A single writer needs no read-modify-write
 //! instruction: counters are a relaxed load and a relaxed store, and readers add the lanes up.
 
 pub mod arena;
+pub mod arms;
 pub mod backend;
 pub mod buckets;
 pub mod budget;
@@ -48,6 +50,7 @@ pub mod histogram;
 pub mod lane;
 pub mod layout;
 pub mod ledger;
+mod narrow;
 pub mod node;
 pub mod protocol;
 pub mod recovery;
@@ -61,6 +64,7 @@ pub mod stats;
 pub mod worker;
 
 pub use arena::Range;
+pub use arms::{ArmStats, Exposed, Judged};
 pub use backend::BackendStatus;
 pub use buckets::Step;
 pub use circuit::Outcome;

@@ -1,6 +1,7 @@
 //! The control side of a node's shared memory: owner of the files, the slots and the generations.
 
 use super::arena::{Arena, Range};
+use super::arms::Exposed;
 use super::error::{Exhausted, PublishError};
 use super::layout::Capacities;
 use super::ledger;
@@ -20,6 +21,8 @@ pub struct SlotRefs {
     pub backends: Vec<u32>,
     /// Series slots.
     pub series: Vec<u32>,
+    /// Arms of deployments.
+    pub arms: Vec<Exposed>,
 }
 
 /// A generation that is current, pinned or has exchanges in flight.
@@ -43,6 +46,9 @@ pub struct Node {
     staged: usize,
     pub(super) backends: Slots,
     series: Slots,
+    pub(super) arms: Slots,
+    /// The arms of the current generation.
+    pub(super) exposed: Vec<Exposed>,
     /// A slot may have become free since the last sweep.
     sweep_due: bool,
     retired: LedgerRow,
@@ -64,6 +70,8 @@ impl Node {
             staged: 0,
             backends: Slots::new("backend slots", capacities.backends),
             series: Slots::new("series slots", capacities.series),
+            arms: Slots::new("slots for arms of deployments", capacities.arms),
+            exposed: Vec::new(),
             sweep_due: false,
             retired: LedgerRow::default(),
             retired_series: SeriesTotals::default(),
@@ -166,6 +174,7 @@ impl Node {
     fn release_held(&mut self) {
         self.backends.release_held();
         self.series.release_held();
+        self.arms.release_held();
         self.sweep_due = true;
     }
 
@@ -198,6 +207,10 @@ impl Node {
         for &slot in &refs.series {
             self.series.refer(slot, generation);
         }
+        for arm in &refs.arms {
+            self.arms.refer(arm.slot, generation);
+        }
+        self.exposed.clone_from(&refs.arms);
         let range = Some(range);
         self.live.insert(generation, Live { row, range });
         self.staged = self.staged.saturating_sub(1);
@@ -222,6 +235,7 @@ impl Node {
             .iter()
             .all(|&slot| self.backends.is_valid(slot))
             || !refs.series.iter().all(|&slot| self.series.is_valid(slot))
+            || !refs.arms.iter().all(|arm| self.arms.is_valid(arm.slot))
         {
             Err(PublishError::Slot)
         } else {
@@ -271,6 +285,10 @@ impl Node {
             region.recycle_series(slot);
             true
         });
+        self.arms.sweep(&self.live, |slot| {
+            region.recycle_arm(slot);
+            true
+        });
         self.sweep_due = !swept;
     }
 
@@ -301,6 +319,9 @@ impl Node {
                     cell.store(0, Release);
                 }
             }
+        }
+        for (slot, _) in self.arms.iter() {
+            self.region.reset_arm(lane, slot);
         }
         self.region.reset_clients(lane);
         self.region.reset_gauges(lane);

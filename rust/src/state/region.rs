@@ -1,5 +1,6 @@
 //! The mapped state region: from offsets to references. Everything in it is an atomic.
 
+use super::arms::ArmLane;
 use super::backend::{BackendLane, BackendShared};
 use super::buckets::BucketSet;
 use super::budget::Budget;
@@ -218,6 +219,12 @@ impl Region {
         let table = self.lane(lane) + self.layout.series_lane;
         // SAFETY: `series_index` is in range; `lane` checks the lane.
         unsafe { self.at(table, self.series_index(slot)) }
+    }
+
+    pub fn arm_lane(&self, lane: u32, slot: u32) -> &ArmLane {
+        let table = self.lane(lane) + self.layout.arm_lane;
+        // SAFETY: `clamp` keeps the index in range; `lane` checks the lane.
+        unsafe { self.at(table, clamp(slot, self.layout.capacities.arms)) }
     }
 }
 

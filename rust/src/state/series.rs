@@ -1,7 +1,7 @@
 //! One series, the traffic of an arm of a route: selection cursors, counts, codes, latency.
 
 use super::cell::add;
-use super::histogram::{self, BUCKETS};
+use super::narrow::Narrow;
 use super::region::Region;
 use super::stats::{SeriesTotals, OTHER_CODE};
 use std::sync::atomic::{
@@ -11,7 +11,6 @@ use std::sync::atomic::{
 
 /// Distinct (method, status) pairs counted; the last entry takes the rest.
 pub(super) const CODES: usize = 16;
-const WRAPS: usize = 10;
 
 /// Written by all lanes: exact shares need one cursor for the node. One cache line a slot, so that
 /// two busy routes do not slow each other down.
@@ -21,13 +20,11 @@ pub(super) struct SeriesShared {
     pub fallback: AtomicU64,
     /// Requests that a limit refused.
     pub limited: AtomicU64,
+    /// Turns between the arms of the route, where this is the stable one.
+    pub arm_turn: AtomicU64,
 }
 
 /// One lane's counts.
-///
-/// Buckets are 32 bits wide, since they are most of the node's memory. At 50,000 requests/s one
-/// wraps after a day, so each wrap is noted in `wraps` as `(bucket + 1) << 16 | times`; only
-/// buckets that have seen 2³² requests need an entry.
 #[repr(C, align(64))]
 pub(super) struct SeriesLane {
     requests: AtomicU64,
@@ -35,8 +32,7 @@ pub(super) struct SeriesLane {
     recovered: AtomicU64,
     keys: [AtomicU32; CODES],
     counts: [AtomicU64; CODES],
-    wraps: [AtomicU32; WRAPS],
-    buckets: [AtomicU32; BUCKETS],
+    micros: Narrow,
 }
 
 /// Key of a (method, status) pair; 0 marks a free entry.
@@ -54,13 +50,7 @@ impl SeriesLane {
             add(&self.failed, 1);
         }
         add(&self.counts[self.entry(key(method, status))], 1);
-        let index = histogram::index(micros);
-        let bucket = &self.buckets[index];
-        let (next, wrapped) = bucket.load(Relaxed).overflowing_add(1);
-        if wrapped && !self.carry(index) {
-            return; // one bucket more than there are wraps is full: it stays at its maximum
-        }
-        bucket.store(next, Relaxed);
+        self.micros.record(micros);
     }
 
     /// Of an exchange that is recorded: only a later attempt succeeded.
@@ -85,19 +75,6 @@ impl SeriesLane {
         CODES - 1
     }
 
-    #[cold]
-    fn carry(&self, index: usize) -> bool {
-        let tag = (index as u32 + 1) << 16;
-        for cell in &self.wraps {
-            let value = cell.load(Relaxed);
-            if value == 0 || (value & 0xffff_0000 == tag && value & 0xffff != 0xffff) {
-                cell.store((value | tag) + 1, Relaxed);
-                return true;
-            }
-        }
-        false
-    }
-
     /// Adds this lane's counts to a sum.
     pub fn add_to(&self, sum: &mut SeriesTotals) {
         sum.requests += self.requests.load(Relaxed);
@@ -114,24 +91,13 @@ impl SeriesLane {
                 *sum.codes.entry(code).or_default() += count;
             }
         }
-        for (into, bucket) in sum.histogram.iter_mut().zip(&self.buckets) {
-            *into += u64::from(bucket.load(Relaxed));
-        }
-        for cell in &self.wraps {
-            let value = cell.load(Relaxed);
-            if let Some(into) = (value >> 16)
-                .checked_sub(1)
-                .and_then(|index| sum.histogram.get_mut(index as usize))
-            {
-                *into += u64::from(value & 0xffff) << 32;
-            }
-        }
+        self.micros.add_to(&mut sum.histogram);
     }
 
     fn clear(&self) {
         // Relaxed: nobody writes here, and the next writer pins a later generation first (Acquire).
-        let narrow = self.keys.iter().chain(&self.wraps).chain(&self.buckets);
-        narrow.for_each(|cell| cell.store(0, Relaxed));
+        self.keys.iter().for_each(|cell| cell.store(0, Relaxed));
+        self.micros.clear();
         self.counts.iter().for_each(|cell| cell.store(0, Relaxed));
         self.requests.store(0, Relaxed);
         self.failed.store(0, Relaxed);
@@ -141,7 +107,7 @@ impl SeriesLane {
     /// Sets a bucket, to test what takes a day of traffic.
     #[cfg(test)]
     pub fn preset(&self, micros: u64, count: u32) {
-        self.buckets[histogram::index(micros)].store(count, Relaxed);
+        self.micros.preset(micros, count);
     }
 }
 
@@ -176,8 +142,10 @@ impl Region {
             shared.cursor.store(0, Relaxed);
             shared.fallback.store(0, Relaxed);
         }
-        if shared.limited.load(Relaxed) != 0 {
-            shared.limited.store(0, Relaxed);
+        for cell in [&shared.limited, &shared.arm_turn] {
+            if cell.load(Relaxed) != 0 {
+                cell.store(0, Relaxed);
+            }
         }
     }
 }

@@ -1,15 +1,29 @@
 """The endpoints. A handler calls what knows the rules and answers; it decides nothing."""
 
-from . import api_keys, audit, authentication, backends, config, gateway, routes, simulation, users
+from . import (
+    api_keys,
+    audit,
+    authentication,
+    backends,
+    config,
+    deployments,
+    gateway,
+    routes,
+    simulation,
+    users,
+    versions,
+)
 
 ENDPOINTS = (
     *authentication.ENDPOINTS,
     *api_keys.ENDPOINTS,
     *users.ENDPOINTS,
     *routes.ENDPOINTS,
+    *versions.ENDPOINTS,
+    *simulation.ENDPOINTS,
+    *deployments.ENDPOINTS,
     *backends.ENDPOINTS,
     *config.ENDPOINTS,
     *gateway.ENDPOINTS,
-    *simulation.ENDPOINTS,
     *audit.ENDPOINTS,
 )
