@@ -175,3 +175,8 @@ def test_a_spread_is_the_median_and_the_95th_percentile() -> None:
     found = spread([float(n) for n in range(1, 101)])
     assert found is not None and (found.median, found.p95) == (50.0, 95.0)
     assert spread([]) is None
+
+
+def test_every_field_of_a_request_is_described() -> None:
+    described = set(re.findall(r"\w+", " ".join(re.findall(r"^\| ([^|]+) \|", DOCS.read_text(), re.M))))
+    assert {field.alias for field in SimulationRequest.model_fields.values()} <= described

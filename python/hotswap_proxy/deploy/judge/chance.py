@@ -39,11 +39,12 @@ def binomial(random: Random, trials: int, p: float) -> int:
         return hits
     if p > 0.5:
         return hits + trials - binomial(random, trials, 1.0 - p)
-    gap, position = log1p(-p), 0
+    misses, gap = float(trials), log1p(-p)
     while True:
-        position += int(log(1.0 - random.random()) / gap) + 1
-        if position > trials:
+        run = log(1.0 - random.random()) / gap  # misses before the next hit, which is infinite for the least p
+        if run >= misses:
             return hits
+        misses -= int(run) + 1
         hits += 1
 
 
