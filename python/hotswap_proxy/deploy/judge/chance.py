@@ -41,7 +41,9 @@ def binomial(random: Random, trials: int, p: float) -> int:
         return hits + trials - binomial(random, trials, 1.0 - p)
     misses, gap = float(trials), log1p(-p)
     while True:
-        run = log(1.0 - random.random()) / gap  # misses before the next hit, which is infinite for the least p
+        run = (
+            log(1.0 - random.random()) / gap
+        )  # misses before the next hit, which is infinite for the least p
         if run >= misses:
             return hits
         misses -= int(run) + 1
