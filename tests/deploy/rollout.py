@@ -1,4 +1,4 @@
-"""A rollout without waiting: the real store and engine, on a made-up clock, with made-up nodes and traffic."""
+"""A rollout without waiting: the real store and engine, on a made-up clock with made-up traffic."""
 
 from __future__ import annotations
 

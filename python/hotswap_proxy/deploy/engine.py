@@ -26,7 +26,7 @@ from .commands import Follower
 from .facts import Facts, Judge, Smoke
 from .lease import RENEWAL, Leadership
 from .record import Deployment
-from .targets.base import Target
+from .targets.base import CannotGoLive, Target
 from .writing import announce_changes, new_events, write
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,11 @@ class Engine:
         if after is before.deployment:
             return
         target = self._targets[after.target_kind]
-        stored = await self._store.write(write, before, after, ENGINE, target, fencing)
+        try:
+            stored = await self._store.write(write, before, after, ENGINE, target, fencing)
+        except CannotGoLive as error:
+            after = advance(before.deployment, replace(facts, problem=error.message))
+            stored = await self._store.write(write, before, after, ENGINE, target, fencing)
         await self._written(before.deployment, stored.deployment)
 
     def _look(self, connection: Connection, deployment_id: str) -> tuple[Stored, Facts] | None:

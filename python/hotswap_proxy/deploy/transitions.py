@@ -47,13 +47,13 @@ TABLE: dict[tuple[Status, EventName], Move] = {
     ("InProgress", "complete"): Move("Completed", "completed: all traffic has version {version}"),
     ("InProgress", "roll_back"): Move("RolledBack", "rolled back to version {stable} by {by}{reason}"),
     ("InProgress", "condemn"): Move("RolledBack", "rolled back to version {stable} by the judge{reason}"),
-    ("InProgress", "fail"): Move("Failed", "failed, all traffic has version {stable}{reason}"),
+    ("InProgress", "fail"): Move("Failed", "failed{reason}"),
     ("Paused", "resume"): Move("InProgress", "resumed by {by} in phase {phase}"),
     ("Paused", "promote"): Move("InProgress", "promoted by {by} to {phase}"),
     ("Paused", "complete"): Move("Completed", "completed by {by}: all traffic has version {version}"),
     ("Paused", "roll_back"): Move("RolledBack", "rolled back to version {stable} by {by}{reason}"),
     ("Paused", "condemn"): Move("RolledBack", "rolled back to version {stable} by the judge{reason}"),
-    ("Paused", "fail"): Move("Failed", "failed, all traffic has version {stable}{reason}"),
+    ("Paused", "fail"): Move("Failed", "failed{reason}"),
 }
 FIRST: tuple[Status, ...] = ("Pending", "Approved")  # with and without somebody's approval
 ENDED: tuple[Status, ...] = ("Completed", "Failed", "RolledBack")

@@ -50,8 +50,8 @@ def write(
     fencing: int | None = None,
 ) -> Stored:
     """The record as it is stored now; ``before`` None: a new one. LeaseLost: the fencing number is not the
-    present one. Outdated: the record was written meanwhile. Conflict: see ``Target.make_live`` and
-    ``deployments.add``.
+    present one. Outdated: the record was written meanwhile. CannotGoLive: see ``Target``. Conflict:
+    see ``deployments.add``.
     """
     if fencing is not None:
         leases.check(connection, LEASE, fencing)
@@ -99,8 +99,8 @@ def _live_version(before: Deployment | None, after: Deployment) -> str | None:
     if after.strategy == "Direct":
         if after.is_under_way and not was_under_way:
             return after.config_version
-        undone = after.status in ("RolledBack", "Failed") and was_under_way
-        return after.stable_version if undone else None
+        # Direct fails only when its target is gone or was changed by others: then there is nothing to undo.
+        return after.stable_version if after.status == "RolledBack" and was_under_way else None
     return after.config_version if after.status == "Completed" else None
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from hotswap_proxy.deploy.facts import Member, Smoke
 from hotswap_proxy.deploy.record import Deployment, TargetKind
+from hotswap_proxy.errors import Conflict
 from hotswap_proxy.model.base import Environment
 from hotswap_proxy.store.audit import Author
 
@@ -27,6 +28,10 @@ class Draft:
     environment: Environment
     needs_approval: bool
     members: list[str]
+
+
+class CannotGoLive(Conflict):
+    """The version cannot become the live one any more, and that will not change by itself."""
 
 
 class Target(Protocol):
@@ -51,5 +56,5 @@ class Target(Protocol):
         ...
 
     def make_live(self, connection: Connection, deployment: Deployment, version: str, author: Author) -> None:
-        """``version`` becomes the one that is served; Conflict when it cannot."""
+        """``version`` becomes the one that is served; CannotGoLive when it cannot."""
         ...

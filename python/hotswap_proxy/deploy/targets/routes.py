@@ -21,7 +21,7 @@ from hotswap_proxy.store import Store, StoreChanges, changes, deployments, route
 from hotswap_proxy.store.audit import AuditEntry, Author
 from hotswap_proxy.store.times import database_clock
 
-from .base import Draft
+from .base import CannotGoLive, Draft
 from .smoke import SmokeTester
 
 if TYPE_CHECKING:
@@ -120,10 +120,12 @@ class RouteTarget:
         before = routes.get(connection, deployment.route_id)
         found = versions.get(connection, deployment.route_id, version)
         if before is None or found is None:
-            raise Conflict(f"version {version} of route {deployment.route_name} is gone")
+            raise CannotGoLive(f"version {version} of route {deployment.route_name} is gone")
         document = found["route"]
         if routes.id_of_name(connection, document["name"]) not in (None, deployment.route_id):
-            raise Conflict(f"the name {document['name']} of version {version} belongs to another route now")
+            raise CannotGoLive(
+                f"the name {document['name']} of version {version} belongs to another route now"
+            )
         details = {
             "version": version,
             "previousVersion": before.document["version"],
