@@ -20,6 +20,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from hotswap_proxy.postgresurl import PostgresUrl
+from hotswap_proxy.redisurl import check_redis_url
 
 HttpCodec = Literal["auto", "native", "httptools"]
 EnvironmentName = Literal["Development", "QA", "Staging", "Production"]
@@ -29,6 +30,7 @@ Switch = Literal["on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "HOTSWAP_"
+MAX_NODE_ID = 128
 STORE_FILE = "hotswap.db"  # in the data directory
 # Never handed to a worker: the data plane has no use for them.
 _SECRETS = (
@@ -252,6 +254,10 @@ def _convert(name: str, hint: Any, text: str) -> Any:
         parse_address(text)
     if name == "database_url":
         PostgresUrl.parse(text)
+    if name == "redis_url":
+        check_redis_url(text)
+    if name == "node_id" and not (len(text) <= MAX_NODE_ID and text.isprintable()):
+        raise ValueError(f"it has more than {MAX_NODE_ID} characters, or some that cannot be shown")
     if name == "webhook_secret" and len(text.encode()) < MIN_WEBHOOK_SECRET:
         raise ValueError(f"the secret must have at least {MIN_WEBHOOK_SECRET} bytes")
     return text

@@ -78,6 +78,9 @@ NodeId = Annotated[Value, _option("node-id", "ID", "Name of this node.", "the ho
 DatabaseUrl = Annotated[
     Value, _option("database-url", "URL", "PostgreSQL as store.", "SQLite in the data directory")
 ]
+RedisUrl = Annotated[
+    Value, _option("redis-url", "URL", "Redis for messages between nodes and shared limits.", "none")
+]
 LogLevel = Annotated[Value, _option("log-level", "LEVEL", "debug, info, warning or error.", "info")]
 DrainTimeout = Annotated[
     Value, _limit("drain-timeout", "SECONDS", "For requests in flight when the node ends.", "30")
@@ -168,6 +171,7 @@ def run(
     environment: Environment = None,
     node_id: NodeId = None,
     database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
     log_level: LogLevel = None,
     drain_timeout: DrainTimeout = None,
     keepalive_timeout: KeepaliveTimeout = None,

@@ -55,6 +55,7 @@ class Store:
         except ValueError as error:
             raise StoreUnavailable(f"--database-url: {error}") from None
         self.place = place
+        self._prepared = False
         self.users = Users(self)
         self._reader: Lane
         self._writer: Lane
@@ -73,8 +74,14 @@ class Store:
     async def open(cls, settings: Settings) -> Self:
         """Bring the schema up to date and open the store."""
         store = cls(settings)
-        await asyncio.to_thread(ensure_schema, store.place)
+        await store.prepare()
         return store
+
+    async def prepare(self) -> None:
+        """Bring the schema up to date, once: before anything else."""
+        if not self._prepared:
+            await asyncio.to_thread(ensure_schema, self.place)
+            self._prepared = True
 
     async def read(
         self, query: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
