@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection
 
 from hotswap_proxy.control.changeset import route_write
+from hotswap_proxy.deploy import commands, engine
 from hotswap_proxy.deploy.commands import Commands
 from hotswap_proxy.deploy.engine import Engine
 from hotswap_proxy.deploy.facts import Smoke
@@ -19,6 +20,7 @@ from hotswap_proxy.deploy.judge import judge
 from hotswap_proxy.deploy.lease import Leadership
 from hotswap_proxy.deploy.measurement import ArmCounts, Measurement
 from hotswap_proxy.deploy.record import Deployment, SmokeTest
+from hotswap_proxy.deploy.targets import routes as route_target
 from hotswap_proxy.deploy.targets.base import Target
 from hotswap_proxy.deploy.targets.routes import RouteTarget
 from hotswap_proxy.deploy.targets.smoke import SmokeTester
@@ -33,9 +35,9 @@ from hotswap_proxy.store import (
     VersionWrite,
     changes,
     deployments,
+    leases,
     revisions,
     routes,
-    times,
 )
 from hotswap_proxy.store.audit import Author
 from tests.gateway import empty_store
@@ -72,14 +74,14 @@ PHASES = [
 NOTHING = ArmCounts()
 
 
+TELLING_TIME = (commands, engine, route_target, nodes, deployments, leases)
+
+
 class Clock:
-    """In the place of the module ``time``; SQLite's ``database_clock`` is this."""
+    """The database's, and that of the process."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
-
-    def time(self) -> float:
-        return self.now
 
     def monotonic(self) -> float:
         return self.now
@@ -238,10 +240,12 @@ async def world(
 ) -> AsyncIterator[World]:
     """A route in version 1.0, and a version 2.0 that is staged."""
     clock = Clock()
-    monkeypatch.setattr(times, "time", clock)
+    for module in TELLING_TIME:
+        monkeypatch.setattr(module, "database_clock", lambda _connection: clock.now)
     monkeypatch.setattr(Smokes, "result", Smoke(True, "smoke test passed on 1 backend"))
     monkeypatch.setattr(Smokes, "runs", 0)
-    (directory / FILE_NAME).write_bytes(empty_store())
+    if "database_url" not in settings:
+        (directory / FILE_NAME).write_bytes(empty_store())
     config = Settings(data_dir=directory, node_id="n1", **settings)
     store = await Store.open(config)
     try:
