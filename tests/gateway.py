@@ -180,7 +180,7 @@ def empty_store() -> bytes:
 async def running(data_dir: Path, **fields: Any) -> AsyncIterator[Gateway]:
     """A gateway on this data directory; leave and enter again to restart it."""
     settings = Settings(data_dir=data_dir, admin_password=PASSWORD, **fields)
-    if not (data_dir / FILE_NAME).exists():
+    if settings.database_url is None and not (data_dir / FILE_NAME).exists():
         (data_dir / FILE_NAME).write_bytes(empty_store())
     store = await Store.open(settings)
     try:
@@ -215,8 +215,8 @@ async def running(data_dir: Path, **fields: Any) -> AsyncIterator[Gateway]:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with running(tmp_path) as started:
+async def gateway(tmp_path: Path, database_url: str | None) -> AsyncIterator[Gateway]:
+    async with running(tmp_path, database_url=database_url) as started:
         yield started
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -20,6 +21,8 @@ import orjson
 
 from hotswap_proxy.errors import (
     GatewayError,
+    OutcomeUnknown,
+    StoreUnavailable,
     Unavailable,
     from_core,
 )
@@ -31,7 +34,7 @@ from hotswap_proxy.store.changes import check_deployments
 from . import declarative
 from .addresses import Addresses
 from .apply import Applied, Job, LocalWork, Work
-from .applying import Applier, OutcomeUnknown
+from .applying import Applier
 from .catalog import CatalogLike
 from .changeset import ChangeSet
 from .compile import Document
@@ -40,9 +43,9 @@ from .health.checker import Checker
 from .jwks import KeyKeeper, Keys
 from .memory import trim
 from .objects import Changed, Objects
-from .publishing import Publisher, Staged
+from .publishing import Live, Publisher, Staged
 from .resolver import Resolution, Resolver, resolve_all, url_rules
-from .snapshot import names_in_use
+from .snapshot import Snapshot, names_in_use
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -51,7 +54,7 @@ M = TypeVar("M", bound=Model)
 # From so many changed objects on, the memory that a change took is worth giving back to the system.
 LARGE = 500
 TRIM_DELAY = 1.0
-ATTEMPTS = 5  # to work a change out before another node changes something
+ATTEMPTS = 10  # to work a change out before another node changes something
 
 
 class Configuration(Objects):
@@ -67,8 +70,9 @@ class Configuration(Objects):
         health: Checker | None = None,
         applier: Applier | None = None,
         keys: KeyKeeper | None = None,
+        keep: Callable[[Live], None] | None = None,
     ) -> None:
-        """Without an ``applier`` files are applied in this process."""
+        """Without an ``applier`` files are applied in this process. ``keep`` is told of what gets live."""
         self.rules = url_rules(settings)
         self.announce: Callable[[int], None] = lambda _revision: None  # tells other nodes of a new revision
         self._store = store
@@ -81,6 +85,7 @@ class Configuration(Objects):
         keys = keys or KeyKeeper(self.rules, self._resolver)
         keys.publish = self.take_keys
         self._publisher = Publisher(catalog, settings, self._addresses, keys, health)
+        self._publisher.keep = keep
         self._follower = Follower(store, self._publisher, self._resolver, self._addresses, settings)
         self._lock = asyncio.Lock()
 
@@ -107,6 +112,11 @@ class Configuration(Objects):
     def has_to_try(self) -> bool:
         """Whether ``follow`` has something to do even if the store has nothing new."""
         return self._follower.has_to_try
+
+    @property
+    def remembered(self) -> bool:
+        """Whether what is served is what was served last, because the store could not be read yet."""
+        return self._follower.remembered
 
     @property
     def last_update(self) -> datetime | None:
@@ -139,10 +149,21 @@ class Configuration(Objects):
         """The same when another node may have written."""
         return await self._serialised(self._follower.catch_up())
 
+    async def serve(self, found: Snapshot, addresses: dict[str, list[str]]) -> None:
+        """Serve what was served last, until the store can be read."""
+        await self._serialised(self._follower.serve(found, addresses))
+
+    async def keep_whole(self) -> None:
+        """Tell ``keep`` of all that is live."""
+        await self._serialised(self._follower.keep_whole())
+
     async def refresh_addresses(self) -> bool:
         """Ask the DNS again for the names in use; publish if an answer changed. True if it did."""
         known = set(self._addresses.known)
-        names = await self._store.read(names_in_use, self._settings)
+        try:
+            names = await self._store.read(names_in_use, self._settings)
+        except StoreUnavailable:  # the DNS is another matter
+            names = known
         # Not in the queue of changes: a slow DNS must not hold them up.
         found = await self._resolver.resolve(names)
         return await self._serialised(self._take_addresses(found, names, known - names))
@@ -229,10 +250,12 @@ class Configuration(Objects):
         """Work a change out on the newest configuration; again, if another node was faster."""
 
         async def run() -> T:
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
                 await self._follower.catch_up()
                 with suppress(Outdated):
                     return await work()
+                # Not in step with the other nodes: the slower one would be so again.
+                await asyncio.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))  # noqa: S311  no secret
             raise Unavailable("other nodes change the configuration all the time; nothing was changed")
 
         return await self._serialised(run())

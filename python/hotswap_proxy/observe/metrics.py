@@ -49,6 +49,9 @@ class NodeFigures:
     config_refused: bool = False
     certificates: Mapping[str, int] = field(default_factory=dict)  # names → end of validity, Unix seconds
     outliers: int = 0  # backends ejected by comparison with their peers
+    revision: int = 0  # of the store, that is served
+    store_up: bool | None = None
+    redis_up: bool | None = None  # None: without one
     processes: dict[str, int] = field(default_factory=dict)  # name ("control", "worker-0" …) → pid
 
 
@@ -61,6 +64,11 @@ def render(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     yield from _configuration(node, figures)
     refused = "1 if the last reload of the configuration file was refused."
     yield from _gauge("gateway_config_file_refused", refused, int(figures.config_refused))
+    served = "Revision of the store that this node serves; the same on all nodes that have caught up."
+    yield from _gauge("gateway_config_revision", served, figures.revision)
+    for name, is_up in (("store", figures.store_up), ("redis", figures.redis_up)):
+        if is_up is not None:
+            yield from _gauge(f"gateway_{name}_up", f"1 if this node reaches the {name}.", int(is_up))
     left = [({"name": name}, end - time.time()) for name, end in figures.certificates.items()]
     if left:
         text = "Time until a certificate of this node expires; negative afterwards."

@@ -98,7 +98,7 @@ def documents(connection: Connection, environment: str | None = None) -> Iterato
     query = select(routes.c.document).order_by(routes.c.name)
     if environment is not None:
         query = query.where(served_by(environment))
-    yield from connection.execution_options(yield_per=CHUNK).execute(query).scalars()
+    yield from connection.execute(query, execution_options={"yield_per": CHUNK}).scalars()
 
 
 def some(
