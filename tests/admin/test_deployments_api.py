@@ -48,8 +48,9 @@ async def second_admin(gateway: Gateway) -> dict[str, str]:
 
 
 @pytest.fixture
-async def production(tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with running(tmp_path, environment="Production", allowed_backend_hosts=("127.0.0.1",)) as gateway:
+async def production(tmp_path: Path, database_url: str | None) -> AsyncIterator[Gateway]:
+    settings = {"environment": "Production", "allowed_backend_hosts": ("127.0.0.1",)}
+    async with running(tmp_path, database_url=database_url, **settings) as gateway:
         yield gateway
 
 
