@@ -232,7 +232,8 @@ def test_the_audit_log_is_verified(cli: Cli, node: Node) -> None:
     assert found["valid"] and found["checked"] == found["head"]["count"] > 0
     assert f"valid: {found['checked']} rows" in cli("audit", "verify")
     cli("audit", "verify", "--expect", found["head"]["hash"])
-    assert not json.loads(cli.out("audit", "verify", "--expect", "ab" * 32, "-o", "json", code=1))["valid"]
+    missing = cli.out("audit", "verify", "--expect", "ab" * 32, "-o", "json", code=1)
+    assert json.loads(missing)["valid"] is False
     with contextlib.closing(
         sqlite3.connect(node.directory / "data" / "hotswap.db", isolation_level=None)
     ) as store:
@@ -257,6 +258,23 @@ def test_api_keys(cli: Cli) -> None:
     assert cli.json("api-keys", "list") == []
     assert "no API key" in cli("api-keys", "delete", "ci", "--yes", code=1)
     assert "UNAUTHORIZED" in cli("routes", "list", code=1, HOTSWAP_TOKEN=made["key"])
+
+
+def test_a_page_over_the_limit_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.backend import Backend, ok
+
+    waits: list[float] = []
+    monkeypatch.setattr("hotswap_proxy.cli.client.time.sleep", waits.append)
+    refused = ok(b"{}", b"Retry-After: 7", status=b"429 Too Many Requests")
+    answers = [refused, refused, ok(b'{"users": []}')]
+    gateway = Backend(lambda _: answers.pop(0) if answers else refused)
+    try:
+        cli = Cli(gateway.url, tmp_path)
+        assert cli.json("users", "list") == [] and waits == [7.0, 7.0]
+        cli("users", "list", code=1)
+        assert len(waits) == 5, "not for ever"
+    finally:
+        gateway.close()
 
 
 def test_a_gateway_that_does_not_answer(tmp_path: Path) -> None:
