@@ -248,5 +248,7 @@ async def test_phases_have_to_make_sense(one: World) -> None:
         with pytest.raises(ValidationFailed) as failed:
             await one.create(phases=phases)
         assert failed.value.details[0].rule == rule
-    with pytest.raises(ValidationFailed):
+    with pytest.raises(ValidationFailed, match="one split"):
         await one.create("ABTest", phases=PHASES[:2])
+    with pytest.raises(ValidationFailed, match="no duration"):
+        await one.create("ABTest", phases=PHASES[:1])

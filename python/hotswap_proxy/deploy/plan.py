@@ -94,6 +94,9 @@ def _ab_test(request: DeploymentCreate, _members: Sequence[str]) -> list[Phase]:
         if len(request.phases) != 1:
             _refuse("phases", "length", "an ABTest is held at one split; give one phase")
         one = request.phases[0]
+        if one.duration is not None:
+            message = "an ABTest has no end of its own, and so no duration; a Canary has"
+            _refuse("phases[0].duration", "strategy", message)
         return [_phase(one.traffic_percentage, None, one.name or "A/B test")]
     return [_phase(request.canary_percentage or DEFAULT_SPLIT, None, "A/B test")]
 
