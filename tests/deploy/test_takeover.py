@@ -306,3 +306,23 @@ async def test_a_deployment_whose_route_is_gone_fails_with_a_sentence(one: World
     await one.store.write(drop)
     done = await one.until(made, ended, limit=2)
     assert done.status == "Failed" and "route users is gone" in done.message
+
+
+async def test_an_order_that_came_within_a_turn_wins(one: World) -> None:
+    """The engine looks, somebody pauses the deployment, the engine writes: nothing of the order is lost."""
+    made = await one.create(phases=SHORT)
+    await one.serve(made, *good(made))
+    real = one.store
+
+    class Slow:
+        read, beat = real.read, real.beat
+
+        async def write(self, query: Any, /, *args: Any) -> Any:
+            await one.orders.pause(made.deployment_id, BOB)
+            return await real.write(query, *args)
+
+    engine = one.new_engine("one", Slow())  # type: ignore[arg-type]
+    await one.tick(5.0, engine)
+    found = await one.get(made.deployment_id)
+    assert (found.status, found.events[-1].event, found.current_phase) == ("Paused", "pause", 0)
+    assert engine._leadership.fencing is not None, "it goes on driving"
