@@ -8,10 +8,16 @@ import pytest
 from harness.postgres import PostgresServer
 from harness.redisserver import RedisServer
 
+from hotswap_proxy.postgresurl import PostgresUrl
+from hotswap_proxy.store.migrate import migrate
+
+MIGRATED = "migrated"  # a database to make copies of
+
 
 @pytest.fixture(scope="session")
 def the_postgres() -> Iterator[PostgresServer]:
     server = PostgresServer()
+    migrate(PostgresUrl.parse(server.new_database(name=MIGRATED)))
     yield server
     server.close()
 
@@ -47,3 +53,19 @@ def redis_server(the_redis: RedisServer) -> Iterator[RedisServer]:
     the_redis.clear()
     yield the_redis
     the_redis.restore()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Runs a test with both databases: None, or the URL of a PostgreSQL database with an empty schema.
+
+    ``@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)`` is for what is about one of them.
+    """
+    if request.param == "sqlite":
+        yield None
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.new_database(MIGRATED)
+    yield url
+    server.restore()
+    server.drop_database(url)

@@ -21,6 +21,11 @@ from hotswap_proxy.control.health.report import report
 from hotswap_proxy.control.health.spec import read_spec
 from hotswap_proxy.control.jwks import KeyKeeper
 from hotswap_proxy.control.resolver import Resolution, url_rules
+from hotswap_proxy.deploy.commands import Commands
+from hotswap_proxy.deploy.judge import judge
+from hotswap_proxy.deploy.targets.base import Target
+from hotswap_proxy.deploy.targets.routes import RouteTarget
+from hotswap_proxy.deploy.targets.smoke import SmokeTester
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import FILE_NAME, Store
 from hotswap_proxy.store.migrate import migrate
@@ -175,7 +180,7 @@ def empty_store() -> bytes:
 async def running(data_dir: Path, **fields: Any) -> AsyncIterator[Gateway]:
     """A gateway on this data directory; leave and enter again to restart it."""
     settings = Settings(data_dir=data_dir, admin_password=PASSWORD, **fields)
-    if not (data_dir / FILE_NAME).exists():
+    if settings.database_url is None and not (data_dir / FILE_NAME).exists():
         (data_dir / FILE_NAME).write_bytes(empty_store())
     store = await Store.open(settings)
     try:
@@ -195,7 +200,10 @@ async def running(data_dir: Path, **fields: Any) -> AsyncIterator[Gateway]:
         await configuration.load()
         checker.start()
         worker = _core.Worker(core.state_fd, core.arena_fd, 0)
-        context = AdminContext(settings, store, configuration, node)
+        smoke = SmokeTester(store, resolver, settings.tls_files)
+        targets: dict[str, Target] = {"route": RouteTarget(store, settings, configuration, smoke)}
+        orders = Commands(store, targets, configuration, judge)
+        context = AdminContext(settings, store, configuration, node, orders)
         transport = httpx.ASGITransport(create_app(context), client=("192.0.2.1", 5555))
         async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
             client.headers.update(await login(client, "admin"))
@@ -207,8 +215,8 @@ async def running(data_dir: Path, **fields: Any) -> AsyncIterator[Gateway]:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with running(tmp_path) as started:
+async def gateway(tmp_path: Path, database_url: str | None) -> AsyncIterator[Gateway]:
+    async with running(tmp_path, database_url=database_url) as started:
         yield started
 
 

@@ -100,6 +100,10 @@ class StoreUnavailable(Unavailable):
     """The store cannot be read or written now. Nothing was changed; proxying does not depend on it."""
 
 
+class OutcomeUnknown(Unavailable):
+    """A change was to be committed and nobody answered: the store knows what happened."""
+
+
 # --- from pydantic --------------------------------------------------------------------------------
 
 # Names of the variants of a union: pydantic puts them into the path, but they are not fields of the document.

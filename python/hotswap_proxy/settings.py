@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from hotswap_proxy.postgresurl import PostgresUrl
+from hotswap_proxy.redisurl import check_redis_url
+
 HttpCodec = Literal["auto", "native", "httptools"]
 EnvironmentName = Literal["Development", "QA", "Staging", "Production"]
 ClientAuth = Literal["off", "optional", "required"]
@@ -27,6 +30,8 @@ Switch = Literal["on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "HOTSWAP_"
+MAX_NODE_ID = 128
+STORE_FILE = "hotswap.db"  # in the data directory
 # Never handed to a worker: the data plane has no use for them.
 _SECRETS = (
     "admin_username",
@@ -142,6 +147,13 @@ class Settings:
         """The directory of files that backends may name."""
         return self.tls_dir or self.data_dir / "tls"
 
+    @property
+    def store_place(self) -> Path | PostgresUrl:
+        """A SQLite file or a PostgreSQL database. ValueError: see ``PostgresUrl.parse``."""
+        if self.database_url is None:
+            return self.data_dir / STORE_FILE
+        return PostgresUrl.parse(self.database_url)
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
         """The settings that ``HOTSWAP_…`` variables name; an empty variable is as good as none.
@@ -240,6 +252,12 @@ def _convert(name: str, hint: Any, text: str) -> Any:
         return items
     if name in ("proxy", "proxy_tls", "admin"):
         parse_address(text)
+    if name == "database_url":
+        PostgresUrl.parse(text)
+    if name == "redis_url":
+        check_redis_url(text)
+    if name == "node_id" and not (len(text) <= MAX_NODE_ID and text.isprintable()):
+        raise ValueError(f"it has more than {MAX_NODE_ID} characters, or some that cannot be shown")
     if name == "webhook_secret" and len(text.encode()) < MIN_WEBHOOK_SECRET:
         raise ValueError(f"the secret must have at least {MIN_WEBHOOK_SECRET} bytes")
     return text

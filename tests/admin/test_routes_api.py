@@ -234,7 +234,7 @@ async def test_a_mistyped_dry_run_does_not_write(gateway: Gateway) -> None:
 
 
 async def test_routes_of_other_environments_are_kept_but_not_served(gateway: Gateway) -> None:
-    made = await gateway.add_route(environment="Production")
+    made = await gateway.add_route(environment="Staging")
     assert gateway.match("/users/1") is None
     mine = await gateway.add_route(name="mine", environment="Development")
     assert gateway.match("/users/1") == "1.0"

@@ -22,12 +22,16 @@ from tests.gateway import ROUTE, ROUTES, Gateway, empty_store, problem, running
 pytestmark = pytest.mark.anyio
 
 
+sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@sqlite_only
 async def test_a_locked_database_refuses_writes_and_answers_reads(
     gateway: Gateway,
 ) -> None:
     made = await gateway.add_route()
     before = gateway.configuration.generation
-    other = sqlite3.connect(gateway.store.path, isolation_level=None)
+    other = sqlite3.connect(gateway.store.place, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     try:
         began = time.monotonic()
@@ -45,8 +49,9 @@ async def test_a_locked_database_refuses_writes_and_answers_reads(
     assert gateway.match("/b") == "1.0"
 
 
+@sqlite_only
 async def test_reads_do_not_wait_for_a_write_that_waits_for_a_lock(gateway: Gateway) -> None:
-    other = sqlite3.connect(gateway.store.path, isolation_level=None)
+    other = sqlite3.connect(gateway.store.place, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     try:
         write = asyncio.ensure_future(gateway.client.post(ROUTES, json=ROUTE))
@@ -64,6 +69,7 @@ def _limit_size(connection: Connection) -> None:
     connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
 
 
+@sqlite_only
 async def test_a_full_store_keeps_what_it_had(gateway: Gateway, tmp_path: Path) -> None:
     await gateway.add_route()
     await gateway.store.write(_limit_size)
@@ -98,7 +104,7 @@ from hotswap_proxy.errors import StoreUnavailable
 async def main():
     store = await Store.open(Settings(data_dir=Path({str(tmp_path)!r})))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    size = store.path.stat().st_size + 200_000
+    size = store.place.stat().st_size + 200_000
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     made = 0
     try:
@@ -129,9 +135,10 @@ async def test_a_damaged_file_is_named_at_start(tmp_path: Path, content: bytes) 
     assert str(tmp_path / FILE_NAME) in caught.value.message
 
 
+@sqlite_only
 async def test_a_file_damaged_while_running_does_not_stop_traffic(gateway: Gateway) -> None:
     await gateway.add_route()
-    damage(gateway.store.path)
+    damage(gateway.store.place)
     answer = await gateway.client.get(ROUTES)
     assert problem(answer)[:2] == (503, "SERVICE_UNAVAILABLE")
     answer = await gateway.client.post(ROUTES, json=ROUTE | {"name": "b", "pathPattern": "/b"})
@@ -153,8 +160,8 @@ async def test_a_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
     assert caught.value.status == 503
 
 
-async def test_everything_survives_a_restart(tmp_path: Path) -> None:
-    async with running(tmp_path) as first:
+async def test_everything_survives_a_restart(tmp_path: Path, database_url: str | None) -> None:
+    async with running(tmp_path, database_url=database_url) as first:
         backend = await first.add_backend()
         route = await first.add_route(backends=["b1"])
         await first.client.put(f"{ROUTES}/{route['routeId']}", json={"priority": 7})
@@ -163,7 +170,7 @@ async def test_everything_survives_a_restart(tmp_path: Path) -> None:
             name="named", pathPattern="/named", backends=[{"url": "http://users.internal:80"}]
         )
         before = (await first.client.get(ROUTES)).json()
-    async with running(tmp_path) as second:
+    async with running(tmp_path, database_url=database_url) as second:
         assert (await second.client.get(ROUTES)).json() == before
         assert second.match("/users/1") == "1.1"
         assert second.pick(route["routeId"]) == "b1" and second.pick(named["routeId"]) == "users.internal:80"

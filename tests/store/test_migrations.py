@@ -16,8 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from hotswap_proxy.errors import StoreUnavailable
-from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import FILE_NAME, Store, migrate
+from hotswap_proxy.store import FILE_NAME, migrate
 from hotswap_proxy.store.database import make_engine
 from hotswap_proxy.store.tables import metadata
 
@@ -95,9 +94,3 @@ def test_a_failed_migration_leaves_nothing_behind(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
     assert tables == {"users"}
-
-
-@pytest.mark.anyio
-async def test_other_databases_are_not_supported_yet(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="not supported yet"):
-        await Store.open(Settings(data_dir=tmp_path, database_url="postgresql://x"))

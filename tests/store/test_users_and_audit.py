@@ -18,9 +18,10 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    (tmp_path / FILE_NAME).write_bytes(empty_store())
-    opened = await Store.open(Settings(data_dir=tmp_path))
+async def store(tmp_path: Path, database_url: str | None) -> AsyncIterator[Store]:
+    if database_url is None:
+        (tmp_path / FILE_NAME).write_bytes(empty_store())
+    opened = await Store.open(Settings(data_dir=tmp_path, database_url=database_url))
     yield opened
     await opened.close()
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from hotswap_proxy.control.configuration import Changed
+import orjson
+
 from hotswap_proxy.control.masking import masked
+from hotswap_proxy.control.objects import Changed
+from hotswap_proxy.deploy.record import Deployment
+from hotswap_proxy.store import VersionWrite
 from hotswap_proxy.store.routes import Stored
 
 from .models import Page
@@ -40,6 +44,12 @@ def written(done: Changed, *, status: int = 200) -> Answer:
     if done.stored is None:
         return Answer({"dryRun": True, **done.plan.answer()})
     return stored(done.stored, status=status, configChangeApplied=True, generation=done.generation)
+
+
+def proposed(staged: VersionWrite, deployment: Deployment) -> Answer:
+    """The route as it will be once the deployment is approved; nothing of it is served yet."""
+    route = masked(orjson.loads(staged.document))
+    return Answer(route | {"configChangeApplied": False, "deploymentId": deployment.deployment_id})
 
 
 def removed(done: Changed, *, dry_run: bool) -> Answer:

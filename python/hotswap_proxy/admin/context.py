@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hotswap_proxy.control.configuration import Configuration
+from hotswap_proxy.deploy.commands import Commands
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 
@@ -53,3 +54,4 @@ class AdminContext:
     store: Store
     configuration: Configuration
     node: NodeView
+    deployments: Commands

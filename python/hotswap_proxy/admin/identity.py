@@ -54,6 +54,7 @@ class Identities:
         raise Unauthorized("log in and send the token, or send an API key: Authorization: Bearer …")
 
     async def _by_token(self, token: str) -> Identity:
+        await self._tokens.load(self._store)
         claims = self._tokens.verify(token)
         user = await self._store.read(user_table.get, claims.user_id)
         if user is None or not user.is_enabled or user.token_epoch != claims.epoch:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from hotswap_proxy.model import Environment, Model, Strategy
+from hotswap_proxy.deploy.record import Status
+from hotswap_proxy.model import Environment, Model, Strategy, Version
 from hotswap_proxy.model.base import Name, problem
 from hotswap_proxy.store.users import Role
 
@@ -16,7 +17,8 @@ Password = Annotated[str, Field(max_length=1024)]
 
 
 class Login(Model):
-    username: Annotated[str, Field(min_length=1, max_length=120)]
+    # Whatever was typed goes into the audit log; text with a NUL is none for PostgreSQL.
+    username: Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\x00]*$")]
     password: Password
 
 
@@ -120,6 +122,21 @@ class ApiKeyCreate(Model):
 
 class WriteQuery(Query):
     dry_run: bool = Field(False, description="check everything, answer the difference, change nothing")
+
+
+class StageQuery(WriteQuery):
+    base: Version | None = Field(None, description="the version to change; the live one when left out")
+    description: str | None = Field(None, min_length=1, max_length=1000, description="what it is for")
+
+
+class DeploymentQuery(Page):
+    route_id: str | None = None
+    status: Status | None = None
+    environment: Environment | None = None
+
+
+class DeploymentView(Query):
+    include: Literal["metrics"] | None = Field(None, description="metrics: with what .../metrics answers")
 
 
 class ApplyQuery(WriteQuery):

@@ -106,6 +106,7 @@ class Endpoint:
     )
     unread: bool = False  # not even parsed: bytes, for another process
     max_body: int = MAX_BODY
+    optional_body: bool = False  # no body at all means {}
 
 
 def starlette_routes(endpoints: Iterable[Endpoint], services: Services) -> list[Route]:
@@ -156,7 +157,7 @@ async def _receive(call: Call, request: Request, endpoint: Endpoint) -> None:
     call.query = _read_query(request, endpoint)
     call.if_match = request.headers.get("if-match")
     if endpoint.body is not None:
-        call.body = await _read_body(request, endpoint.max_body)
+        call.body = await _read_body(request, endpoint.max_body, optional=endpoint.optional_body)
         if not endpoint.unread:
             document = json_object(call.body)
             call.body = document if endpoint.raw else _parse(endpoint.body, document)
@@ -179,7 +180,10 @@ def _parse(model: type[Model], document: Any) -> Model:
         raise from_pydantic(error) from None
 
 
-async def _read_body(request: Request, limit: int) -> bytearray:
+async def _read_body(request: Request, limit: int, *, optional: bool = False) -> bytearray:
+    headers = request.headers
+    if optional and headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+        return bytearray(b"{}")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType(f"send application/json, not {media_type or 'a body without a type'}")

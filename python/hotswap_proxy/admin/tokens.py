@@ -18,7 +18,9 @@ from pathlib import Path
 import jwt
 
 from hotswap_proxy.errors import Detail, StoreUnavailable, Unauthorized, ValidationFailed
+from hotswap_proxy.fleet.common import common
 from hotswap_proxy.settings import Settings
+from hotswap_proxy.store import Store
 from hotswap_proxy.store.users import User
 
 ISSUER = "hotswap-proxy"
@@ -40,16 +42,18 @@ class Claims:
 
 
 class Tokens:
-    def __init__(self, secret: bytes, lifetime: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, secret: bytes | None, lifetime: float, clock: Callable[[], float] = time.time) -> None:
         self._secret = secret
         self._lifetime = lifetime
         self._clock = clock
 
     @classmethod
     def open(cls, settings: Settings) -> Tokens:
-        """Tokens signed with the settings' secret, or with one that is made once and kept in the data
-        directory.
+        """Tokens signed with the settings' secret, or with one that is made once and kept: in the data
+        directory, or by the store when other nodes share it (see ``load``).
         """
+        if settings.jwt_secret is None and settings.database_url is not None:
+            return cls(None, settings.token_lifetime)
         if settings.jwt_secret is None:
             return cls(_secret_file(settings.data_dir / KEY_FILE), settings.token_lifetime)
         secret = settings.jwt_secret.encode()
@@ -58,8 +62,14 @@ class Tokens:
             raise ValidationFailed.of([Detail("HOTSWAP_JWT_SECRET", "secret_length", message)])
         return cls(secret, settings.token_lifetime)
 
+    async def load(self, store: Store) -> None:
+        """Have the secret, before the first ``issue`` or ``verify``. StoreUnavailable: not now."""
+        if self._secret is None:
+            self._secret = (await common(store, "token_secret")).encode()
+
     def issue(self, user: User) -> tuple[str, datetime]:
         """(token, when it expires)"""
+        assert self._secret is not None, "load comes first"
         now = int(self._clock())
         expires = now + int(self._lifetime)
         claims = {
@@ -79,6 +89,7 @@ class Tokens:
         """The claims of a token of ours that has not expired; else Unauthorized, which does not say why
         not.
         """
+        assert self._secret is not None, "load comes first"
         with suppress(jwt.PyJWTError, ValueError, TypeError):
             claims = jwt.decode(
                 token,

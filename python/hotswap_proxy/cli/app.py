@@ -5,11 +5,22 @@ from __future__ import annotations
 import typer
 
 from hotswap_proxy import __version__
-from hotswap_proxy.cli import api_keys, audit, files, login, node, objects, run, users
+from hotswap_proxy.cli import (
+    api_keys,
+    audit,
+    deployments,
+    files,
+    login,
+    node,
+    objects,
+    run,
+    users,
+    versions,
+)
 
 EPILOG = (
     "Exit codes: 0 done; 1 failed; 2 the command line, the configuration or a document is wrong; "
-    "3 `diff` found differences."
+    "3 `diff` found differences. `deployments --help` has those of waiting for a deployment."
 )
 
 app = typer.Typer(
@@ -29,7 +40,8 @@ app.command("schema")(files.schema)
 app.command("migrate")(run.migrate)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
-app.add_typer(objects.routes, name="routes")
+app.add_typer(versions.routes, name="routes")
+app.add_typer(deployments.deployments, name="deployments")
 app.add_typer(objects.backends, name="backends")
 app.add_typer(users.users, name="users")
 app.add_typer(api_keys.api_keys, name="api-keys")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hotswap_proxy.cli.options import EXIT_FAILED, EXIT_INVALID, CommandError
+from hotswap_proxy.cli.options import EXIT_FAILED, EXIT_INVALID, CommandError, NotNow
 
 if TYPE_CHECKING:
     import httpx
@@ -17,7 +18,9 @@ PREFIX = "/api/v1"
 PAGE = 100
 # The document or the command is wrong, rather than the moment or the server.
 _INVALID = frozenset({400, 409, 413, 415, 422})
+_NOT_NOW = frozenset({429, 502, 503, 504})
 _TIMEOUT = 60.0
+MOST_WAITS = 3  # of one page, for its turn
 
 
 class AdminClient:
@@ -64,7 +67,7 @@ class AdminClient:
                 json=body if body is not None else None,
             )
         except self._failures as error:
-            raise CommandError([f"cannot reach {self.url}: {str(error) or type(error).__name__}"]) from error
+            raise NotNow([f"cannot reach {self.url}: {str(error) or type(error).__name__}"]) from error
         if answer.is_error and answer.status_code not in ok:
             raise _refused(answer)
         if not answer.content:
@@ -75,10 +78,18 @@ class AdminClient:
             raise CommandError([f"{self.url} does not answer like an admin API"]) from error
 
     def pages(self, path: str, key: str, query: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-        """All objects of a list, page by page."""
-        offset = 0
+        """All objects of a list, page by page: that can be more reads than a user has in a minute."""
+        offset = waits = 0
         while True:
-            page = self.call("GET", path, query={**(query or {}), "limit": PAGE, "offset": offset})
+            try:
+                page = self.call("GET", path, query={**(query or {}), "limit": PAGE, "offset": offset})
+            except NotNow as error:
+                if not error.retry_after or waits == MOST_WAITS:
+                    raise
+                waits += 1
+                time.sleep(min(error.retry_after, _TIMEOUT))
+                continue
+            waits = 0
             yield from page[key]
             if not page.get("hasMore"):
                 return
@@ -101,6 +112,11 @@ def _refused(answer: httpx.Response) -> CommandError:
         lines = [f"{answer.request.method} {answer.request.url}: status {answer.status_code}"]
     if answer.status_code == 401:
         lines.append("log in with `hotswap-proxy login`, or give a token by HOTSWAP_TOKEN")
+    if answer.status_code in _NOT_NOW:
+        refused = NotNow(lines, code)
+        wait = answer.headers.get("retry-after", "")
+        refused.retry_after = float(wait) if wait.isdigit() else 0.0
+        return refused
     return CommandError(lines, code)
 
 

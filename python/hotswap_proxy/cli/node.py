@@ -16,14 +16,14 @@ from hotswap_proxy.cli.options import (
     show,
 )
 
-NODE_COLUMNS = ("nodeId", "environment", "version", "status", "generation", "lastConfigUpdate")
+NODE_COLUMNS = ("nodeId", "environment", "version", "status", "revision", "behind", "generation", "lastSeen")
 
 
 @command
 def nodes(
     admin_url: AdminUrl = DEFAULT_URL, token: Token = None, output: Output = OutputFormat.TABLE
 ) -> None:
-    """List the nodes and the generation each runs."""
+    """List the nodes of the fleet and what each serves."""
     with AdminClient(admin_url, token) as client:
         answer = client.call("GET", "/gateway/nodes")
     show(answer["nodes"], output, NODE_COLUMNS)

@@ -45,13 +45,20 @@ class Kind:
 
     def find(self, client: AdminClient, wanted: str) -> dict[str, Any]:
         """The object with this id, or else with this name."""
+        found = self.look_up(client, wanted)
+        if found is None:
+            raise CommandError([f"there is no {self.singular} {wanted!r}"])
+        return found
+
+    def look_up(self, client: AdminClient, wanted: str) -> dict[str, Any] | None:
+        """``find``, with None for what is not there."""
         found = client.call("GET", f"{self.path}/{quote(wanted, safe='')}", ok=(404,))
         if "error" not in found:
             return dict(found)
         for item in client.pages(self.path, self.plural):
             if item["name"] == wanted:
                 return dict(client.call("GET", f"{self.path}/{quote(item[self.key], safe='')}"))
-        raise CommandError([f"there is no {self.singular} {wanted!r}"])
+        return None
 
     def url_of(self, item: dict[str, Any]) -> str:
         """Path of an object."""
@@ -171,12 +178,10 @@ def application(kind: Kind, text: str) -> typer.Typer:
     return app
 
 
-routes = application(
-    Kind(
-        "routes", "routeId", ("routeId", "name", "pathPattern", "methods", "strategy", "isEnabled", "version")
-    ),
-    "Routes: which requests go where.",
+ROUTES = Kind(
+    "routes", "routeId", ("routeId", "name", "pathPattern", "methods", "strategy", "isEnabled", "version")
 )
+routes = application(ROUTES, "Routes: which requests go where, and their versions.")
 backends = application(
     Kind("backends", "backendId", ("backendId", "name", "url", "weight", "isEnabled", "healthStatus")),
     "Registered backends: where requests go.",

@@ -59,6 +59,12 @@ class CommandError(Exception):
         self.code = code
 
 
+class NotNow(CommandError):  # noqa: N818  it says what happened
+    """The gateway cannot be reached, or not now; ``retry_after`` seconds later it may be."""
+
+    retry_after = 0.0
+
+
 def command(function: Callable[P, R]) -> Callable[P, R]:
     """A command whose errors are sentences, not stack traces."""
 

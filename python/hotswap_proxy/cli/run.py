@@ -75,7 +75,12 @@ Environment = Annotated[
     Value, _option("environment", "NAME", "Development, QA, Staging or Production.", "Development")
 ]
 NodeId = Annotated[Value, _option("node-id", "ID", "Name of this node.", "the host's name")]
-DatabaseUrl = Annotated[Value, _option("database-url", "URL", "Store.", "SQLite in the data directory")]
+DatabaseUrl = Annotated[
+    Value, _option("database-url", "URL", "PostgreSQL as store.", "SQLite in the data directory")
+]
+RedisUrl = Annotated[
+    Value, _option("redis-url", "URL", "Redis for messages between nodes and shared limits.", "none")
+]
 LogLevel = Annotated[Value, _option("log-level", "LEVEL", "debug, info, warning or error.", "info")]
 DrainTimeout = Annotated[
     Value, _limit("drain-timeout", "SECONDS", "For requests in flight when the node ends.", "30")
@@ -166,6 +171,7 @@ def run(
     environment: Environment = None,
     node_id: NodeId = None,
     database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
     log_level: LogLevel = None,
     drain_timeout: DrainTimeout = None,
     keepalive_timeout: KeepaliveTimeout = None,
@@ -231,19 +237,16 @@ def migrate(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Bring the store's schema up to date; `run` does the same by itself at start."""
     overlay = {"HOTSWAP_DATA_DIR": data_dir, "HOTSWAP_DATABASE_URL": database_url}
     settings = settings_of({**os.environ, **{name: value for name, value in overlay.items() if value}})
-    if settings.database_url is not None:
-        raise CommandError(["--database-url: only the SQLite store in the data directory is supported"])
     from hotswap_proxy.errors import GatewayError
-    from hotswap_proxy.store import FILE_NAME
     from hotswap_proxy.store.migrate import ensure_schema
 
     os.umask(PRIVATE)
-    path = settings.data_dir / FILE_NAME
+    place = settings.store_place
     try:
-        done = ensure_schema(path)
+        done = ensure_schema(place)
     except GatewayError as error:
         raise CommandError([error.message]) from error
-    print(f"{path}: {'migrated' if done else 'up to date'}")
+    print(f"{place}: {'migrated' if done else 'up to date'}")
 
 
 def settings_of(environ: dict[str, str], *, to_run: bool = False) -> Settings:

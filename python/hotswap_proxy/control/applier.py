@@ -6,7 +6,7 @@ because the control process writes to (the reference counts in) the pages which 
 is inherited but the three descriptors of the command line: the socket, the document (empty when a path is
 given), and the file for what does not fit into messages.
 
-    control → {"settings", "path", "prune", "dryRun", "author", "basedOn"}
+    control → {"settings", "databaseUrl", "path", "prune", "dryRun", "author", "basedOn"}
             ← {"prepared", "sizes": [payload, addresses, checks]}
               {"unchanged"} | {"outdated"} | {"failed", "sizes": [error]}
             → {"go"} | {"problems": […]} of the compiler
@@ -26,6 +26,7 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,13 +67,14 @@ async def serve(line: Line, document: int) -> None:
     from hotswap_proxy.control.resolver import Resolver, url_rules
     from hotswap_proxy.errors import GatewayError
     from hotswap_proxy.settings import Settings
-    from hotswap_proxy.store import FILE_NAME, Author, Outdated, Store
+    from hotswap_proxy.store import Author, Outdated, Store
 
     order = line.hear()
     settings = Settings.from_worker_json(order["settings"].encode())
+    settings = replace(settings, database_url=order["databaseUrl"])
     given = Path(order["path"]) if order["path"] is not None else _contents(document)
     job = Job(given, Author(*order["author"]), order["prune"], order["dryRun"], order["basedOn"])
-    store = Store(settings.data_dir / FILE_NAME)  # whose schema the control process has seen to
+    store = Store(settings)  # whose schema the control process has seen to
     work = LocalWork(job, store, settings, Resolver(url_rules(settings)))
     try:
         prepared = await work.prepare()

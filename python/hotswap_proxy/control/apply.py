@@ -22,6 +22,7 @@ from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Author, Store, changes
 
 from . import declarative
+from .approval import refusal
 from .changeset import ChangeSet
 from .health.spec import Described
 from .resolver import Resolver, resolve_all, url_rules
@@ -40,6 +41,10 @@ class Job:
     prune: bool
     dry_run: bool = False
     based_on: int | None = None
+
+    @property
+    def may_skip_approval(self) -> bool:
+        return self.dry_run or isinstance(self.document, Path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,9 @@ class LocalWork:
         )
         if not self._change:
             return None
+        # Who can write the node's file has the node; a body came by the API, from one person.
+        if (names := self._change.plan.needs_approval) and not self._job.may_skip_approval:
+            raise refusal(names)
         self._change.store.based_on = self._job.based_on
         addresses = await resolve_all(self._resolver, self._change.names)
         return Prepared(self._change.payload(addresses), addresses, self._change.checks)
@@ -117,6 +125,7 @@ class LocalWork:
         was.
         """
         if self._job.dry_run or not self._change:
+            await self._store.read(changes.check_deployments, self._change.store)
             agree()
             return
 

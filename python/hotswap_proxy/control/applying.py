@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from hotswap_proxy import errors
-from hotswap_proxy.errors import Detail, GatewayError, Unavailable
+from hotswap_proxy.errors import Detail, GatewayError, OutcomeUnknown, Unavailable
 from hotswap_proxy.settings import SECRET_VARIABLES, Settings
 from hotswap_proxy.store import Outdated
 
@@ -29,10 +29,6 @@ log = logging.getLogger("hotswap_proxy.control")
 COMMAND = (sys.executable, "-P", "-m", "hotswap_proxy.control.applier")
 # A file system that hangs must not keep other changes waiting for ever. Names alone may take 30 seconds.
 PREPARE_SECONDS = 120.0
-
-
-class OutcomeUnknown(Unavailable):
-    """The process ended between the order to commit and its answer: the store knows what happened."""
 
 
 class Applier:
@@ -96,6 +92,7 @@ class RemoteWork:
         job = self._job
         order = {
             "settings": self._settings.worker_json().decode(),
+            "databaseUrl": self._settings.database_url,  # a secret: not for its environment
             "path": str(job.document) if isinstance(job.document, Path) else None,
             "prune": job.prune,
             "dryRun": job.dry_run,

@@ -5,6 +5,7 @@ attacker of the store does not reach, it shows later whether the log was rewritt
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from hotswap_proxy.store import Store
@@ -12,18 +13,27 @@ from hotswap_proxy.store.audit_chain import Head, read_head
 
 log = logging.getLogger("hotswap_proxy.control")
 
-INTERVAL = 3600.0  # seconds
+LOOK_INTERVAL = 60.0  # seconds
+TELL_INTERVAL = 3600.0
 
 
 class AuditHeadTeller:
-    """Call ``look`` each ``INTERVAL``; it tells a head that is new."""
+    """Call ``look`` each ``LOOK_INTERVAL``. It tells a head that is new: the first at once, later
+    ones at most each ``TELL_INTERVAL``.
+    """
 
-    def __init__(self, store: Store, event: Callable[..., None]) -> None:
+    def __init__(
+        self, store: Store, event: Callable[..., None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._event = event
+        self._clock = clock
         self._told: Head | None = None
+        self._not_before = clock()
 
     async def look(self) -> None:
+        if self._clock() < self._not_before:
+            return
         head = await self._store.read(read_head)
         if head is None:
             log.error("the audit log has lost its head")
@@ -32,3 +42,4 @@ class AuditHeadTeller:
             log.info("audit head", extra={"audit_id": head.audit_id, "hash": head.hash, "count": head.count})
             self._event("audit.head", **told)
             self._told = head
+            self._not_before = self._clock() + TELL_INTERVAL

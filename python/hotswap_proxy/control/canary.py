@@ -10,13 +10,12 @@ import orjson
 from pydantic import ValidationError
 from sqlalchemy import Connection, and_, select
 
-from hotswap_proxy.deploy.record import Deployment
+from hotswap_proxy.deploy.exposure import has_arms
+from hotswap_proxy.deploy.record import UNDER_WAY, Deployment
 from hotswap_proxy.store.routes import CHUNK
 from hotswap_proxy.store.tables import deployments, route_versions
 
 log = logging.getLogger(__name__)
-
-RUNNING = ("InProgress", "Paused")  # both versions may get requests
 
 
 class Running(NamedTuple):
@@ -30,7 +29,7 @@ def read_running(connection: Connection, route_ids: Collection[str] | None = Non
     """The deployments under way, by route; of these routes, or of all."""
     query = (
         select(deployments.c.document)
-        .where(deployments.c.target_kind == "route", deployments.c.status.in_(RUNNING))
+        .where(deployments.c.target_kind == "route", deployments.c.status.in_(UNDER_WAY))
         .order_by(deployments.c.deployment_id)
     )
     found: dict[str, Running] = {}
@@ -40,7 +39,7 @@ def read_running(connection: Connection, route_ids: Collection[str] | None = Non
         except ValidationError:
             log.exception("a deployment's record cannot be read; its route goes on with its live version")
             continue
-        if route_ids is not None and deployment.route_id not in route_ids:
+        if not has_arms(deployment) or (route_ids is not None and deployment.route_id not in route_ids):
             continue
         version = and_(
             route_versions.c.route_id == deployment.route_id,
@@ -63,13 +62,6 @@ def routes_of(connection: Connection, deployment_ids: Iterable[str]) -> set[str]
         )
         found.update(connection.execute(query).scalars())
     return found
-
-
-def share_of(deployment: Deployment, node_id: str) -> int:
-    """The canary arm's share of the requests that this node gets, in hundredths of a percent."""
-    if deployment.strategy == "Rolling":
-        return 10_000 if node_id in (deployment.nodes_done or ()) else 0
-    return round(deployment.traffic_percentage * 100)
 
 
 def compile_assignment(assignment: str) -> dict[str, str]:

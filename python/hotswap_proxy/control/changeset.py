@@ -17,8 +17,9 @@ import orjson
 from hotswap_proxy.errors import Conflict, Detail, ValidationFailed
 from hotswap_proxy.model import Target
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import AuditEntry, BackendWrite, RouteWrite, StoreChanges
+from hotswap_proxy.store import AuditEntry, BackendWrite, RouteWrite, StoreChanges, VersionWrite
 
+from .approval import needs_approval
 from .compile import Document, compile_backend, compile_route, named_targets
 from .health.spec import Described, described, has_check, owner_of
 from .masking import masked_change
@@ -109,12 +110,26 @@ class ChangeSet:
             new["version"] = next_version(first, used) if old or first in used else first
         self._collect_names(new, label)
         self.store.routes.append(route_write(new, is_new=old is None))
+        if old and needs_approval(self._settings, old, new):
+            self.plan.needs_approval.append(new["name"])
         self._note_checks("route", new if self._is_served(new) else None, old)
         if self._is_served(new):
             self._upsert("upsertRoutes", compile_route(new, self._settings), label)
         elif old and self._is_served(old):
             self._removals["removeRoutes"].append(new["routeId"])
         return new
+
+    def only_stage(self, description: str | None) -> VersionWrite:
+        """Keep the changed route as a version and leave the live one alone."""
+        (row,) = self.store.routes
+        staged = VersionWrite(
+            route_id=row.route_id, version=row.version, document=row.document, description=description
+        )
+        entry = self.store.audit[0]
+        details = {"version": row.version, **({"description": description} if description else {})}
+        entry = AuditEntry("route.stage", entry.entity_id, entry.entity_name, details | entry.details)
+        self.store = StoreChanges(staged=[staged], audit=[entry])
+        return staged
 
     def put_backend(self, new: Document, old: Document | None, *, label: str = "") -> Document:
         """Add or change a registered backend. Returns what will be stored."""
@@ -144,6 +159,8 @@ class ChangeSet:
 
     def remove_route(self, old: Document) -> None:
         self._record("route", "removed", old["routeId"], old["name"])
+        if needs_approval(self._settings, old):
+            self.plan.needs_approval.append(old["name"])
         self.store.removed_routes.append(old["routeId"])
         self._note_checks("route", None, old)
         if self._is_served(old):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from hotswap_proxy.deploy.exposure import share_of
 from hotswap_proxy.model import Target, duration_ms, parse_url
 from hotswap_proxy.settings import Settings
 
-from .canary import Running, compile_assignment, share_of
+from .canary import Running, compile_assignment
 from .policies import compile_policy
 
 Document = dict[str, Any]

@@ -8,49 +8,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import random
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import ValidationError
 
 from hotswap_proxy.errors import (
-    Conflict,
-    Detail,
     GatewayError,
+    OutcomeUnknown,
+    StoreUnavailable,
     Unavailable,
-    ValidationFailed,
     from_core,
-    from_pydantic,
 )
-from hotswap_proxy.model import Backend, Model, Route
+from hotswap_proxy.model import Model
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import Author, Outdated, Store, backends, routes
-from hotswap_proxy.store.routes import Stored
+from hotswap_proxy.store import Author, Outdated, Store
+from hotswap_proxy.store.changes import check_deployments
 
 from . import declarative
 from .addresses import Addresses
 from .apply import Applied, Job, LocalWork, Work
-from .applying import Applier, OutcomeUnknown
+from .applying import Applier
 from .catalog import CatalogLike
 from .changeset import ChangeSet
 from .compile import Document
-from .edits import check_rename, expect, merge, taken
 from .following import Follower
 from .health.checker import Checker
 from .jwks import KeyKeeper, Keys
-from .masking import restore
 from .memory import trim
-from .plan import Plan
-from .publishing import Publisher
-from .references import Registry, keys_of, link, new_id
+from .objects import Changed, Objects
+from .publishing import Live, Publisher, Staged
 from .resolver import Resolution, Resolver, resolve_all, url_rules
-from .snapshot import names_in_use
+from .snapshot import Snapshot, names_in_use
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -59,21 +54,10 @@ M = TypeVar("M", bound=Model)
 # From so many changed objects on, the memory that a change took is worth giving back to the system.
 LARGE = 500
 TRIM_DELAY = 1.0
-ATTEMPTS = 5  # to work a change out before another node changes something
+ATTEMPTS = 10  # to work a change out before another node changes something
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What a change did, or in a dry run would do. ``stored`` is None for a removed object and in a dry
-    run.
-    """
-
-    plan: Plan
-    generation: int
-    stored: Stored | None = None
-
-
-class Configuration:
+class Configuration(Objects):
     """All changes of a node's routes and backends go through here."""
 
     def __init__(
@@ -86,8 +70,9 @@ class Configuration:
         health: Checker | None = None,
         applier: Applier | None = None,
         keys: KeyKeeper | None = None,
+        keep: Callable[[Live], None] | None = None,
     ) -> None:
-        """Without an ``applier`` files are applied in this process."""
+        """Without an ``applier`` files are applied in this process. ``keep`` is told of what gets live."""
         self.rules = url_rules(settings)
         self.announce: Callable[[int], None] = lambda _revision: None  # tells other nodes of a new revision
         self._store = store
@@ -100,6 +85,7 @@ class Configuration:
         keys = keys or KeyKeeper(self.rules, self._resolver)
         keys.publish = self.take_keys
         self._publisher = Publisher(catalog, settings, self._addresses, keys, health)
+        self._publisher.keep = keep
         self._follower = Follower(store, self._publisher, self._resolver, self._addresses, settings)
         self._lock = asyncio.Lock()
 
@@ -126,6 +112,11 @@ class Configuration:
     def has_to_try(self) -> bool:
         """Whether ``follow`` has something to do even if the store has nothing new."""
         return self._follower.has_to_try
+
+    @property
+    def remembered(self) -> bool:
+        """Whether what is served is what was served last, because the store could not be read yet."""
+        return self._follower.remembered
 
     @property
     def last_update(self) -> datetime | None:
@@ -158,10 +149,21 @@ class Configuration:
         """The same when another node may have written."""
         return await self._serialised(self._follower.catch_up())
 
+    async def serve(self, found: Snapshot, addresses: dict[str, list[str]]) -> None:
+        """Serve what was served last, until the store can be read."""
+        await self._serialised(self._follower.serve(found, addresses))
+
+    async def keep_whole(self) -> None:
+        """Tell ``keep`` of all that is live."""
+        await self._serialised(self._follower.keep_whole())
+
     async def refresh_addresses(self) -> bool:
         """Ask the DNS again for the names in use; publish if an answer changed. True if it did."""
         known = set(self._addresses.known)
-        names = await self._store.read(names_in_use, self._settings)
+        try:
+            names = await self._store.read(names_in_use, self._settings)
+        except StoreUnavailable:  # the DNS is another matter
+            names = known
         # Not in the queue of changes: a slow DNS must not hold them up.
         found = await self._resolver.resolve(names)
         return await self._serialised(self._take_addresses(found, names, known - names))
@@ -233,142 +235,6 @@ class Configuration:
         """The configuration as a declarative file, without defaults, ids and versions."""
         return await self._store.read(declarative.export)
 
-    # --- routes ----------------------------------------------------------------------------------------
-
-    async def create_route(
-        self, document: Mapping[str, Any], *, author: Author | str, dry_run: bool = False
-    ) -> Changed:
-        """Add a route. ValidationFailed, or Conflict with another route."""
-
-        async def run() -> Changed:
-            route = self._validate(Route, document)
-            route_id = route.route_id or new_id("rt")
-            if await self._store.read(routes.get, route_id):
-                raise taken("routeId", route_id)
-            return await self._put_route(route, route_id, None, author, dry_run)
-
-        return await self._edit(run)
-
-    async def update_route(
-        self,
-        route_id: str,
-        document: Mapping[str, Any],
-        *,
-        author: Author | str,
-        if_match: str | None = None,
-        dry_run: bool = False,
-    ) -> Changed:
-        """Change the given fields and keep the others. A new version, unless nothing changes."""
-
-        async def run() -> Changed:
-            old = expect(await self._store.read(routes.get, route_id), "route", route_id, if_match)
-            merged = merge(old.document, document, "routeId")
-            if merged["strategy"] != old.document["strategy"] and "strategyConfig" not in document:
-                del merged["strategyConfig"]  # it belongs to the old strategy
-            if merged.get("version") == old.document["version"]:
-                del merged["version"]
-            return await self._put_route(
-                self._validate(Route, merged), route_id, old.document, author, dry_run
-            )
-
-        return await self._edit(run)
-
-    async def delete_route(
-        self, route_id: str, *, author: Author | str, if_match: str | None = None, dry_run: bool = False
-    ) -> Changed:
-        """Remove a route. Requests on it finish on the generation they started on."""
-
-        async def run() -> Changed:
-            old = expect(await self._store.read(routes.get, route_id), "route", route_id, if_match)
-            change = ChangeSet(self._settings)
-            change.remove_route(old.document)
-            return await self._carry_out(change, Author.of(author), dry_run)
-
-        return await self._edit(run)
-
-    async def _put_route(
-        self, route: Route, route_id: str, old: Document | None, author: Author | str, dry_run: bool
-    ) -> Changed:
-        if (other := await self._store.read(routes.id_of_name, route.name)) not in (None, route_id):
-            raise taken("name", route.name, other)
-        new = route.document()
-        found = await self._store.read(backends.find, keys_of(new))
-        if problems := link(new, route_id, Registry(found)) + restore(new, old):
-            raise ValidationFailed.of(problems)
-        used = (await self._store.read(routes.history, [route_id])).get(route_id, ())
-        change = ChangeSet(self._settings)
-        change.put_route(new, old, used)
-        done = await self._carry_out(change, Author.of(author), dry_run)
-        stored = None if dry_run else await self._store.read(routes.get, route_id)
-        return Changed(done.plan, done.generation, stored)
-
-    # --- backends --------------------------------------------------------------------------------------
-
-    async def create_backend(
-        self, document: Mapping[str, Any], *, author: Author | str, dry_run: bool = False
-    ) -> Changed:
-        """Register a backend."""
-
-        async def run() -> Changed:
-            backend = self._validate(Backend, document)
-            backend_id = backend.backend_id or new_id("be")
-            if await self._store.read(backends.get, backend_id):
-                raise taken("backendId", backend_id)
-            return await self._put_backend(backend, backend_id, None, author, dry_run)
-
-        return await self._edit(run)
-
-    async def update_backend(
-        self,
-        backend_id: str,
-        document: Mapping[str, Any],
-        *,
-        author: Author | str,
-        if_match: str | None = None,
-        dry_run: bool = False,
-    ) -> Changed:
-        """Change the given fields and keep the others; the routes that refer to it follow at once."""
-
-        async def run() -> Changed:
-            old = expect(await self._store.read(backends.get, backend_id), "backend", backend_id, if_match)
-            merged = merge(old.document, document, "backendId")
-            backend = self._validate(Backend, merged)
-            return await self._put_backend(backend, backend_id, old.document, author, dry_run)
-
-        return await self._edit(run)
-
-    async def delete_backend(
-        self, backend_id: str, *, author: Author | str, if_match: str | None = None, dry_run: bool = False
-    ) -> Changed:
-        """Remove a backend that no route refers to. Conflict names the routes which do."""
-
-        async def run() -> Changed:
-            old = expect(await self._store.read(backends.get, backend_id), "backend", backend_id, if_match)
-            if users := await self._store.read(routes.using, backend_id):
-                names = ", ".join(name for _, name in users[:10]) + (" …" if len(users) > 10 else "")
-                details = [
-                    Detail("backendId", "in_use", f"used by route {name} ({id})") for id, name in users
-                ]
-                raise Conflict(f"backend {old.document['name']} is used by {names}", details)
-            change = ChangeSet(self._settings)
-            change.remove_backend(old.document)
-            return await self._carry_out(change, Author.of(author), dry_run)
-
-        return await self._edit(run)
-
-    async def _put_backend(
-        self, backend: Backend, backend_id: str, old: Document | None, author: Author | str, dry_run: bool
-    ) -> Changed:
-        if (other := await self._store.read(backends.id_of_name, backend.name)) not in (None, backend_id):
-            raise taken("name", backend.name, other)
-        if old and old["name"] != backend.name:
-            await self._store.read(check_rename, backend_id, old["name"])
-        change = ChangeSet(self._settings)
-        change.put_backend(backend.document() | {"backendId": backend_id}, old)
-        done = await self._carry_out(change, Author.of(author), dry_run)
-        stored = None if dry_run else await self._store.read(backends.get, backend_id)
-        return Changed(done.plan, done.generation, stored)
-
     # --- the four steps --------------------------------------------------------------------------------
 
     async def _serialised(self, change: Coroutine[Any, Any, T]) -> T:
@@ -384,28 +250,32 @@ class Configuration:
         """Work a change out on the newest configuration; again, if another node was faster."""
 
         async def run() -> T:
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
                 await self._follower.catch_up()
                 with suppress(Outdated):
                     return await work()
+                # Not in step with the other nodes: the slower one would be so again.
+                await asyncio.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))  # noqa: S311  no secret
             raise Unavailable("other nodes change the configuration all the time; nothing was changed")
 
         return await self._serialised(run())
 
-    def _validate(self, model: type[M], document: Mapping[str, Any]) -> M:
-        try:
-            return model.model_validate(document, context=self.rules)
-        except ValidationError as error:
-            raise from_pydantic(error) from None
+    async def _compile(self, change: ChangeSet) -> tuple[Staged, dict[str, list[str]]]:
+        addresses = await resolve_all(self._resolver, self._addresses.unknown(change.names))
+        explain = partial(from_core, locate=change.locate)
+        return await self._publisher.stage(change.payload(addresses), explain), addresses
+
+    async def _check(self, change: ChangeSet) -> None:
+        staged, _ = await self._compile(change)
+        staged.discard()
 
     async def _carry_out(self, change: ChangeSet, author: Author, dry_run: bool) -> Changed:
         if not change:
             return Changed(change.plan, self.generation)
-        addresses = await resolve_all(self._resolver, self._addresses.unknown(change.names))
-        explain = partial(from_core, locate=change.locate)
-        staged = await self._publisher.stage(change.payload(addresses), explain)
+        staged, addresses = await self._compile(change)
         if dry_run:
             staged.discard()
+            await self._store.read(check_deployments, change.store)
             return Changed(change.plan, self.generation)
         change.store.based_on = self.revision
         try:

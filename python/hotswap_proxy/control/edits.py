@@ -8,12 +8,15 @@ from typing import Any
 from sqlalchemy import Connection
 
 from hotswap_proxy.errors import Conflict, Detail, NotFound, PreconditionFailed, ValidationFailed
-from hotswap_proxy.store import routes
+from hotswap_proxy.model import Route
+from hotswap_proxy.settings import Settings
+from hotswap_proxy.store import Store, backends, routes
 from hotswap_proxy.store.routes import Stored
 
+from .changeset import ChangeSet
 from .compile import Document
-from .masking import merge_auth
-from .references import named_by_rules
+from .masking import merge_auth, restore
+from .references import Registry, keys_of, link, named_by_rules
 
 # Merged field by field.
 GROUPS = (
@@ -39,6 +42,7 @@ READ_ONLY = frozenset(
         "healthStatus",
         "ejectedUntil",
         "configChangeApplied",
+        "deploymentId",
         "generation",
     }
 )
@@ -75,6 +79,39 @@ def merge(old: Document, given: Mapping[str, Any], key: str) -> Document:
     if isinstance(check, dict) and check.get("type", kind := _check_type(old)) == kind:
         given["healthCheck"] = old.get("healthCheck", {}) | check
     return old | given
+
+
+def merge_route(old: Document, given: Mapping[str, Any]) -> Document:
+    """``merge`` for a route. Its version is not compared, and counted up unless another one is given."""
+    merged = merge(old, given, "routeId")
+    if merged["strategy"] != old["strategy"] and "strategyConfig" not in given:
+        del merged["strategyConfig"]  # it belongs to the old strategy
+    if merged.get("version") == old["version"]:
+        del merged["version"]
+    return merged
+
+
+async def route_change(
+    store: Store,
+    settings: Settings,
+    route: Route,
+    route_id: str,
+    old: Document | None,
+    base: Document | None = None,
+) -> ChangeSet:
+    """What it takes to make ``route`` the live version in the place of ``old``. ``base`` is the version that
+    it was made from, if another one. Conflict or ValidationFailed: it cannot be.
+    """
+    if (other := await store.read(routes.id_of_name, route.name)) not in (None, route_id):
+        raise taken("name", route.name, other)
+    new = route.document()
+    found = await store.read(backends.find, keys_of(new))
+    if problems := link(new, route_id, Registry(found)) + restore(new, base or old):
+        raise ValidationFailed.of(problems)
+    used = (await store.read(routes.history, [route_id])).get(route_id, ())
+    change = ChangeSet(settings)
+    change.put_route(new, old, used)
+    return change
 
 
 def _check_type(document: Document) -> Any:

@@ -53,6 +53,8 @@ class Follower:
         # What is stored and served although the settings forbid it by now, as it was found at the start.
         self.violations: list[dict[str, str]] = []
         self.refused: Refusals = {}
+        self.remembered = False  # what is served is what was served last, in another life of the node
+        self.failure: str | None = None  # why nothing of what is new could be taken
         self._stale = True  # nobody knows what of the store is served
         self._store = store
         self._publisher = publisher
@@ -66,6 +68,8 @@ class Follower:
     @property
     def problem(self) -> str | None:
         """Why this node does not serve what the store has, if so."""
+        if self.failure is not None:
+            return self.failure
         for entry, why in self.refused.items():
             more = f" (and {len(self.refused) - 1} more)" if len(self.refused) > 1 else ""
             return f"{entry.kind} {entry.entity_id}: {why}{more}"
@@ -86,11 +90,26 @@ class Follower:
             self.refused.pop(entry, None)
         self._due = self._clock()  # perhaps that is what the others needed
 
+    async def serve(self, found: Snapshot, addresses: dict[str, list[str]]) -> None:
+        """Serve what was served last, because the store is away; all of it is read again when it is back."""
+        found.names = set(addresses)
+        self._addresses.known = addresses
+        await self._take(found)
+        self.remembered = True
+
+    async def keep_whole(self) -> None:
+        """Tell who keeps what is live of all of it, if that is what the store has."""
+        snapshot: Snapshot = await self._store.read(read_snapshot, self._settings)
+        if snapshot.revision == self._publisher.revision and not self._stale:
+            self._publisher.keep_whole(snapshot.payload(self._addresses.known), snapshot.checks)
+        del snapshot
+        trim()
+
     async def load(self) -> None:
         """Read everything. Names that cannot be resolved are logged, not fatal."""
         snapshot: Snapshot = await self._store.read(read_snapshot, self._settings)
         await self._take(snapshot)
-        self._stale = False
+        self._stale = self.remembered = False
         self.violations = snapshot.violations[:MAX_VIOLATIONS]
         if self.violations:
             log.warning(
@@ -129,7 +148,12 @@ class Follower:
         found = await self._resolver.resolve(wanted)
         addresses = self._addresses.renewed(found, wanted)
         refused: Refusals = {}
-        staged = await self._stage(snapshot, addresses, refused)
+        try:
+            staged = await self._stage(snapshot, addresses, refused)
+        except GatewayError as error:
+            self.failure = error.message
+            raise
+        self.failure = None
         self._addresses.known = addresses if snapshot.reset else known | addresses
         self._publisher.publish(staged, snapshot.checks, reset=snapshot.reset, revision=snapshot.revision)
         self._note(refused)

@@ -69,6 +69,11 @@ class KeyKeeper:
         self._sources: dict[str, _Source] = {}
         self._tls: ssl.SSLContext | None = None
 
+    @property
+    def known(self) -> dict[str, Keys]:
+        """The keys that workers have, by URL."""
+        return {source.url: source.served for source in self._sources.values() if source.served}
+
     async def missing(self, wanted: Mapping[str, tuple[int, bool]]) -> dict[str, Keys]:
         """The keys that a staged configuration lacks (see ``Staged.key_sets``), as far as they can be had
         soon.

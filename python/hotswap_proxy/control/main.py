@@ -31,15 +31,19 @@ from hotswap_proxy.control.parts import Parts
 from hotswap_proxy.control.regions import Regions
 from hotswap_proxy.control.reload import ConfigFileReloader, sentences
 from hotswap_proxy.control.resolver import Resolver, url_rules
-from hotswap_proxy.control.seed import REFUSED, seed
+from hotswap_proxy.control.seed import REFUSED, STORE_AWAY, seed
 from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.standing import StandingWatch
 from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, WorkerStartError
 from hotswap_proxy.control.tls.bundle import Bundle, TlsError
 from hotswap_proxy.control.tls.keeper import CertificateKeeper
 from hotswap_proxy.deploy import start as deploy
+from hotswap_proxy.deploy.commands import Commands
 from hotswap_proxy.errors import GatewayError
+from hotswap_proxy.fleet import opening
 from hotswap_proxy.fleet import start as fleet
+from hotswap_proxy.fleet.lastgood import LastGood
+from hotswap_proxy.fleet.redis import Redis
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
@@ -89,8 +93,8 @@ def run(settings: Settings, spawner: Spawner, descriptors: tuple[int, int]) -> i
         if settings.config is not None:
             reloader = ConfigFileReloader(settings.config)  # first: it notes what the file is now
             code = seed(settings, settings.config)
-            reloader.refused_at_start = code == REFUSED
-            if code and not reloader.refused_at_start:
+            reloader.refused_at_start, reloader.missed = code == REFUSED, code == STORE_AWAY
+            if code not in (0, REFUSED, STORE_AWAY):
                 return code
         return asyncio.run(NodeProcess(settings, spawner, claims, reloader, certificates).run())
     except StartError as error:
@@ -178,13 +182,16 @@ class NodeProcess:
         settings, claims = self._settings, self._claims
         node = _core.Node(LANES_PER_WORKER * settings.workers)
         try:
-            store = await Store.open(settings)
+            store = Store(settings)
             stack.push_async_callback(store.close)
             alerts = Alerts(
                 settings.alert_webhooks,
                 {"nodeId": settings.node_id, "environment": settings.environment},
                 secret=settings.webhook_secret,
             )
+            last_good = LastGood(settings.data_dir, settings.environment) if settings.database_url else None
+            if last_good is not None:
+                stack.push_async_callback(last_good.close)
             checker = Checker(node, alerts.send, settings.tls_files)
             catalog = _core.Catalog(node)
             resolver = Resolver(url_rules(settings))
@@ -198,14 +205,15 @@ class NodeProcess:
                 applier=Applier(settings),
                 health=checker,
                 keys=keys,
+                keep=last_good.note if last_good is not None else None,
             )
-            await configuration.load()
+            await opening.begin(store, configuration, last_good)
             # Before there are workers: with luck the first answers are here when the first requests come.
             alerts.start()
             stack.push_async_callback(alerts.stop)
             checker.start()
             stack.push_async_callback(checker.stop)
-            password = await store.users.ensure_first_admin(settings)
+            password = None if configuration.remembered else await store.users.ensure_first_admin(settings)
         except GatewayError as error:
             raise StartError(sentences(error)) from error
         supervisor = Supervisor(
@@ -242,19 +250,19 @@ class NodeProcess:
             supervisor,
             status,
             alerts,
+            Redis(settings.redis_url) if settings.redis_url else None,
+            last_good,
         )
-        await fleet.start(stack, parts)
-        await deploy.start(stack, parts)
-        await self._start_admin(stack, status, store, configuration)
+        await fleet.start(stack, parts, (self._first_administrator(store), self._missed_file))
+        orders = await deploy.start(stack, parts)
+        await self._start_admin(stack, parts, orders)
         watch = StandingWatch(node, alerts.tell, outliers=settings.outlier_ejection == "on")
         teller = AuditHeadTeller(store, alerts.event)
-        stack.callback(asyncio.create_task(_every(audithead.INTERVAL, teller.look)).cancel)
+        stack.callback(asyncio.create_task(_every(audithead.LOOK_INTERVAL, teller.look)).cancel)
         self._start_timers(stack, node, configuration, status, keys, watch)
         self._start_regions(stack, regions, catalog)
         await claims.datadir.succession.relieve()
-        if password is not None:
-            user = settings.admin_username or "admin"
-            print(f"hotswap-proxy: administrator {user!r} was made; password, shown only now: {password}")
+        self._tell_of(password)
         print(
             f"hotswap-proxy {__version__} ready: proxy {proxy_url}, admin {listeners.shown(claims.admin)}, "
             f"generation {configuration.generation}, {configuration.routes} routes, "
@@ -263,12 +271,30 @@ class NodeProcess:
         )
         return status, supervisor
 
-    async def _start_admin(
-        self, stack: AsyncExitStack, status: NodeStatus, store: Store, configuration: Configuration
-    ) -> None:
+    def _tell_of(self, password: str | None) -> None:
+        if password is not None:
+            user = self._settings.admin_username or "admin"
+            told = f"administrator {user!r} was made; password, shown only now: {password}"
+            print(f"hotswap-proxy: {told}", flush=True)
+
+    def _first_administrator(self, store: Store) -> Callable[[], Awaitable[None]]:
+        """For a store that could not be reached at the start."""
+
+        async def ensure() -> None:
+            self._tell_of(await store.users.ensure_first_admin(self._settings))
+
+        return ensure
+
+    async def _missed_file(self) -> None:
+        """The file that could not be applied at the start, because the store was away."""
+        if self._reloader is not None and self._reloader.missed:
+            self._reloader.missed = False
+            self._reloader.ask()
+
+    async def _start_admin(self, stack: AsyncExitStack, parts: Parts, orders: Commands) -> None:
         from hotswap_proxy.admin.app import AdminContext, create_app
 
-        context = AdminContext(settings=self._settings, store=store, configuration=configuration, node=status)
+        context = AdminContext(parts.settings, parts.store, parts.configuration, parts.status, orders)
         server = AdminServer(create_app(context), self._claims.admin)
         await server.begin()
         stack.push_async_callback(server.end)

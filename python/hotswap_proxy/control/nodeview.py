@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -19,6 +20,8 @@ from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.standing import STATES, circuit, ejected_until
 from hotswap_proxy.control.supervisor import Supervisor
 from hotswap_proxy.control.tls.bundle import Bundle, Shown
+from hotswap_proxy.fleet.limits import Exchange
+from hotswap_proxy.fleet.view import FleetView
 from hotswap_proxy.observe import histogram as hist
 from hotswap_proxy.observe import metrics, process
 from hotswap_proxy.observe.rates import Rate
@@ -50,6 +53,10 @@ class ConfigurationView(Protocol):
     def routes(self) -> int: ...
     @property
     def backends(self) -> int: ...
+    @property
+    def revision(self) -> int: ...
+    @property
+    def problem(self) -> str | None: ...
     @property
     def violations(self) -> list[dict[str, str]]: ...
 
@@ -86,9 +93,11 @@ class NodeStatus:
         self._cpu = Rate()
         self.draining = False
         self.outliers = 0  # ejected so far
+        self.limits: Exchange | None = None  # with the other nodes of a fleet
         self._reload_error: str | None = None
         self._certificate_error: str | None = None
         self.certificates: Bundle | None = None
+        self.fleet: FleetView | None = None
         self._costly = (0, 0)
         self._costly_until = 0.0
 
@@ -102,7 +111,7 @@ class NodeStatus:
 
     @property
     def _config_error(self) -> str | None:
-        return self._reload_error or self._certificate_error
+        return self._reload_error or self._certificate_error or self._configuration.problem
 
     def sample(self) -> None:
         """Note the totals that rates are made of; called once a second."""
@@ -130,6 +139,7 @@ class NodeStatus:
             "nodeId": self._settings.node_id,
             "uptime": round(time.monotonic() - self._started, 3),
             "generation": configuration.generation,
+            "revision": configuration.revision,
             "workers": len(self._supervisor.workers),
             "activeConnections": self._active_connections(),
             "routesConfigured": configuration.routes,
@@ -144,6 +154,17 @@ class NodeStatus:
             # Everybody may ask: what is wrong in which file is in the log and in GET /gateway/nodes.
             "configError": self._config_error is not None,
             "geoipError": self._regions is not None and self._regions.error is not None,
+            "degraded": self.fleet.troubles() if self.fleet is not None else [],
+        }
+
+    def beat(self) -> dict[str, Any]:
+        """What other nodes are told of this one."""
+        return {
+            "status": self._status(),
+            "version": __version__,
+            "generation": self._configuration.generation,
+            "refused": self._configuration.problem is not None,
+            "lastConfigUpdate": _rfc3339(self._configuration.last_update),
         }
 
     def _costly_figures(self) -> tuple[int, int]:
@@ -194,6 +215,15 @@ class NodeStatus:
         """Body of ``GET /metrics``."""
         return b"".join(self.prometheus_pieces())
 
+    def _limit_figures(self) -> dict[str, Any]:
+        if self.limits is None:
+            return {}
+        return {
+            "limit_nodes": self.limits.nodes,
+            "limits_apart": self.limits.mode == "apart",
+            "limit_exchanges": asdict(self.limits.counts),
+        }
+
     def prometheus_pieces(self) -> Iterator[bytes]:
         """The same in pieces of some ten kilobytes, for an answer that is streamed."""
         checked = self._checker.registry.counts()
@@ -210,6 +240,10 @@ class NodeStatus:
             config_refused=self._reload_error is not None,
             certificates=self._ends_of_certificates(),
             outliers=self.outliers,
+            revision=self._configuration.revision,
+            store_up=self.fleet.store_up if self.fleet is not None else None,
+            redis_up=self.fleet.redis_up if self.fleet is not None else None,
+            **self._limit_figures(),
         )
         pieces: list[str] = []
         size = 0
@@ -262,9 +296,13 @@ class NodeStatus:
         return None if running is None else report(await running)
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Body of ``GET /gateway/nodes``: this node, the only one while there is no fleet."""
+        """Body of ``GET /gateway/nodes``: this node with all there is to know of it, then the others."""
+        fleet = self.fleet
+        own = fleet.own() if fleet is not None else {"revision": self._configuration.revision}
+        others = fleet.others() if fleet is not None else []
         return [
-            {
+            own
+            | {
                 "nodeId": self._settings.node_id,
                 "environment": self._settings.environment,
                 "version": __version__,
@@ -284,7 +322,8 @@ class NodeStatus:
                     }
                     for handle in self._supervisor.workers
                 ],
-            }
+            },
+            *others,
         ]
 
     def _ends_of_certificates(self) -> dict[str, int]:
@@ -306,7 +345,8 @@ class NodeStatus:
         complete = {h.slot for h in self._supervisor.workers if h.ready.is_set() and not h.left.is_set()}
         broken = self._regions is not None and self._regions.error is not None
         degraded = len(complete) < self._settings.workers or self._config_error is not None or broken
-        return "Degraded" if degraded else "Healthy"
+        lacking = self.fleet is not None and bool(self.fleet.troubles())
+        return "Degraded" if degraded or lacking else "Healthy"
 
     def _processes(self) -> dict[str, int]:
         found = {"control": os.getpid()}

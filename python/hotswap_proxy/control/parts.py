@@ -10,6 +10,7 @@ from hotswap_proxy.control.health.alerts import Alerts
 from hotswap_proxy.control.health.checker import Checker
 from hotswap_proxy.control.nodeview import NodeStatus
 from hotswap_proxy.control.supervisor import Supervisor
+from hotswap_proxy.fleet.lastgood import LastGood
 from hotswap_proxy.fleet.redis import Redis
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
@@ -30,3 +31,4 @@ class Parts:
     status: NodeStatus
     alerts: Alerts
     redis: Redis | None = None
+    last_good: LastGood | None = None

@@ -54,19 +54,23 @@ class ObjectChange:
 
 @dataclass(slots=True)
 class Plan:
-    """Objects in the order in which they are given; ``unchanged`` counts those that stay as they are."""
+    """Objects in the order in which they are given; ``unchanged`` counts those that stay as they are.
+    ``needs_approval``: names of routes whose change takes a second person (see ``approval``).
+    """
 
     changes: list[ObjectChange] = field(default_factory=list)
     unchanged: int = 0
+    needs_approval: list[str] = field(default_factory=list)
 
     def count(self, action: Action) -> int:
         return sum(change.action == action for change in self.changes)
 
     def answer(self) -> dict[str, Any]:
-        return {
+        told = {
             "added": self.count("added"),
             "changed": self.count("changed"),
             "removed": self.count("removed"),
             "unchanged": self.unchanged,
             "changes": [change.answer() for change in self.changes],
         }
+        return told | ({"needsApproval": self.needs_approval} if self.needs_approval else {})

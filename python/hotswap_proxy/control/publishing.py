@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import orjson
 
@@ -28,12 +29,22 @@ log = logging.getLogger(__name__)
 Explain = Callable[[Problems], GatewayError | Awaitable[GatewayError]]
 
 
+class Live(NamedTuple):
+    """A change set that is live now. ``reset``: it is all there is. Without the files for TLS."""
+
+    revision: int
+    reset: bool
+    checks: Described
+    payload: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Staged:
     """A compiled configuration that no request sees yet; ``Publisher.publish`` or ``discard`` ends it."""
 
     compiled: StagedLike
     files: Found | None = None
+    payload: bytes | None = None  # what it was made of, for who keeps it
 
     def discard(self) -> None:
         self.compiled.discard()
@@ -52,6 +63,7 @@ class Publisher:
     ) -> None:
         self.generation = 0
         self.revision = 0  # of the store, that is live
+        self.keep: Callable[[Live], None] | None = None  # is told of all that gets live
         self.last_update: datetime | None = None
         self._catalog = catalog
         self._settings = settings
@@ -64,6 +76,7 @@ class Publisher:
 
     async def stage(self, payload: bytes, explain: Explain = from_core) -> Staged:
         """Compile, with the keys that new routes need if they can be had: they should not begin with 503."""
+        kept = payload
         files = self._files.renew()
         if files is not None:
             if await self._are_usable(files):
@@ -74,7 +87,8 @@ class Publisher:
         if keys := await self._keys.missing(compiled.key_sets):
             compiled.discard()
             compiled = await self._compile(with_keys(payload, keys), explain)
-        return Staged(compiled, files)
+            kept = with_keys(kept, keys)
+        return Staged(compiled, files, kept if self.keep else None)
 
     def publish(
         self, staged: Staged, told: Described, *, reset: bool = False, revision: int | None = None
@@ -91,6 +105,8 @@ class Publisher:
         if staged.files is not None:
             self._files.note(staged.files)
         self.last_update = datetime.now(UTC)
+        if self.keep is not None and staged.payload is not None:
+            self.keep(Live(self.revision, reset, told, staged.payload))
         self._keys.follow(self._catalog.key_sets)
         if self._health is not None:
             self._health.settle()
@@ -107,7 +123,15 @@ class Publisher:
 
     async def take_keys(self, sets: dict[str, Keys]) -> None:
         """Serve with these keys of token issuers; nothing else changes."""
-        self.publish(Staged(await self._compile(orjson.dumps({"keySets": sets}))), {})
+        payload = orjson.dumps({"keySets": sets})
+        self.publish(Staged(await self._compile(payload), payload=payload), {})
+
+    def keep_whole(self, payload: bytes, checks: Described) -> None:
+        """Tell once more of all that is live."""
+        if self.keep is not None:
+            if keys := self._keys.known:
+                payload = with_keys(payload, keys)
+            self.keep(Live(self.revision, True, checks, payload))
 
     async def _are_usable(self, files: Found) -> bool:
         """Whether what is live could go on with these files. If not, they are no reason to refuse a change,

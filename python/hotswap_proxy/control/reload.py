@@ -38,6 +38,7 @@ class ConfigFileReloader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.refused_at_start = False
+        self.missed = False  # not applied at the start, because the store was away
         self._watch = FileWatch(path)
         self._asked = asyncio.Event()
 

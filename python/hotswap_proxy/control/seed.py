@@ -17,11 +17,13 @@ from hotswap_proxy import _core
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.reload import AUTHOR, sentences
 from hotswap_proxy.errors import GatewayError, StoreUnavailable
+from hotswap_proxy.fleet.lastgood import FILE_NAME as LAST_GOOD
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 
 EXIT_FAILED, EXIT_CONFIGURATION = 1, 2
 REFUSED = 3  # the file is refused, but there is an older configuration to serve
+STORE_AWAY = 4  # the same, because the store cannot be reached
 
 
 def seed(settings: Settings, path: Path) -> int:
@@ -55,7 +57,8 @@ async def _apply(settings: Settings, path: Path) -> int:
         for line in sentences(error):
             print(f"hotswap-proxy: {path}: {line}", file=sys.stderr)
         if isinstance(error, StoreUnavailable):
-            return EXIT_FAILED
+            kept = settings.database_url is not None and (settings.data_dir / LAST_GOOD).exists()
+            return STORE_AWAY if kept else EXIT_FAILED
         if not catalog.routes:
             return EXIT_CONFIGURATION
         # A mistake in the file must not turn the next restart into an outage.

@@ -42,6 +42,7 @@ class Snapshot:
     removed: dict[str, list[str]] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     checks: Described = field(default_factory=dict)
+    key_sets: dict[str, Any] = field(default_factory=dict)  # of token issuers; else they are fetched
     # Stored when the node's settings still permitted it: kind, id and name of its owner, url, rule, message.
     violations: list[dict[str, str]] = field(default_factory=list)
     rules: UrlRules = field(default_factory=UrlRules)
@@ -53,6 +54,7 @@ class Snapshot:
     def payload(self, addresses: Mapping[str, list[str]]) -> bytes:
         parts = [b'{"reset":true,' if self.reset else b"{", b'"addresses":', orjson.dumps(addresses)]
         parts += [b',"%s":%s' % (key.encode(), orjson.dumps(ids)) for key, ids in self.removed.items()]
+        parts += [b',"keySets":', orjson.dumps(self.key_sets)] if self.key_sets else []
         return b"".join([*parts, self.objects, b"}"])
 
     def append(self, key: str, compiled: Iterable[Document]) -> None:

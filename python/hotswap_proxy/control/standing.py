@@ -80,7 +80,7 @@ class StandingWatch:
                 level = logging.WARNING if after[0] == "Open" else logging.INFO
                 name = f"circuit {after[0].lower()}" + ("" if after[1] == "Auto" else " by order")
                 log.log(level, name, extra={"backend": address})
-                event = "backend.circuit_opened" if after[0] == "Open" else "backend.circuit_closed"
+                event = "backend.circuitOpened" if after[0] == "Open" else "backend.circuitClosed"
                 if before[0] != after[0]:
                     self._tell(event, address, byOrder=after[1] != "Auto")
         self._circuits = found

@@ -81,7 +81,12 @@ class Webhooks:
         if not self._hooks:
             return
         event_id = f"evt-{secrets.token_hex(16)}"
-        body = orjson.dumps({"event": name, "eventId": event_id, "at": now(), **self._about, **fields}, str)
+        told = {"event": name, "eventId": event_id, "at": now(), **self._about, **fields}
+        try:
+            body = orjson.dumps(told, str)
+        except TypeError:
+            log.exception("an event is no JSON", extra={"event_name": name})
+            return
         for hook in self._hooks:
             if hook.queue.full():
                 hook.queue.get_nowait()

@@ -135,7 +135,11 @@ class Deployment(Part):
     drain_timeout: Duration = "30s"
     nodes: list[str] | None = Field(None, description="Rolling: in their order")
     nodes_done: list[str] | None = None
-    verdict: Verdict | None = None
+    verdict: Verdict | None = Field(None, description="as it was noted last")
+    verdict_at: str | None = None
+    waiting: Literal["verdict", "promotion"] | None = Field(
+        None, description="what the phase waits for, its time being over"
+    )
     baseline: dict[str, Any] | None = None
     window_baseline: dict[str, Any] | None = None
     window_started_at: str | None = None

@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .announce import Announce
+from .commands import Commands
+from .engine import Engine
+from .judge import judge
+from .lease import Leadership
+from .measuring import Measuring
+from .targets.base import Target
+from .targets.routes import RouteTarget
+from .targets.smoke import SmokeTester
+from .writing import LEASE
 
 if TYPE_CHECKING:
     from hotswap_proxy.control.parts import Parts
 
 
-async def start(stack: AsyncExitStack, parts: Parts) -> None:
-    """What is started ends with ``stack``."""
+async def start(stack: AsyncExitStack, parts: Parts) -> Commands:
+    """What is started ends with ``stack``. Returns what carries out people's orders."""
+    from hotswap_proxy.control.resolver import Resolver, url_rules
+
+    settings, store, configuration = parts.settings, parts.store, parts.configuration
+    smoke = SmokeTester(store, Resolver(url_rules(settings)), settings.tls_files)
+    targets: dict[str, Target] = {"route": RouteTarget(store, settings, configuration, smoke)}
+    leadership = Leadership(store, LEASE, f"{settings.node_id}:{parts.boot_id}")
+    announce = _announce(parts)
+    engine = Engine(store, targets, configuration, judge, leadership, announce=announce)
+    measuring = Measuring(store, parts.node, settings.node_id, parts.boot_id)
+    for work in (engine.run(), measuring.run()):
+        task = asyncio.create_task(work)
+        stack.push_async_callback(_end, task)
+    return Commands(store, targets, configuration, judge, announce=announce, on_change=engine.wake)
+
+
+def _announce(parts: Parts) -> Announce:
+    def tell(event: str, /, **fields: Any) -> None:
+        parts.alerts.event(event, **fields)
+
+    return tell
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -14,9 +14,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from hotswap_proxy.errors import Unavailable
+from hotswap_proxy.redisurl import shown_redis_url
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as Client
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("hotswap_proxy.control")
 T = TypeVar("T")
 
-SCHEMES = ("redis", "rediss", "unix")
 PATIENCE = 0.5  # seconds for a command
 CONNECT_PATIENCE = 2.0
 RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds between attempts to connect
@@ -50,12 +50,17 @@ class Redis:
         self._handlers: dict[str, list[Handler]] = {}
         self._on_up: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
+        self._was_up = False  # during the present attempt
         self._changed = asyncio.Event()  # there is another channel to subscribe to
 
     @property
     def address(self) -> str:
         """Where it is, without user and password."""
-        return shown(self._url)
+        return shown_redis_url(self._url)
+
+    @property
+    def is_started(self) -> bool:
+        return self._task is not None
 
     def start(self, fleet_id: str) -> None:
         """Connect, and stay connected. ``fleet_id``: nodes with another one have other names."""
@@ -141,6 +146,7 @@ class Redis:
     async def _stay_connected(self) -> None:
         pause = RETRY_FIRST
         while True:
+            self._was_up = False
             try:
                 await self._listen()
             except Exception as error:
@@ -151,7 +157,6 @@ class Redis:
 
     async def _listen(self) -> None:
         """Connect, subscribe, and hand messages on until the connection ends."""
-        self._was_up = False
         client = self._client = self._client or self._make()
         async with client.pubsub() as subscriber:
             self._changed.clear()
@@ -224,7 +229,9 @@ class Redis:
         """An error without what it may repeat of the URL."""
         text = str(error) or type(error).__name__
         password = urlsplit(self._url).password
-        return text.replace(password, "***") if password else text
+        for secret in {password, unquote(password or "")}:
+            text = text.replace(secret, "***") if secret else text
+        return text
 
 
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
@@ -232,15 +239,3 @@ _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del
 
 async def _release(client: Client, key: str, owner: str) -> None:
     await client.eval(_RELEASE, 1, key, owner)
-
-
-def shown(url: str) -> str:
-    """A URL without user, password and query."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme == "unix":
-            return f"unix://{parts.path}"
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
-    except ValueError:
-        return "redis"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from hotswap_proxy.deploy.record import SmokeTest, Strategy, Thresholds
 
 from .base import Duration, Environment, Identifier, Model, Name, Version, problem
 
-MAX_PHASES = 20
 # Names of headers and cookies are tokens: RFC 9110 section 5.6.2.
 _ASSIGNMENT = re.compile(r"Random|ClientIP|(?:Header|Cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 
@@ -70,7 +69,9 @@ def _one_route(schema: dict[str, Any]) -> None:
 
 
 class DeploymentCreate(Model):
-    """A new deployment of a version that there is already, staged or once live."""
+    """A new deployment of a version that there is already, staged or once live. What its phases have to be
+    like, ``deploy.plan`` says.
+    """
 
     model_config = ConfigDict(json_schema_extra=_one_route)
 
@@ -79,7 +80,7 @@ class DeploymentCreate(Model):
     config_version: Version = Field(description="the version to go to")
     strategy: Strategy
     environment: Environment | None = Field(None, description="when left out, the route's or else the node's")
-    phases: list[PhaseGiven] | None = Field(None, min_length=1, max_length=MAX_PHASES)
+    phases: list[PhaseGiven] | None = None
     canary_percentage: Share | None = Field(
         None, description="instead of phases: one phase with this share before the last one"
     )
@@ -91,14 +92,6 @@ class DeploymentCreate(Model):
     drain_timeout: Duration | None = Field(None, description="Rolling: of each node")
     description: Sentence | None = None
 
-    @field_validator("phases")
-    @classmethod
-    def _phases_grow(cls, phases: list[PhaseGiven] | None) -> list[PhaseGiven] | None:
-        shares = [phase.traffic_percentage for phase in phases or ()]
-        if shares != sorted(set(shares)):
-            raise problem("phases", "trafficPercentage has to grow from phase to phase")
-        return phases
-
     @model_validator(mode="after")
     def _fits_together(self) -> DeploymentCreate:
         if (self.route_id is None) == (self.route_name is None):
@@ -108,8 +101,6 @@ class DeploymentCreate(Model):
         for field, strategies in _BELONGS_TO.items():
             if field in self.model_fields_set and self.strategy not in strategies:
                 raise _misplaced(type(self).model_fields[field].alias or field, self.strategy, strategies)
-        if self.strategy == "ABTest" and self.phases is not None and len(self.phases) > 1:
-            raise problem("phases", "an ABTest is held at one split; give one phase or canaryPercentage")
         return self
 
 

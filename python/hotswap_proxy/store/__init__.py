@@ -1,4 +1,4 @@
-"""The store: what must survive a restart. One SQLite file in the data directory.
+"""The store: what must survive a restart. One SQLite file in the data directory, or a PostgreSQL database.
 
 Queries are functions of a connection (``store.routes``, ``store.backends``, …), run by ``Store.read`` and
 ``Store.write``, each call one transaction.
@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy import Connection
 
 from hotswap_proxy.errors import StoreUnavailable
+from hotswap_proxy.postgresurl import PostgresUrl
+from hotswap_proxy.settings import STORE_FILE as FILE_NAME
 from hotswap_proxy.settings import Settings
 
 from . import changes
 from .audit import AuditEntry, Author
 from .changes import BackendWrite, Outdated, RouteWrite, StoreChanges, VersionWrite
-from .database import Lane
+from .database import SqliteLane
+from .lane import Lane
 from .migrate import ensure_schema
 from .users import Users
 
 __all__ = [
+    "FILE_NAME",
     "AuditEntry",
     "Author",
     "BackendWrite",
@@ -37,31 +40,48 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FILE_NAME = "hotswap.db"
-
 
 class Store:
     """Open it with ``await Store.open(settings)``, close it with ``await store.close()``.
 
-    Every method raises StoreUnavailable when the database cannot do its part; then nothing was written.
+    Every method raises StoreUnavailable when the database cannot do its part; then nothing was written. With
+    PostgreSQL a write may raise OutcomeUnknown: the connection was lost while it was being committed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, settings: Settings) -> None:
+        """For a store whose schema somebody else has seen to; nothing is opened yet."""
+        try:
+            place = settings.store_place
+        except ValueError as error:
+            raise StoreUnavailable(f"--database-url: {error}") from None
+        self.place = place
+        self._prepared = False
         self.users = Users(self)
-        self._reader = Lane(path, "read", "BEGIN")
-        self._writer = Lane(path, "write", "BEGIN IMMEDIATE")
+        self._reader: Lane
+        self._writer: Lane
+        self._beats: Lane
+        if isinstance(place, PostgresUrl):
+            from . import postgres  # and asyncpg: only for those who use it
+
+            self._reader = postgres.PostgresLane(place, postgres.READ)
+            self._writer = postgres.PostgresLane(place, postgres.WRITE)
+            self._beats = postgres.PostgresLane(place, postgres.BEAT)
+        else:
+            self._reader = SqliteLane(place, "read", "BEGIN")
+            self._writer = self._beats = SqliteLane(place, "write", "BEGIN IMMEDIATE")
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Bring the schema up to date and open the store."""
-        if settings.database_url is not None:
-            raise StoreUnavailable(
-                "database_url is not supported yet: the store is a SQLite file in data_dir"
-            )
-        path = settings.data_dir / FILE_NAME
-        await asyncio.to_thread(ensure_schema, path)
-        return cls(path)
+        store = cls(settings)
+        await store.prepare()
+        return store
+
+    async def prepare(self) -> None:
+        """Bring the schema up to date, once: before anything else."""
+        if not self._prepared:
+            await asyncio.to_thread(ensure_schema, self.place)
+            self._prepared = True
 
     async def read(
         self, query: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -89,13 +109,13 @@ class Store:
         """``write`` for what changes one row of its own by itself (a heartbeat, a lease, a measurement) and
         so need not take turns with the other writers, where the database can do without.
         """
-        return await self._writer.run(query, *args, **kwargs)
+        return await self._beats.run(query, *args, **kwargs)
 
     async def commit(self, what: StoreChanges, author: Author) -> int:
         """Write a set of changes, all or nothing; their revision. Outdated: see ``changes.write``."""
         return await self.write(changes.write, what, author)
 
     async def close(self) -> None:
-        await self._reader.close()
-        await self._writer.close()
+        for lane in {self._reader, self._writer, self._beats}:
+            await lane.close()
         self.users.close()

@@ -66,7 +66,7 @@ def page(
 def documents(connection: Connection) -> Iterator[str]:
     """The documents of all registered backends, by name, a batch at a time."""
     query = select(backends.c.document).order_by(backends.c.name)
-    yield from connection.execution_options(yield_per=CHUNK).execute(query).scalars()
+    yield from connection.execute(query, execution_options={"yield_per": CHUNK}).scalars()
 
 
 def some(connection: Connection, backend_ids: Iterable[str]) -> Iterator[tuple[str, str]]:

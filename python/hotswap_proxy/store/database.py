@@ -1,23 +1,16 @@
-"""One SQLite file behind an async door.
+"""One SQLite file: its connections and what its failures mean.
 
-Statements run in threads of the store's own, on SQLAlchemy's plain (synchronous) Core. Its asyncio
-extension with greenlet and aiosqlite was measured at 7.3 MB of resident memory for the same statements, and
-aiosqlite is such a thread as well. Callers await either way; a query is an ordinary function of a
-connection, so that several of them make one transaction, and another driver can run the same functions
-(``AsyncConnection.run_sync``).
-
-There are two lanes, a thread and a connection each: reads go on while a write waits for a lock.
+SQLAlchemy's asyncio extension with greenlet and aiosqlite was measured at 7.3 MB of resident memory for the
+same statements, and aiosqlite is a thread like those of our lanes. There are two of them: reads go on while a
+write waits for a lock.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -25,7 +18,8 @@ from sqlalchemy.pool import SingletonThreadPool
 
 from hotswap_proxy.errors import Conflict, StoreUnavailable
 
-P = ParamSpec("P")
+from .lane import Lane
+
 T = TypeVar("T")
 
 # Longer than an applier holds the write lock with 10,000 routes on a busy machine (some 3 s).
@@ -87,33 +81,13 @@ def failure(error: Exception, path: Path) -> StoreUnavailable:
     return StoreUnavailable(f"the store failed ({path}: {origin})")
 
 
-class Lane:
-    """One thread with one connection. A transaction is one call: all of it happened, or none."""
-
+class SqliteLane(Lane):
     def __init__(self, path: Path, name: str, begin: str) -> None:
+        super().__init__(name)
         self._path = path
         self._engine = make_engine(path, begin=begin)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{name}")
 
-    async def run(
-        self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """``function(connection, …)`` in a transaction. StoreUnavailable or Conflict when the database
-        refuses.
-        """
-        return await self._in_thread(partial(function, **kwargs), args, keep=True)
-
-    async def rehearse(
-        self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """As ``run``, with all its checks, but undone in the end."""
-        return await self._in_thread(partial(function, **kwargs), args, keep=False)
-
-    async def _in_thread(self, function: Callable[..., T], args: tuple[Any, ...], *, keep: bool) -> T:
-        call = partial(self._transaction, function, args, keep)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-    def _transaction(self, function: Callable[..., T], args: tuple[Any, ...], keep: bool) -> T:
+    def transaction(self, function: Callable[..., T], args: tuple[Any, ...], keep: bool, asked: float) -> T:
         try:
             with self._engine.connect() as connection, connection.begin() as transaction:
                 result = function(connection, *args)
@@ -124,9 +98,8 @@ class Lane:
             # The callers check first; this is another process that was faster.
             raise Conflict(f"the store changed meanwhile: {error.orig}") from error
         except (DBAPIError, sqlite3.Error, OSError) as error:
-            self._engine.dispose()  # the next call starts with a fresh connection
+            self.dispose()  # the next call starts with a fresh connection
             raise failure(error, self._path) from error
 
-    async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
-        self._thread.shutdown()
+    def dispose(self) -> None:
+        self._engine.dispose()

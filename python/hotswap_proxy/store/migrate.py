@@ -1,8 +1,8 @@
 """Brings the schema to the version this program knows.
 
-A start first asks for the schema's version, one SELECT. Only when it is behind does alembic run, under a
-file lock so that two starts do not race, and in a child process: alembic is 10 MB which this process would
-never give back.
+A start first asks for the schema's version, one SELECT. Only when it is behind does alembic run, under a lock
+so that two starts do not race, and in a child process: alembic is 10 MB which this process would never give
+back.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from hotswap_proxy.errors import StoreUnavailable
+from hotswap_proxy.errors import GatewayError, StoreUnavailable
+from hotswap_proxy.postgresurl import SCHEMES, PostgresUrl
 from hotswap_proxy.settings import PRIVATE, SECRET_VARIABLES
 
 from .database import failure, make_engine
@@ -35,30 +36,25 @@ def current(connection: Connection) -> str | None:
     return found
 
 
-def ensure_schema(path: Path) -> bool:
-    """Migrate the SQLite file when it is not at HEAD. True if something was to do. Blocks: call it in a
-    thread.
+def ensure_schema(place: Path | PostgresUrl) -> bool:
+    """Migrate the SQLite file or PostgreSQL database when it is not at HEAD. True if something was to do.
+    Blocks: call it in a thread.
 
-    StoreUnavailable: the file cannot be used, or it was written by a newer program.
+    StoreUnavailable: the store cannot be used, or it was written by a newer program.
     """
-    engine = make_engine(path, begin="BEGIN")
+    if isinstance(place, PostgresUrl):
+        return not _is_current(place) and _migrate_in_child(place)  # which takes the lock
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with suppress(OSError):  # SQLite will say what is wrong; by itself it makes files as the umask allows
-            _make_private(path).close()
-        if _is_current(engine, path):
+            _make_private(place).close()
+        if _is_current(place):
             return False
-        with _make_private(path.parent / f"{path.name}.lock") as lock:
+        with _make_private(place.parent / f"{place.name}.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if _is_current(engine, path):  # another process did it while this one waited
-                return False
-            engine.dispose()
-            _migrate_in_child(path)
-        return True
-    except (DBAPIError, OSError) as error:
-        raise failure(error, path) from error
-    finally:
-        engine.dispose()
+            return not _is_current(place) and _migrate_in_child(place)
+    except OSError as error:
+        raise failure(error, place) from error
 
 
 def _make_private(path: Path) -> BinaryIO:
@@ -66,47 +62,87 @@ def _make_private(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+")
 
 
-def _is_current(engine: Engine, path: Path) -> bool:
-    with engine.connect() as connection:
-        version = current(connection)
+def _is_current(place: Path | PostgresUrl) -> bool:
+    version = _version(place)
     if version is not None and version not in KNOWN:
         raise StoreUnavailable(
             f"the store's schema {version} is newer than this program's {HEAD}; "
-            f"run the newer program ({path})"
+            f"run the newer program ({place})"
         )
     return version == HEAD
 
 
-def _migrate_in_child(path: Path) -> None:
-    # -P: `-c` would look for our modules in the current directory first.
-    command = [sys.executable, "-P", "-c", f"from {__name__} import main; main()", str(path)]
-    environment = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        why = done.stderr.strip() or f"exit code {done.returncode}"
-        raise StoreUnavailable(f"the store's schema cannot be migrated to {HEAD} ({path}: {why})")
+def _version(place: Path | PostgresUrl) -> str | None:
+    if isinstance(place, PostgresUrl):
+        from . import postgres
 
-
-def migrate(path: Path) -> None:
-    """Run the migrations here and now, in one transaction."""
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    engine = make_engine(path)
+        return postgres.run(place, postgres.READ, current)
+    engine = make_engine(place, begin="BEGIN")
     try:
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        with engine.connect() as connection:
+            return current(connection)
+    except (DBAPIError, OSError) as error:
+        raise failure(error, place) from error
     finally:
         engine.dispose()
 
 
-def main() -> None:
-    """``migrate`` in a process of its own: the reason of a failure is all it prints."""
-    os.umask(PRIVATE)
+def _migrate_in_child(place: Path | PostgresUrl) -> bool:
+    """False: another process was faster."""
+    # -P: `-c` would look for our modules in the current directory first.
+    command = [sys.executable, "-P", "-c", f"from {__name__} import main; main()"]
+    environment = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
+    # By its standard input: a URL has a password, and a command line is for everybody to read.
+    what = place.text if isinstance(place, PostgresUrl) else f"{place}"
+    done = subprocess.run(  # noqa: S603
+        command, env=environment, input=what, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        why = done.stderr.strip() or f"exit code {done.returncode}"
+        raise StoreUnavailable(f"the store's schema cannot be migrated to {HEAD} ({place}: {why})")
+    return done.stdout.strip() == _MIGRATED
+
+
+_MIGRATED = "migrated"
+_URLS = tuple(f"{scheme}://" for scheme in SCHEMES)
+
+
+def migrate(place: Path | PostgresUrl) -> bool:
+    """Run the migrations here and now, in one transaction. False: there were none to run."""
+    if isinstance(place, PostgresUrl):
+        from . import postgres
+
+        return postgres.run(place, postgres.SCHEMA, _upgrade)
+    engine = make_engine(place)
     try:
-        migrate(Path(sys.argv[1]))
+        with engine.begin() as connection:
+            return _upgrade(connection)
+    finally:
+        engine.dispose()
+
+
+def _upgrade(connection: Connection) -> bool:
+    from alembic import command
+    from alembic.config import Config
+
+    before = current(connection)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return before != HEAD
+
+
+def main() -> None:
+    """``migrate`` in a process of its own, of the place that standard input names: the reason of a failure is
+    all it says.
+    """
+    os.umask(PRIVATE)
+    what = sys.stdin.read()
+    try:
+        done = migrate(PostgresUrl.parse(what) if what.startswith(_URLS) else Path(what))
     except (DBAPIError, OSError) as error:
         sys.exit(str(getattr(error, "orig", error)))
+    except GatewayError as error:
+        sys.exit(error.message)
+    print(_MIGRATED if done else "")

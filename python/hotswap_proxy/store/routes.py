@@ -98,7 +98,7 @@ def documents(connection: Connection, environment: str | None = None) -> Iterato
     query = select(routes.c.document).order_by(routes.c.name)
     if environment is not None:
         query = query.where(served_by(environment))
-    yield from connection.execution_options(yield_per=CHUNK).execute(query).scalars()
+    yield from connection.execute(query, execution_options={"yield_per": CHUNK}).scalars()
 
 
 def some(
@@ -112,29 +112,6 @@ def some(
         if environment is not None:
             query = query.where(served_by(environment))
         yield from ((row[0], row[1]) for row in connection.execute(query).all())
-
-
-def versions(
-    connection: Connection, route_id: str, limit: int, offset: int
-) -> tuple[list[dict[str, Any]], int]:
-    """Newest first: (versions without their documents, total)."""
-    mine = route_versions.c.route_id == route_id
-    total = connection.execute(select(func.count()).select_from(route_versions).where(mine)).scalar_one()
-    columns = (route_versions.c.version, route_versions.c.created_at, route_versions.c.created_by)
-    query = (
-        select(*columns).where(mine).order_by(route_versions.c.sequence.desc()).limit(limit).offset(offset)
-    )
-    found = connection.execute(query)
-    return [{"version": row[0], "createdAt": row[1], "createdBy": row[2]} for row in found], total
-
-
-def version(connection: Connection, route_id: str, name: str) -> dict[str, Any] | None:
-    columns = (route_versions.c.document, route_versions.c.created_at, route_versions.c.created_by)
-    query = select(*columns).where(route_versions.c.route_id == route_id, route_versions.c.version == name)
-    row = connection.execute(query).first()
-    if row is None:
-        return None
-    return {"version": name, "createdAt": row[1], "createdBy": row[2], "route": orjson.loads(row[0])}
 
 
 def history(connection: Connection, route_ids: Iterable[str]) -> dict[str, set[str]]:

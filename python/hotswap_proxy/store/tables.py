@@ -29,8 +29,14 @@ metadata = MetaData(
     }
 )
 
-ID = String(128)
-TIME = String(32)
+
+def _ordered(length: int) -> String:
+    """Text that queries sort by: in the order of its bytes, as in SQLite, whatever the database's locale."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+ID = _ordered(128)
+TIME = _ordered(32)
 
 routes = Table(
     "routes",

@@ -1,12 +1,25 @@
 """The endpoints. A handler calls what knows the rules and answers; it decides nothing."""
 
-from . import api_keys, audit, authentication, backends, config, gateway, routes, users
+from . import (
+    api_keys,
+    audit,
+    authentication,
+    backends,
+    config,
+    deployments,
+    gateway,
+    routes,
+    users,
+    versions,
+)
 
 ENDPOINTS = (
     *authentication.ENDPOINTS,
     *api_keys.ENDPOINTS,
     *users.ENDPOINTS,
     *routes.ENDPOINTS,
+    *versions.ENDPOINTS,
+    *deployments.ENDPOINTS,
     *backends.ENDPOINTS,
     *config.ENDPOINTS,
     *gateway.ENDPOINTS,

@@ -17,6 +17,7 @@ async def login(call: Call) -> Answer:
     if user is None:
         raise Unauthorized("the user name or the password is wrong")
     await _remember(call, "user.login", given.username, user.user_id)
+    await call.services.tokens.load(call.context.store)
     token, expires = call.services.tokens.issue(user)
     return Answer(
         {

@@ -1,15 +1,16 @@
-"""Routes and their versions."""
+"""Routes."""
 
 from __future__ import annotations
 
 from hotswap_proxy.control.masking import masked
 from hotswap_proxy.errors import NotFound
 from hotswap_proxy.model import Route
+from hotswap_proxy.model.deployment import DeploymentCreate
 from hotswap_proxy.store import routes
 from hotswap_proxy.store.routes import RouteFilter
 
 from .. import answers
-from ..models import Page, RouteQuery, WriteQuery
+from ..models import RouteQuery, WriteQuery
 from ..routing import ADMIN, EVERYONE, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway/routes"
@@ -43,11 +44,15 @@ async def create_route(call: Call) -> Answer:
 
 
 async def update_route(call: Call) -> Answer:
-    # In Production this will stage the version for approval; until then every change is applied at once.
     done = await call.context.configuration.update_route(
         call.path["id"], call.body, author=call.author, if_match=call.if_match, dry_run=call.query.dry_run
     )
-    return answers.written(done)
+    if done.staged is None:
+        return answers.written(done)
+    request = DeploymentCreate(
+        routeId=done.staged.route_id, configVersion=done.staged.version, strategy="Direct"
+    )
+    return answers.proposed(done.staged, await call.context.deployments.create(request, call.author))
 
 
 async def delete_route(call: Call) -> Answer:
@@ -55,22 +60,6 @@ async def delete_route(call: Call) -> Answer:
         call.path["id"], author=call.author, if_match=call.if_match, dry_run=call.query.dry_run
     )
     return answers.removed(done, dry_run=call.query.dry_run)
-
-
-async def list_versions(call: Call) -> Answer:
-    route_id, query = call.path["id"], call.query
-    found, total = await call.context.store.read(routes.versions, route_id, query.limit, query.offset)
-    if not total:
-        raise NotFound(f"no route {route_id}")
-    return answers.page("versions", found, total, query)
-
-
-async def get_version(call: Call) -> Answer:
-    route_id, version = call.path["id"], call.path["version"]
-    found = await call.context.store.read(routes.version, route_id, version)
-    if found is None:
-        raise NotFound(f"no version {version} of route {route_id}")
-    return Answer({"routeId": route_id, **found, "route": masked(found["route"])})
 
 
 ENDPOINTS = (
@@ -111,20 +100,5 @@ ENDPOINTS = (
         roles=ADMIN,
         summary="Remove a route; requests on it finish",
         query=WriteQuery,
-    ),
-    Endpoint(
-        method="GET",
-        path=f"{PATH}/{{id}}/versions",
-        handler=list_versions,
-        roles=EVERYONE,
-        summary="The versions of a route, newest first",
-        query=Page,
-    ),
-    Endpoint(
-        method="GET",
-        path=f"{PATH}/{{id}}/versions/{{version}}",
-        handler=get_version,
-        roles=EVERYONE,
-        summary="A route as it was in one version",
     ),
 )

@@ -12,8 +12,9 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
-ID = sa.String(128)
-TIME = sa.String(32)
+# In the order of bytes, as in SQLite.
+ID = sa.String(128).with_variant(sa.String(128, collation="C"), "postgresql")
+TIME = sa.String(32).with_variant(sa.String(32, collation="C"), "postgresql")
 
 
 def _times(*, authors: bool = True) -> list[sa.Column[str]]:

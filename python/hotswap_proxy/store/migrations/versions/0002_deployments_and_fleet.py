@@ -10,8 +10,9 @@ from hotswap_proxy.store.migrations import audit_log
 revision = "0002"
 down_revision = "0001"
 
-ID = sa.String(128)
-TIME = sa.String(32)
+# In the order of bytes, as in SQLite.
+ID = sa.String(128).with_variant(sa.String(128, collation="C"), "postgresql")
+TIME = sa.String(32).with_variant(sa.String(32, collation="C"), "postgresql")
 
 
 def upgrade() -> None:

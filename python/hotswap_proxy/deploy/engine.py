@@ -1,0 +1,189 @@
+"""Drives the deployments: once a second, by the one process that has the lease.
+
+A turn reads each record with what is known of it, works out the next record (``advance``) and writes it. What
+a turn remembers, smoke tests under way, another process makes anew; so this one can be killed at any line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from hotswap_proxy.store import Outdated, Store, deployments
+from hotswap_proxy.store.audit import Author
+from hotswap_proxy.store.deployments import Stored
+from hotswap_proxy.store.leases import LeaseLost
+from hotswap_proxy.store.times import database_clock
+
+from .advance import advance, wants_smoke
+from .announce import Announce, announce_nothing
+from .commands import Follower
+from .facts import Facts, Judge, Smoke
+from .lease import RENEWAL, Leadership
+from .record import Deployment
+from .targets.base import CannotGoLive, Target
+from .writing import announce_changes, new_events, write
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 1.0
+ENGINE = Author("system")
+
+_Key = tuple[str, int, str | None]  # deployment, phase, and when that began
+
+
+class Engine:
+    def __init__(
+        self,
+        store: Store,
+        targets: Mapping[str, Target],
+        follower: Follower,
+        judge: Judge,
+        leadership: Leadership,
+        *,
+        announce: Announce = announce_nothing,
+    ) -> None:
+        self._store = store
+        self._targets = targets
+        self._follower = follower
+        self._judge = judge
+        self._leadership = leadership
+        self._announce = announce
+        self._smokes: dict[_Key, asyncio.Task[Smoke]] = {}
+        self._woken = asyncio.Event()
+        self._is_busy = False  # there are deployments that have not ended
+
+    def wake(self) -> None:
+        """Something was ordered: look at it now."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Until it is cancelled. What was under way goes on with the record's next reader."""
+        leading = asyncio.create_task(self._lead())
+        try:
+            while True:
+                await self._guarded(self._drive, "the engine of deployments failed; it goes on")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(INTERVAL):
+                        await self._woken.wait()
+                self._woken.clear()
+        finally:
+            leading.cancel()
+            for smoke in self._smokes.values():
+                smoke.cancel()
+            await asyncio.gather(leading, *self._smokes.values(), return_exceptions=True)
+            with contextlib.suppress(Exception):
+                await self._leadership.release()
+
+    async def _lead(self) -> None:
+        """Renew in a task of its own: a long turn must not cost the lease."""
+        while True:
+            await asyncio.sleep(RENEWAL)
+            if self._is_busy:
+                await self._guarded(self._leadership.keep, "the lease could not be renewed")
+
+    async def _drive(self) -> None:
+        """Nobody holds the lease, and nothing is written, while there is nothing to drive."""
+        self._is_busy = bool(await self._store.read(deployments.active_ids))
+        if not self._is_busy:
+            await self._leadership.release()
+            return
+        if self._leadership.fencing is None:
+            await self._leadership.keep()
+        await self.tick()
+
+    @staticmethod
+    async def _guarded(action: Callable[[], Awaitable[object]], failed: str) -> None:
+        try:
+            await action()
+        except Exception:
+            log.exception(failed)
+
+    async def tick(self) -> None:
+        """One turn: each deployment that has not ended makes one step at most. Nothing without the lease."""
+        if self._leadership.fencing is None:
+            return
+        ids = await self._store.read(deployments.active_ids)
+        self._forget_smokes(ids)
+        for deployment_id in ids:
+            fencing = self._leadership.fencing
+            if fencing is None:
+                return
+            try:
+                await self._step(deployment_id, fencing)
+            except LeaseLost:
+                log.warning("another process drives the deployments now")
+                self._leadership.lose()
+                return
+            except Outdated:
+                continue  # somebody has ordered something; the next turn sees it
+            except Exception:  # one that fails must not keep the others waiting
+                log.exception("a deployment could not be driven", extra={"deploymentId": deployment_id})
+
+    async def _step(self, deployment_id: str, fencing: int) -> None:
+        found = await self._store.read(self._look, deployment_id)
+        if found is None:
+            return
+        before, facts = found
+        facts = replace(facts, smoke=self._smoke(before.deployment))
+        # A thread: the judge's arithmetic on two histograms is no work for the event loop.
+        after = await asyncio.to_thread(advance, before.deployment, facts)
+        if after is before.deployment:
+            return
+        target = self._targets[after.target_kind]
+        try:
+            stored = await self._store.write(write, before, after, ENGINE, target, fencing)
+        except CannotGoLive as error:
+            after = advance(before.deployment, replace(facts, problem=error.message))
+            stored = await self._store.write(write, before, after, ENGINE, target, fencing)
+        await self._written(before.deployment, stored.deployment)
+
+    def _look(self, connection: Connection, deployment_id: str) -> tuple[Stored, Facts] | None:
+        """A record with all that is known of it, on one view of the store."""
+        stored = deployments.get(connection, deployment_id)
+        if stored is None:
+            return None
+        deployment = stored.deployment
+        target = self._targets[deployment.target_kind]
+        facts = Facts(
+            database_clock(connection),
+            self._judge,
+            deployments.total(connection, deployment_id),
+            target.members(connection, deployment),
+            problem=target.problem(connection, deployment),
+        )
+        return stored, facts
+
+    async def _written(self, before: Deployment, after: Deployment) -> None:
+        announce_changes(self._announce, before, after)
+        for event in new_events(before, after):
+            log.info("deployment: %s", event.message, extra={"deploymentId": after.deployment_id})
+        if before.revision != after.revision:
+            await self._follower.sync()
+
+    # --- smoke tests -----------------------------------------------------------------------------------
+
+    def _smoke(self, deployment: Deployment) -> Smoke | None:
+        """The result for the present phase; begins the test if there was none yet."""
+        if not wants_smoke(deployment):
+            return None
+        key = (deployment.deployment_id, deployment.current_phase, deployment.phase.started_at)
+        task = self._smokes.get(key)
+        if task is None:
+            verifying = self._targets[deployment.target_kind].verify(deployment)
+            self._smokes[key] = task = asyncio.ensure_future(verifying)
+            task.add_done_callback(lambda _done: self.wake())
+        return task.result() if task.done() else None
+
+    async def smoke_tests_ended(self) -> None:
+        """Wait until none is under way."""
+        await asyncio.gather(*self._smokes.values(), return_exceptions=True)
+
+    def _forget_smokes(self, ids: list[str]) -> None:
+        for key in [key for key in self._smokes if key[0] not in ids]:
+            self._smokes.pop(key).cancel()
