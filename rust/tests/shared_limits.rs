@@ -344,7 +344,6 @@ fn node(lanes: u32) -> Node {
         rows: 4,
         buckets: 4096,
         clients: 8,
-        arms: 8,
     };
     Node::new(lanes, 4096, capacities).unwrap()
 }
