@@ -51,7 +51,8 @@ def route(pattern: str, *backends: dict[str, Any], **changes: Any) -> dict[str, 
 class Plane:
     """One worker serving on 127.0.0.1:``port``; ``publish`` swaps its configuration.
 
-    With a ``bundle`` (see ``Worker.use_tls``) the port speaks TLS.
+    With a ``bundle`` (see ``Worker.use_tls``) the port speaks TLS. A plane ``beside`` another one is a second
+    worker of its node.
     """
 
     def __init__(
@@ -60,13 +61,15 @@ class Plane:
         core: dict[str, Any] | None = None,
         bundle: dict[str, Any] | None = None,
         middleware: dict[str, Any] | None = None,
+        beside: Plane | None = None,
         **settings: float,
     ) -> None:
         self._bundle = bundle
         self._middleware = middleware
-        self.node = _core.Node(2)
+        self.node = beside.node if beside else _core.Node(2)
+        self._lane = 1 if beside else 0
         self._core_settings = json.dumps(core or {}).encode()
-        self.catalog = _core.Catalog(self.node)
+        self.catalog = beside.catalog if beside else _core.Catalog(self.node)
         sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = sock.getsockname()[1]
         self._ready = threading.Event()
@@ -82,7 +85,7 @@ class Plane:
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.worker = _core.Worker(self.node.state_fd, self.node.arena_fd, 0, self._core_settings)
+        self.worker = _core.Worker(self.node.state_fd, self.node.arena_fd, self._lane, self._core_settings)
         runner = None
         if self._middleware is not None:
             from hotswap_proxy.worker.middleware import Runner

@@ -8,13 +8,26 @@ use crate::codec::values::is_token;
 use crate::codec::RequestHead;
 use crate::policy::cors::{Denied, Preflight};
 use crate::route::{self, method, Match};
-use crate::snapshot::ArchivedSnapshot;
+use crate::select::arms::WHOLE;
+use crate::snapshot::{ArchivedRoute, ArchivedSnapshot};
 
 /// The value of a field that occurs once.
 pub(super) fn single<'a>(head: &RequestHead<'a>, name: &'static [u8]) -> Option<&'a [u8]> {
     let mut values = head.fields.all(name);
     let value = values.next()?;
     values.next().is_none().then_some(value)
+}
+
+/// The version whose rules a preflight is answered by. A browser sends it without the request's own fields, so
+/// the arm of the request that follows is not known: as long as it may be either, the stable one's rules hold.
+fn settled_version<'s>(
+    snapshot: &'s ArchivedSnapshot,
+    route: &'s ArchivedRoute,
+) -> &'s ArchivedRoute {
+    let split = route.split.as_deref();
+    let whole = split.filter(|split| split.share.to_native() >= WHOLE);
+    let canary = whole.and_then(|split| snapshot.routes.get(split.canary.to_native() as usize));
+    canary.unwrap_or(route)
 }
 
 impl WorkerCore {
@@ -35,7 +48,7 @@ impl WorkerCore {
         else {
             return None;
         };
-        let route = snapshot.routes.get(index as usize)?;
+        let route = settled_version(snapshot, snapshot.routes.get(index as usize)?);
         let cors = route.policy.as_deref()?.cors.as_deref()?;
         ex.series = route.series.to_native();
         const HEADERS: &[u8] = b"access-control-request-headers";

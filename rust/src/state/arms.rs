@@ -213,3 +213,109 @@ impl Node {
         self.arms.iter().map(stats).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Capacities, LaneState, Node, SlotRefs};
+    use super::*;
+
+    const FEW: Capacities = Capacities {
+        backends: 4,
+        series: 4,
+        rows: 4,
+        buckets: 8,
+        clients: 8,
+        arms: 3,
+    };
+
+    fn publish(node: &mut Node, arms: &[Exposed]) {
+        let generation = node.next_generation().unwrap();
+        let range = node.stage(8).unwrap();
+        let refs = SlotRefs {
+            arms: arms.to_vec(),
+            ..SlotRefs::default()
+        };
+        node.publish(generation, range, &refs).unwrap();
+    }
+
+    fn node() -> (Node, LaneState, LaneState) {
+        let node = Node::new(2, 1 << 20, FEW).unwrap();
+        let worker = |lane| LaneState::attach(node.state_fd(), node.arena_fd(), lane).unwrap();
+        let (first, second) = (worker(0), worker(1));
+        (node, first, second)
+    }
+
+    #[test]
+    fn each_outcome_is_counted_once_and_lanes_add_up() {
+        let (mut node, first, second) = node();
+        let slot = node.arm_slot("d", "r", "canary").unwrap();
+        publish(&mut node, &[Exposed { slot, share: 250 }]);
+        use Judged::*;
+        for judged in [Good, Failed, Unavailable, Limited, Aborted, Refused] {
+            for worker in [&first, &second] {
+                worker.arm_enter(slot);
+                worker.arm_judge(slot, judged, 5_000);
+            }
+            first.arm_leave(slot);
+        }
+        let stats = node.arm_stats().remove(0);
+        let names = (&*stats.deployment, &*stats.route_id, &*stats.arm);
+        assert_eq!((names, stats.share), (("d", "r", "canary"), Some(250)));
+        let totals = stats.totals;
+        assert_eq!((totals.requests, totals.failed, totals.active), (4, 2, 6));
+        let excluded = [totals.limited, totals.aborted, totals.refused];
+        assert_eq!((totals.unavailable, excluded), (2, [2; 3]));
+        assert_eq!(totals.latency.iter().sum::<u64>(), 4, "judged ones only");
+    }
+
+    #[test]
+    fn a_dead_worker_leaves_its_counts_and_nothing_in_progress() {
+        let (mut node, first, second) = node();
+        let slot = node.arm_slot("d", "r", "stable").unwrap();
+        publish(&mut node, &[Exposed { slot, share: 1 }]);
+        for worker in [&first, &second] {
+            worker.arm_enter(slot);
+            worker.arm_enter(slot);
+            worker.arm_judge(slot, Judged::Good, 1);
+            worker.arm_leave(slot);
+        }
+        node.reset_lane(1);
+        let totals = node.arm_stats().remove(0).totals;
+        assert_eq!((totals.requests, totals.active), (2, 1));
+    }
+
+    #[test]
+    fn a_slot_has_its_next_owner_when_no_exchange_can_count_in_it() {
+        let (mut node, worker, _) = node();
+        let slot = node.arm_slot("d", "r", "canary").unwrap();
+        publish(&mut node, &[Exposed { slot, share: 1 }]);
+        let row = worker.pin().unwrap().row;
+        worker.accept(row);
+        worker.arm_enter(slot);
+        worker.unpin(row);
+        publish(&mut node, &[]);
+        node.reclaim();
+        let stats = node.arm_stats().remove(0);
+        assert_eq!((stats.share, stats.totals.active), (None, 1));
+        worker.arm_judge(slot, Judged::Good, 1);
+        worker.arm_leave(slot);
+        worker.complete(row);
+        node.reclaim();
+        assert_eq!(node.arm_stats(), []);
+        assert_eq!(node.arm_slot("e", "r", "canary"), Ok(slot));
+        assert_eq!(node.arm_stats().remove(0).totals, ArmTotals::default());
+        assert!(node.arm_slot("e", "r", "stable").is_ok());
+        assert_eq!(
+            node.arm_slot("f", "r", "stable").unwrap_err().to_string(),
+            "no slots for arms of deployments left (capacity 3)"
+        );
+    }
+
+    #[test]
+    fn the_turns_of_a_series_are_given_out_once() {
+        let (_node, first, second) = node();
+        let turns = [&first, &second, &first].map(|worker| worker.arm_turn(1));
+        assert_eq!(turns, [0, 1, 2]);
+        assert_eq!((first.arm_turn(2), first.cursor(1)), (0, 0));
+    }
+}
