@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
 
 from hotswap_proxy.errors import StoreUnavailable
 from hotswap_proxy.store import FILE_NAME, migrate
@@ -94,3 +96,23 @@ def test_a_failed_migration_leaves_nothing_behind(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
     assert tables == {"users"}
+
+
+def test_versions_from_before_there_was_staging_were_live(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    engine = make_engine(path)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            text("INSERT INTO route_versions VALUES ('rt-1', '1.0', 1, '{}', '2026-01-31T12:00:00Z', 'ann')")
+        )
+    engine.dispose()
+    migrate.migrate(path)
+    engine = make_engine(path)
+    with engine.connect() as connection:
+        row = connection.execute(text("SELECT version, created_by, description, live_at FROM route_versions"))
+        assert row.one() == ("1.0", "ann", None, "2026-01-31T12:00:00Z")
+    engine.dispose()
