@@ -34,6 +34,12 @@ def get(connection: Connection, name: str) -> Lease | None:
     return None if row is None else Lease(*row)
 
 
+def holder(connection: Connection, name: str) -> str | None:
+    """Who has the lease now; None: nobody."""
+    found = get(connection, name)
+    return found.owner if found is not None and found.expires_at > database_clock(connection) else None
+
+
 def take(connection: Connection, name: str, owner: str, ttl: float) -> Lease | None:
     """Take or renew the lease; None: another process has it. One row, so that it needs no turn (``beat``)."""
     now = database_clock(connection)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from hotswap_proxy.deploy.writing import LEASE
+from hotswap_proxy.errors import StoreUnavailable
+from hotswap_proxy.store import leases
+
 from ..routing import EVERYONE, PUBLIC, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway"
@@ -9,7 +13,13 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def nodes(call: Call) -> Answer:
-    return Answer({"nodes": call.context.node.nodes()})
+    try:
+        driver = await call.context.store.read(leases.holder, LEASE)
+    except StoreUnavailable:  # the nodes are worth seeing just then
+        driver = None
+    name = driver.rpartition(":")[0] if driver else None  # node:run
+    told = call.context.node.nodes()
+    return Answer({"nodes": [node | {"drivesDeployments": node["nodeId"] == name} for node in told]})
 
 
 async def health(call: Call) -> Answer:

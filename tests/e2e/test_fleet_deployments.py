@@ -1,0 +1,224 @@
+"""Three nodes with one PostgreSQL and one Redis: what a deployment and the loss of any part of it cost."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.conftest import Api
+from e2e.rollout import Rollout, Traffic, versioned
+from e2e.test_node_limits import HOUR, ask_at_once
+from e2e.test_resilience import ask
+from harness.postgres import PostgresServer
+from harness.redisserver import RedisServer
+
+from tests.node import Node
+from tests.processes import eventually
+
+NAMES = ("one", "two", "three")
+SHORT = [{"trafficPercentage": share, "duration": "3s"} for share in (10, 50, 100)]
+LONG = [
+    {"trafficPercentage": 20, "duration": "5m"},
+    {"trafficPercentage": 60, "duration": "5m"},
+    {"trafficPercentage": 100, "duration": "5m"},
+]
+
+
+class Fleet:
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        self.directory, self.environment = directory, environment
+        self.nodes: dict[str, Node] = {}
+        self.apis: dict[Node, Api] = {}
+
+    def start(self, name: str, *options: str) -> Node:
+        (self.directory / name).mkdir(exist_ok=True)
+        node = Node(
+            self.directory / name,
+            *("--workers", "1", "--node-id", name, *options),
+            HOTSWAP_ADMIN_USERNAME="admin",
+            **self.environment,
+        )
+        self.nodes[name] = node
+        node.start()
+        assert node.ready, node.log.read_text()
+        return node
+
+    def start_all(self) -> None:
+        with ThreadPoolExecutor(len(NAMES)) as threads:
+            list(threads.map(self.start, NAMES))
+
+    @property
+    def ports(self) -> list[int]:
+        return [node.proxy_port for node in self.nodes.values()]
+
+    def api(self, name: str = "one") -> Api:
+        """Logged in once, for logins are limited."""
+        node = self.nodes[name]
+        if node not in self.apis:
+            self.apis[node] = Api(node)
+        return self.apis[node]
+
+    def revisions(self) -> dict[str, Any]:
+        """What each node says it serves."""
+        return {
+            name: self.api(name).call("GET", "/gateway/nodes")["nodes"][0]["revision"] for name in self.nodes
+        }
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, postgres_url: str, redis_server: RedisServer) -> Iterator[Fleet]:
+    made = Fleet(tmp_path, {"HOTSWAP_DATABASE_URL": postgres_url, "HOTSWAP_REDIS_URL": redis_server.url})
+    made.start_all()
+    yield made
+    for node in made.nodes.values():
+        node.clean_up()
+
+
+@pytest.fixture
+def stable() -> Iterator[str]:
+    with versioned("v1", delay=0.004) as url:
+        yield url
+
+
+def everywhere(fleet: Fleet) -> None:
+    """Wait until each node answers for the route."""
+    for node in fleet.nodes.values():
+        eventually(lambda node=node: ask_users(node) == 200, "the route on every node")
+
+
+def ask_users(node: Node) -> int:
+    from harness.client import Client
+
+    with Client(node.proxy_port) as client:
+        return client.get("/users/1").status
+
+
+def leader(fleet: Fleet) -> str:
+    """The node that drives deployments."""
+
+    def found() -> str:
+        told = fleet.api().call("GET", "/gateway/nodes")["nodes"]
+        names = [node["nodeId"] for node in told if node["drivesDeployments"]]
+        return names[0] if names else ""
+
+    return eventually(found, "a leader")
+
+
+def test_a_good_and_a_bad_rollout_on_three_nodes(fleet: Fleet, stable: str) -> None:
+    with versioned("v2", delay=0.004) as good, versioned("v3", failed=1.0) as bad:
+        rollout = Rollout(fleet.api("two"), stable, good)
+        rollout.stage("3.0", bad)
+        everywhere(fleet)
+        with Traffic(fleet.ports, rate=400, clients=30) as traffic:
+            rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
+            rollout.reaches("Completed", within=110)
+            traffic.more(100)
+            assert {key for key, n in traffic.more(300).items() if n} == {"v2 200"}
+            began = time.monotonic()
+            rollout.deploy(configVersion="3.0", phases=LONG)
+            rollout.reaches("RolledBack", within=30)
+            assert time.monotonic() - began < 30
+            traffic.more(100)
+            assert {key for key, n in traffic.more(300).items() if n} == {"v2 200"}
+        traffic.check_nothing_was_lost(failures_of="v3 500")
+    assert rollout.live()["version"] == "2.0"
+
+
+def test_the_node_that_drives_is_killed_and_another_finishes(fleet: Fleet, stable: str) -> None:
+    with versioned("v2", delay=0.004) as good:
+        rollout = Rollout(fleet.api(), stable, good)
+        everywhere(fleet)
+        driver = leader(fleet)
+        others = [name for name in NAMES if name != driver]
+        rollout.api = fleet.api(others[0])
+        with Traffic([fleet.nodes[name].proxy_port for name in others], rate=300) as traffic:
+            rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
+            eventually(lambda: rollout.get()["currentPhase"] == 1, "the second phase", 60)
+            fleet.nodes[driver].process.kill()
+            began = time.monotonic()
+            fleet.nodes[driver].process.wait()
+
+            def taken_over() -> bool:
+                told = rollout.api.call("GET", "/gateway/nodes")["nodes"]
+                return any(node["drivesDeployments"] for node in told if node["nodeId"] in others)
+
+            eventually(taken_over, "another leader", 20)
+            assert time.monotonic() - began < 12
+            rollout.reaches("Completed", within=110)
+        traffic.check_nothing_was_lost()
+
+
+def test_redis_and_then_postgresql_die_under_load_and_come_back(
+    fleet: Fleet, stable: str, postgres: PostgresServer, redis_server: RedisServer
+) -> None:
+    with versioned("v2", delay=0.004) as good:
+        rollout = Rollout(fleet.api(), stable, good)
+        everywhere(fleet)
+        with Traffic(fleet.ports, rate=300, clients=30) as traffic:
+            redis_server.kill()
+            rollout.deploy(phases=LONG)
+            eventually(lambda: traffic.count("v2") > 20, "traffic on the canary arm without Redis", 30)
+            postgres.kill()
+            traffic.more(1000)
+            for node in fleet.nodes.values():
+
+                def degraded(node: Node = node) -> bool:
+                    told = node.health()
+                    return bool(told["ready"]) and told["status"] == "Degraded"
+
+                eventually(degraded, "health that says degraded")
+            share = traffic.more(1000)
+            assert share["v2 200"] / sum(share.values()) == pytest.approx(0.2, abs=0.04), "as it was"
+            postgres.start()
+            redis_server.start()
+            began = time.monotonic()
+
+            def healthy() -> bool:
+                return all(node.health()["status"] == "Healthy" for node in fleet.nodes.values())
+
+            eventually(healthy, "all nodes healthy again", 20)
+            rollout.api = fleet.api()
+            rollout.command("promote", targetPercentage=100)
+            eventually(lambda: {k for k, n in traffic.more(90).items() if n} == {"v2 200"}, "v2 alone", 20)
+            assert time.monotonic() - began < 30
+        traffic.check_nothing_was_lost()
+
+
+def test_a_node_starts_without_the_store_and_catches_up(
+    fleet: Fleet, stable: str, postgres: PostgresServer
+) -> None:
+    with versioned("v2") as candidate:
+        rollout = Rollout(fleet.api(), stable, candidate)
+        everywhere(fleet)
+        assert fleet.nodes["three"].end() == 0
+        rollout.api.call("PUT", f"/gateway/routes/{rollout.route_id}", {"timeoutSeconds": 17})
+        postgres.kill()
+        three = fleet.start("three")
+        assert ask_users(three) == 200, "from what it knew last"
+        assert three.health()["status"] == "Degraded"
+        postgres.start()
+        eventually(lambda: three.health()["status"] == "Healthy", "the store is back", 20)
+        told = Api(three).call("GET", f"/gateway/routes/{rollout.route_id}")
+        assert told["timeoutSeconds"] == 17
+
+
+def test_two_nodes_share_a_limit_of_forty(fleet: Fleet, stable: str) -> None:
+    while time.time() % 3600 > 3540:  # the next window is about to begin
+        time.sleep(1)
+    limit = HOUR | {"requests": 40}
+    route = {"name": "limited", "path": "/**", "backends": [{"name": "b", "url": stable}], "rateLimit": limit}
+    fleet.api().call("POST", "/gateway/routes", route)
+    eventually(lambda: len(set(fleet.revisions().values())) == 1, "the same revision everywhere")
+    first, second, _ = fleet.nodes.values()
+    statuses: Counter[int] = Counter()
+    for number in range(90):
+        statuses[ask((first if number % 3 else second).proxy_port)[0]] += 1
+        time.sleep(0.01)
+    assert set(statuses) == {200, 429}
+    assert statuses[200] == pytest.approx(40, rel=0.05)
+    assert ask_at_once(second.proxy_port, 10) == [429] * 10
