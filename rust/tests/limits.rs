@@ -43,16 +43,16 @@ impl Bucket {
     fn now(&self) -> Now {
         Now {
             monotonic: self.monotonic,
-            unix_ms: self.unix / 1_000_000,
+            unix: self.unix,
         }
     }
 
     fn look(&self) -> Verdict {
-        self.limit.count(self.state, self.now()).result
+        self.limit.count(self.state, self.now(), 1).result
     }
 
     fn ask(&mut self) -> Verdict {
-        let step = self.limit.count(self.state, self.now());
+        let step = self.limit.count(self.state, self.now(), 1);
         assert_eq!(step.next.is_some(), step.result.allowed);
         self.state = step.next.unwrap_or(self.state);
         step.result
@@ -134,8 +134,8 @@ proptest! {
         let mut passed: VecDeque<u64> = VecDeque::new(); // numbers of windows
         for gap in gaps {
             bucket.pass(gap);
-            let number = bucket.monotonic / nanos;
-            let share = (nanos - bucket.monotonic % nanos) as f64 / nanos as f64;
+            let number = bucket.unix / nanos;
+            let share = (nanos - bucket.unix % nanos) as f64 / nanos as f64;
             let before = passed.iter().filter(|&&n| n + 1 == number).count() as f64;
             let count = passed.iter().filter(|&&n| n == number).count() as f64;
             let estimate = before * share + count;
@@ -222,7 +222,7 @@ fn a_fixed_window_has_an_edge() {
 #[test]
 fn a_sliding_window_has_no_edge() {
     let mut bucket = Bucket::new(limit(Algorithm::SlidingWindow, 10, 1000));
-    bucket.monotonic = 40_000 * SECOND + SECOND - 1;
+    bucket.unix = 1_700_000_000 * SECOND + SECOND - 1;
     assert_eq!((0..20).filter(|_| bucket.ask().allowed).count(), 10);
     bucket.pass(1);
     assert!(!bucket.ask().allowed, "the window before counts whole");
@@ -235,6 +235,12 @@ fn clocks_that_are_set_back_lock_nobody_out_for_long() {
     let mut bucket = Bucket::new(limit(Algorithm::FixedWindow, 1, 1000));
     assert!(bucket.ask().allowed);
     bucket.unix -= SECOND; // by a moment: the window lasts on
+    assert!(!bucket.ask().allowed);
+    bucket.unix -= 3600 * SECOND;
+    assert!(bucket.ask().allowed);
+    let mut bucket = Bucket::new(limit(Algorithm::SlidingWindow, 1, 1000));
+    assert!(bucket.ask().allowed);
+    bucket.unix -= SECOND;
     assert!(!bucket.ask().allowed);
     bucket.unix -= 3600 * SECOND;
     assert!(bucket.ask().allowed);
@@ -280,9 +286,11 @@ fn client(
         let tag = tag(key, &[&which.to_le_bytes()]);
         let clocks = Now {
             monotonic: 40_000 * SECOND,
-            unix_ms: 1_700_000_000_000,
+            unix: 1_700_000_000 * SECOND,
         };
-        let verdict = state.bucket(tag, clocks.monotonic, |state| limit.count(state, clocks));
+        let verdict = state.bucket(tag, 0, clocks.monotonic, |state| {
+            limit.count(state, clocks, 1)
+        });
         if verdict.allowed {
             passed[which as usize].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }

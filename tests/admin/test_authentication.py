@@ -41,6 +41,11 @@ async def test_wrong_credentials_do_not_tell_which_is_wrong(
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
+async def test_a_name_that_no_database_can_hold_is_refused(gateway: Gateway) -> None:
+    answer = await gateway.client.post(LOGIN, json={"username": "a\0b", "password": PASSWORD})
+    assert problem(answer)[2] == [("username", "string_pattern_mismatch")]
+
+
 async def test_logins_are_limited_per_user_and_client(gateway: Gateway) -> None:
     wrong = {"username": "victim", "password": "guess"}
     answers = [await gateway.client.post(LOGIN, json=wrong) for _ in range(11)]

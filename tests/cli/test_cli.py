@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import stat
 import subprocess
@@ -15,9 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from hotswap_proxy.cli.app import app
+from tests.console import Cli
 from tests.node import PASSWORD, Node
 from tests.processes import ask, connect
 
@@ -26,36 +24,6 @@ ROUTE = {
     "pathPattern": "/users/**",
     "backends": [{"name": "u1", "url": "http://127.0.0.1:9"}],
 }
-
-
-class Cli:
-    """The commands as a user gives them, in this process: to save the imports of each."""
-
-    def __init__(self, url: str, home: Path) -> None:
-        cleared: dict[str, str | None] = dict.fromkeys(
-            name for name in os.environ if name.startswith("HOTSWAP_")
-        )
-        self.environ = {**cleared, "HOTSWAP_ADMIN_URL": url, "XDG_CONFIG_HOME": str(home), "TERM": "dumb"}
-        self.tokens = home / "hotswap-proxy" / "tokens.json"
-
-    def __call__(self, *args: str, code: int = 0, text: str = "", **environ: str) -> str:
-        """What the command prints: its errors if it fails."""
-        out, errors = self._run(args, code, text, environ)
-        return out if code in (0, 3) else errors
-
-    def out(self, *args: str, code: int) -> str:
-        """Standard output also of a command that fails."""
-        return self._run(args, code, "", {})[0]
-
-    def _run(self, args: tuple[str, ...], code: int, text: str, environ: dict[str, str]) -> tuple[str, str]:
-        done = CliRunner().invoke(app, args, input=text, env={**self.environ, **environ})
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == code, f"{args}: {done.exit_code}\n{done.stdout}\n{done.stderr}"
-        return done.stdout, done.stderr
-
-    def json(self, *args: str, **more: Any) -> Any:
-        return json.loads(self(*args, "-o", "json", **more))
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +232,8 @@ def test_the_audit_log_is_verified(cli: Cli, node: Node) -> None:
     assert found["valid"] and found["checked"] == found["head"]["count"] > 0
     assert f"valid: {found['checked']} rows" in cli("audit", "verify")
     cli("audit", "verify", "--expect", found["head"]["hash"])
-    assert not json.loads(cli.out("audit", "verify", "--expect", "ab" * 32, "-o", "json", code=1))["valid"]
+    missing = cli.out("audit", "verify", "--expect", "ab" * 32, "-o", "json", code=1)
+    assert json.loads(missing)["valid"] is False
     with contextlib.closing(
         sqlite3.connect(node.directory / "data" / "hotswap.db", isolation_level=None)
     ) as store:
@@ -289,6 +258,23 @@ def test_api_keys(cli: Cli) -> None:
     assert cli.json("api-keys", "list") == []
     assert "no API key" in cli("api-keys", "delete", "ci", "--yes", code=1)
     assert "UNAUTHORIZED" in cli("routes", "list", code=1, HOTSWAP_TOKEN=made["key"])
+
+
+def test_a_page_over_the_limit_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.backend import Backend, ok
+
+    waits: list[float] = []
+    monkeypatch.setattr("hotswap_proxy.cli.client.time.sleep", waits.append)
+    refused = ok(b"{}", b"Retry-After: 7", status=b"429 Too Many Requests")
+    answers = [refused, refused, ok(b'{"users": []}')]
+    gateway = Backend(lambda _: answers.pop(0) if answers else refused)
+    try:
+        cli = Cli(gateway.url, tmp_path)
+        assert cli.json("users", "list") == [] and waits == [7.0, 7.0]
+        cli("users", "list", code=1)
+        assert len(waits) == 5, "not for ever"
+    finally:
+        gateway.close()
 
 
 def test_a_gateway_that_does_not_answer(tmp_path: Path) -> None:

@@ -88,6 +88,9 @@ FIGURES = NodeFigures(
     backends=2,
     swaps=6,
     replaced_workers=1,
+    limit_nodes=3,
+    limits_apart=True,
+    limit_exchanges={"sent": 8, "received": 16, "refused": 0},
     processes={"control": os.getpid(), "gone": 0},
 )
 
@@ -174,6 +177,12 @@ def test_the_ledger_adds_up_and_shows_generations_that_are_not_done() -> None:
     assert value("gateway_requests_lost_total") == 1
     assert value("gateway_config_generation") == 7
     assert value("gateway_config_swaps_total") == 6
+
+
+def test_limits_that_a_fleet_shares() -> None:
+    assert value("gateway_rate_limit_nodes") == 3
+    assert value("gateway_rate_limit_apart") == 1
+    assert value("gateway_rate_limit_exchange_total", result="received") == 16
 
 
 def test_processes_that_are_gone_are_left_out() -> None:

@@ -25,9 +25,10 @@ ANN = Author("ann", "usr-1", "trace-ü", "192.0.2.1", "key-1")
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    (tmp_path / FILE_NAME).write_bytes(empty_store())
-    opened = await Store.open(Settings(data_dir=tmp_path))
+async def store(tmp_path: Path, database_url: str | None) -> AsyncIterator[Store]:
+    if database_url is None:
+        (tmp_path / FILE_NAME).write_bytes(empty_store())
+    opened = await Store.open(Settings(data_dir=tmp_path, database_url=database_url))
     yield opened
     await opened.close()
 
@@ -226,14 +227,16 @@ def _execute(connection: Connection, statement: str) -> None:
     connection.execute(text(statement))
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_sqlite_refuses_to_replace_a_row(store: Store) -> None:
     await fill(store, 2)
     with pytest.raises(Conflict, match="append-only"):
         await store.write(_execute, "REPLACE INTO audit_logs SELECT * FROM audit_logs WHERE audit_id = 1")
 
 
-async def test_many_writers_make_one_chain(store: Store) -> None:
-    others = [await Store.open(Settings(data_dir=store.path.parent)) for _ in range(3)]
+async def test_many_writers_make_one_chain(store: Store, tmp_path: Path, database_url: str | None) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=database_url)
+    others = [await Store.open(settings) for _ in range(3)]
     try:
         await asyncio.gather(*(fill(each, 25) for each in (store, *others)))
         found = await verify(store)

@@ -9,6 +9,7 @@ from typing import Any
 
 from hotswap_proxy.deploy.measurement import ArmCounts, Latency, Measurement
 from hotswap_proxy.deploy.record import Deployment
+from hotswap_proxy.model.policy.auth import MASK
 from hotswap_proxy.store.deployments import NodeMeasurement
 from hotswap_proxy.store.times import rfc3339
 
@@ -19,7 +20,11 @@ _QUANTILES = (("p50Latency", 0.50), ("p95Latency", 0.95), ("p99Latency", 0.99))
 
 def deployment_answer(deployment: Deployment) -> dict[str, Any]:
     """The record without what is the engine's own; what is not set is null, and so is always there."""
-    return deployment.model_dump(by_alias=True, exclude=_INTERNAL)
+    answer = deployment.model_dump(by_alias=True, exclude=_INTERNAL)
+    for test in answer["smokeTests"] or ():
+        if test["headers"]:  # they may be credentials
+            test["headers"] = dict.fromkeys(test["headers"], MASK)
+    return answer
 
 
 def metrics_answer(deployment: Deployment, nodes: Sequence[NodeMeasurement]) -> dict[str, Any]:

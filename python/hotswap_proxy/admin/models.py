@@ -17,7 +17,8 @@ Password = Annotated[str, Field(max_length=1024)]
 
 
 class Login(Model):
-    username: Annotated[str, Field(min_length=1, max_length=120)]
+    # Whatever was typed goes into the audit log; text with a NUL is none for PostgreSQL.
+    username: Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\x00]*$")]
     password: Password
 
 

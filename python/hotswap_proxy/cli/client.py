@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +20,7 @@ PAGE = 100
 _INVALID = frozenset({400, 409, 413, 415, 422})
 _NOT_NOW = frozenset({429, 502, 503, 504})
 _TIMEOUT = 60.0
+MOST_WAITS = 3  # of one page, for its turn
 
 
 class AdminClient:
@@ -76,10 +78,18 @@ class AdminClient:
             raise CommandError([f"{self.url} does not answer like an admin API"]) from error
 
     def pages(self, path: str, key: str, query: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-        """All objects of a list, page by page."""
-        offset = 0
+        """All objects of a list, page by page: that can be more reads than a user has in a minute."""
+        offset = waits = 0
         while True:
-            page = self.call("GET", path, query={**(query or {}), "limit": PAGE, "offset": offset})
+            try:
+                page = self.call("GET", path, query={**(query or {}), "limit": PAGE, "offset": offset})
+            except NotNow as error:
+                if not error.retry_after or waits == MOST_WAITS:
+                    raise
+                waits += 1
+                time.sleep(min(error.retry_after, _TIMEOUT))
+                continue
+            waits = 0
             yield from page[key]
             if not page.get("hasMore"):
                 return

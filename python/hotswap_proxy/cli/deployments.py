@@ -23,6 +23,7 @@ from hotswap_proxy.cli.options import (
     command,
     show,
 )
+from hotswap_proxy.cli.simulate import simulate
 from hotswap_proxy.cli.watching import PATH, finish, path_of, watch
 
 EPILOG = (
@@ -304,7 +305,7 @@ def reject(
     token: Token = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """End a deployment that waits for approval; not your own."""
+    """End a deployment that waits for approval; your own is withdrawn by `rollback`."""
     _order(key, "reject", _given({"reason": reason}), admin_url, token, output)
 
 
@@ -316,6 +317,9 @@ def _order(key: str, order: str, body: Any, admin_url: str, token: str | None, o
         show(done, output)
     else:
         print(f"{done['deploymentId']} of {done['routeName']}: {done['status']}; {done['message']}")
+
+
+deployments.command("simulate")(simulate)
 
 
 def _show_one(found: dict[str, Any], output: OutputFormat) -> None:

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.standing import STATES, circuit, ejected_until
 from hotswap_proxy.control.supervisor import Supervisor
 from hotswap_proxy.control.tls.bundle import Bundle, Shown
+from hotswap_proxy.fleet.limits import Exchange
 from hotswap_proxy.fleet.view import FleetView
 from hotswap_proxy.observe import histogram as hist
 from hotswap_proxy.observe import metrics, process
@@ -91,6 +93,7 @@ class NodeStatus:
         self._cpu = Rate()
         self.draining = False
         self.outliers = 0  # ejected so far
+        self.limits: Exchange | None = None  # with the other nodes of a fleet
         self._reload_error: str | None = None
         self._certificate_error: str | None = None
         self.certificates: Bundle | None = None
@@ -212,6 +215,15 @@ class NodeStatus:
         """Body of ``GET /metrics``."""
         return b"".join(self.prometheus_pieces())
 
+    def _limit_figures(self) -> dict[str, Any]:
+        if self.limits is None:
+            return {}
+        return {
+            "limit_nodes": self.limits.nodes,
+            "limits_apart": self.limits.mode == "apart",
+            "limit_exchanges": asdict(self.limits.counts),
+        }
+
     def prometheus_pieces(self) -> Iterator[bytes]:
         """The same in pieces of some ten kilobytes, for an answer that is streamed."""
         checked = self._checker.registry.counts()
@@ -231,6 +243,7 @@ class NodeStatus:
             revision=self._configuration.revision,
             store_up=self.fleet.store_up if self.fleet is not None else None,
             redis_up=self.fleet.redis_up if self.fleet is not None else None,
+            **self._limit_figures(),
         )
         pieces: list[str] = []
         size = 0

@@ -121,10 +121,18 @@ class Commands:
     async def reject(
         self, deployment_id: str, author: Author, reason: str | None = None, *, dry_run: bool = False
     ) -> Deployment:
+        """Forbidden for who created it, who can withdraw it."""
         person = _person(author)
 
         def order(deployment: Deployment, facts: Facts) -> Deployment:
-            return apply(deployment, "reject", facts.at, by=person, reason=reason, approval_status="Rejected")
+            rejected = apply(
+                deployment, "reject", facts.at, by=person, reason=reason, approval_status="Rejected"
+            )
+            if _same(deployment.created_by, person):
+                raise Forbidden(
+                    f"{person.username} created deployment {deployment_id}; roll it back to withdraw it"
+                )
+            return rejected
 
         return await self._order(deployment_id, author, order, dry_run)
 

@@ -89,6 +89,8 @@ class Measurement:
 
 
 def _merged(one: Mapping[Any, int], other: Mapping[Any, int], sign: int) -> dict[Any, int]:
+    if not one and not other:
+        return {}
     merged = Counter(one)
     for key, count in other.items():
         merged[key] += sign * count

@@ -14,6 +14,7 @@ from hotswap_proxy.errors import StoreUnavailable
 from .common import common
 from .following import FollowLoop
 from .heartbeat import Heartbeat
+from .limits import LimitExchange
 from .turns import turn
 from .view import FleetView
 
@@ -65,9 +66,15 @@ async def start(
                 kept.fleet_id, kept.wants_all = fleet_id, kept.fleet_id != fleet_id or kept.wants_all
             redis.start(fleet_id)
 
+    limits = _share_limits(parts, heartbeat)
+
+    async def share_key() -> None:
+        if limits is not None and not limits.has_key:
+            limits.use_key(bytes.fromhex(await common(parts.store, "limit_key")))
+
     configuration.announce = announce
     loop.on_change = heartbeat.hurry
-    loop.when_up = [connect, *when_up]
+    loop.when_up = [connect, share_key, *when_up]
     if redis is not None:
         configuration.turn = partial(turn, redis, parts.boot_id)
         redis.subscribe(CHANGES, hear)
@@ -77,10 +84,27 @@ async def start(
             redis.start(kept.fleet_id)
     stack.push_async_callback(heartbeat.leave)
     work = [loop.run(), heartbeat.run()]
+    if limits is not None:
+        stack.push_async_callback(limits.stop)  # before the connection ends
+        work.append(limits.run())
     if kept is not None:
         work.append(_keep_whole(kept, configuration, loop))
     for each in work:
         stack.callback(asyncio.create_task(each).cancel)
+
+
+def _share_limits(parts: Parts, heartbeat: Heartbeat) -> LimitExchange | None:
+    """With Redis: share the rate limits of routes with the other nodes."""
+    if parts.redis is None:
+        return None
+
+    def known() -> int:
+        own = parts.settings.node_id
+        return 1 + sum(node.node_id != own and not node.is_away for node in heartbeat.fleet)
+
+    limits = LimitExchange(parts.node, parts.redis, parts.boot_id, known, has_key=False)
+    parts.status.limits = limits.exchange
+    return limits
 
 
 async def _keep_whole(kept: LastGood, configuration: Configuration, loop: FollowLoop) -> None:

@@ -49,6 +49,9 @@ class NodeFigures:
     config_refused: bool = False
     certificates: Mapping[str, int] = field(default_factory=dict)  # names → end of validity, Unix seconds
     outliers: int = 0  # backends ejected by comparison with their peers
+    limit_nodes: int = 0  # nodes that share the rate limits; 0: there is no fleet
+    limits_apart: bool = False
+    limit_exchanges: Mapping[str, int] = field(default_factory=dict)  # result → messages
     revision: int = 0  # of the store, that is served
     store_up: bool | None = None
     redis_up: bool | None = None  # None: without one
@@ -62,6 +65,7 @@ def render(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     yield from _lanes(node.lane_stats(), figures)
     yield from _backends(node.backend_stats(), figures)
     yield from _configuration(node, figures)
+    yield from _limits(figures)
     refused = "1 if the last reload of the configuration file was refused."
     yield from _gauge("gateway_config_file_refused", refused, int(figures.config_refused))
     served = "Revision of the store that this node serves; the same on all nodes that have caught up."
@@ -263,6 +267,22 @@ def _configuration(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     yield from _gauge("gateway_routes_count", "Routes configured.", figures.routes)
     yield from _gauge("gateway_config_generation", "Generation that takes new requests.", node.generation)
     yield from _counter("gateway_config_swaps_total", "Configurations published.", figures.swaps)
+
+
+def _limits(figures: NodeFigures) -> Iterator[str]:
+    """Of a node that is one of a fleet."""
+    if not figures.limit_nodes:
+        return
+    text = "Nodes that share the rate limits of routes, this one included."
+    yield from _gauge("gateway_rate_limit_nodes", text, figures.limit_nodes)
+    text = "1 while this node lives on its share of the rate limits: Redis or another node is not heard of."
+    yield from _gauge("gateway_rate_limit_apart", text, int(figures.limits_apart))
+    yield from family(
+        "gateway_rate_limit_exchange_total",
+        "counter",
+        "Messages about rate limits with the other nodes; refused: those of another version, or none at all.",
+        (({"result": result}, count) for result, count in figures.limit_exchanges.items()),
+    )
 
 
 def _ledger(rows: Sequence[Row], current: int) -> Iterator[str]:

@@ -54,20 +54,20 @@ def append(connection: Connection, author: Author, entries: Sequence[AuditEntry]
     if not entries:
         return
     head = audit_chain.read_head(connection)
-    rows = []
+    at, rows = now(), []
     if head is None:  # somebody was here; the chain goes on, and says so
         head = audit_chain.last_row(connection)
         log.error("the audit log had lost its head", extra={"audit_id": head.audit_id})
-        rows.append(_row(Author("system"), AuditEntry("audit.head_lost", details=head.answer())))
-    rows += [_row(author, entry) for entry in entries]
+        rows.append(_row(at, Author("system"), AuditEntry("audit.head_lost", details=head.answer())))
+    rows += [_row(at, author, entry) for entry in entries]
     head = audit_chain.link(head, rows)
     connection.execute(insert(audit_logs), rows)
     audit_chain.write_head(connection, head)
 
 
-def _row(author: Author, entry: AuditEntry) -> dict[str, Any]:
+def _row(at: str, author: Author, entry: AuditEntry) -> dict[str, Any]:
     return {
-        "at": now(),
+        "at": at,
         "user_id": author.user_id,
         "username": author.username,
         "api_key_id": author.api_key_id,

@@ -63,11 +63,12 @@ def digest(values: Iterable[str | int | None]) -> str:
     parts = []
     for value in values:
         if value is None:
-            parts.append(b"-,")
+            parts.append("-,")
         else:
-            text = str(value).encode()
-            parts.append(b"%d:%b," % (len(text), text))
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+            text = value if isinstance(value, str) else str(value)
+            size = len(text) if text.isascii() else len(text.encode())
+            parts.append(f"{size}:{text},")
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def read_head(connection: Connection) -> Head | None:

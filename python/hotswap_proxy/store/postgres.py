@@ -37,8 +37,8 @@ OUTCOME_SECONDS = 3.0  # to ask what became of a transaction
 _GRACE = 0.5  # the server's own limits are reached before ours: its errors say more
 # Of the transactions that take turns; any number that no other program in the same database uses.
 _TURN = int.from_bytes(b"hotswap")
-# A writer that is gone, or hangs, keeps others waiting for so long. An applier's transaction is idle while the
-# control process compiles.
+# A writer that is gone, or hangs, keeps others waiting for so long. An applier's transaction is idle while
+# the control process compiles.
 _IDLE_IN_TRANSACTION_MS = 20_000
 
 

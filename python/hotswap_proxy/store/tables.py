@@ -31,7 +31,7 @@ metadata = MetaData(
 
 
 def _ordered(length: int) -> String:
-    """Text that queries sort by: in the order of its bytes, as in SQLite, whatever the database's language."""
+    """Text that queries sort by: in the order of its bytes, as in SQLite, whatever the database's locale."""
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 

@@ -50,7 +50,7 @@ impl WorkerCore {
             (Some(user), _) => (b"user", user),
             (None, _) => (b"ip", &client),
         };
-        let verdict = self.count(
+        let verdict = self.count_of_route(
             &[request.route.id.as_bytes(), kind, key],
             &limit,
             request.now,
@@ -87,25 +87,44 @@ impl WorkerCore {
             requests: self.edge.max_requests_per_second_per_client,
             window_ms: 1000,
         };
-        let verdict = self.count(&[b"", b"node", &peer.client.to_le_bytes()], &limit, now);
+        let tag = tag(&self.hash_key, &[b"node", &peer.client.to_le_bytes()]);
+        let clocks = self.clocks(now);
+        let verdict = self
+            .lane
+            .bucket(tag, 0, now, |state| limit.count(state, clocks, 1));
         self.refuse_over(ex, verdict)
     }
 
-    fn count(&mut self, key: &[&[u8]; 3], limit: &Limit, now: u64) -> Verdict {
-        let [owner, kind, key] = key;
+    /// Count on a bucket that the nodes of a fleet share, where there is one.
+    fn count_of_route(&mut self, key: &[&[u8]; 3], limit: &Limit, now: u64) -> Verdict {
+        let [route, kind, key] = key;
         // States of two algorithms, or of sliding windows of two lengths, do not compare: such a change
         // starts anew. All others apply to the buckets as they are.
-        let mut shape = [limit.algorithm as u8, 0, 0, 0, 0];
+        let mut parts = [limit.algorithm as u8, 0, 0, 0, 0];
         if limit.algorithm == Algorithm::SlidingWindow {
-            shape[1..].copy_from_slice(&limit.window_ms.to_le_bytes());
+            parts[1..].copy_from_slice(&limit.window_ms.to_le_bytes());
         }
-        let tag = tag(&self.hash_key, &[owner, kind, key, &shape]);
-        let clocks = Now {
+        let tag = tag(&self.lane.limits_key(), &[route, kind, key, &parts]);
+        let (shape, clocks) = (limit.shape(), self.clocks(now));
+        match self.lane.fleet_nodes() {
+            0 | 1 => self
+                .lane
+                .bucket(tag, shape, now, |state| limit.count(state, clocks, 1)),
+            nodes => self.lane.shared_bucket(
+                tag,
+                shape,
+                now,
+                |state| limit.count(state, clocks, nodes),
+                |tally| limit.note(tally, clocks),
+            ),
+        }
+    }
+
+    fn clocks(&mut self, now: u64) -> Now {
+        Now {
             monotonic: now,
-            unix_ms: self.wall.unix_ms(now),
-        };
-        self.lane
-            .bucket(tag, now, |state| limit.count(state, clocks))
+            unix: self.wall.nanos(now),
+        }
     }
 
     fn refuse_over(&self, ex: &Exchange, verdict: Verdict) -> Result<(), Refused> {

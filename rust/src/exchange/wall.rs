@@ -26,8 +26,9 @@ impl WallClock {
         self.nanos(now) / 1_000_000
     }
 
+    /// The same in nanoseconds.
     #[inline]
-    fn nanos(&mut self, now: u64) -> u64 {
+    pub fn nanos(&mut self, now: u64) -> u64 {
         let passed = now.wrapping_sub(self.base);
         if self.unix == 0 || passed > REFRESH_NS {
             self.refresh(now);

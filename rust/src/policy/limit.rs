@@ -1,4 +1,9 @@
 //! Rate limits: how many requests a key may make in a window.
+//!
+//! A node of a fleet counts a request that it lets through as many times as there are nodes (its *weight*), as if each of
+//! the others had let one through at the same moment, until an exchange has told what they did ([`super::share`]).
+//! So what was left of a limit is divided by as many as may use it, with nobody to be asked, and a node that
+//! hears nothing of the others lives on its share. Alone, the weight is 1.
 
 use super::{within, Wrong};
 use crate::state::Step;
@@ -60,11 +65,6 @@ pub struct Limit {
     pub window_ms: u32,
 }
 
-/// What a node may let through of a limit: the one place where a limit that a fleet shares is to be divided.
-fn effective(requests: u32) -> u32 {
-    requests.clamp(1, MOST)
-}
-
 impl ArchivedRateLimit {
     pub fn limit(&self) -> Limit {
         Limit {
@@ -73,7 +73,7 @@ impl ArchivedRateLimit {
                 ArchivedAlgorithm::SlidingWindow => Algorithm::SlidingWindow,
                 ArchivedAlgorithm::TokenBucket => Algorithm::TokenBucket,
             },
-            requests: effective(self.requests.to_native()),
+            requests: self.requests.to_native().clamp(1, MOST),
             window_ms: self.window_ms.to_native().max(1),
         }
     }
@@ -84,8 +84,14 @@ impl ArchivedRateLimit {
 pub struct Now {
     /// Monotonic, the same for all processes of the node, nanoseconds.
     pub monotonic: u64,
-    /// Milliseconds since 1970.
-    pub unix_ms: u64,
+    /// Nanoseconds since 1970: what nodes of a fleet have in common.
+    pub unix: u64,
+}
+
+impl Now {
+    pub(super) fn unix_ms(&self) -> u64 {
+        self.unix / 1_000_000
+    }
 }
 
 /// What a request is told about its limit; times in nanoseconds from now.
@@ -100,51 +106,61 @@ pub struct Verdict {
     pub retry: u64,
 }
 
-/// Most requests a counter of 20 bits can tell from one more.
-const MOST: u32 = 1_000_000;
-const COUNT: u64 = (1 << 20) - 1;
+/// Most requests of a limit. A counter of 20 bits can tell them from one more, and holds the weight of a fleet beyond.
+pub(super) const MOST: u32 = 1_000_000;
+pub(super) const COUNT: u64 = (1 << 20) - 1;
+/// Most that a fleet owes a token bucket, in buckets: twice the limit and what its nodes let through at once.
+pub(super) const MOST_DEBT: u64 = 4;
+/// Most nodes whose weight fits on top of that.
+pub const MOST_NODES: u32 = 4096;
 /// Windows of a sliding window are numbered modulo this. A bucket that is met again after exactly a multiple of
 /// 2²⁴ windows passes for a recent one; the error is on the strict side and lasts two windows.
-const NUMBERS: u64 = 1 << 24;
+pub(super) const NUMBERS: u64 = 1 << 24;
 
 impl Limit {
-    fn window(&self) -> u64 {
+    pub(super) fn window(&self) -> u64 {
         u64::from(self.window_ms) * 1_000_000
     }
 
-    /// Count a request on a bucket, 0 for a new one. A pure function, so that a bucket can be changed by one
-    /// compare-and-swap.
-    pub fn count(&self, state: u64, now: Now) -> Step<Verdict> {
+    /// Count a request on a bucket, 0 for a new one, as `weight` requests: 1, or the nodes of a fleet. A pure
+    /// function, so that a bucket can be changed by one compare-and-swap.
+    pub fn count(&self, state: u64, now: Now, weight: u32) -> Step<Verdict> {
         match self.algorithm {
-            Algorithm::FixedWindow => self.fixed(state, now),
-            Algorithm::SlidingWindow => self.sliding(state, now),
-            Algorithm::TokenBucket => self.tokens(state, now),
+            Algorithm::FixedWindow => self.fixed(state, now, weight),
+            Algorithm::SlidingWindow => self.sliding(state, now, weight),
+            Algorithm::TokenBucket => self.tokens(state, now, weight),
         }
     }
 
-    /// State: begin of the window in Unix milliseconds (44 bits), requests (20). Windows begin at whole multiples
-    /// of their length since 1970, where people expect a minute to begin.
-    fn fixed(&self, state: u64, now: Now) -> Step<Verdict> {
+    /// A state of a fixed window now: (begin, requests). State: begin of the window in Unix milliseconds (44 bits),
+    /// requests (20). Windows begin at whole multiples of their length since 1970, where people expect a
+    /// minute to begin.
+    pub(super) fn fixed_at(&self, state: u64, now: Now) -> (u64, u64) {
         let window = u64::from(self.window_ms);
         let (begun, count) = (state >> 20, state & COUNT);
-        let current = now.unix_ms - now.unix_ms % window;
+        let current = now.unix_ms() - now.unix_ms() % window;
         // A bucket may be ahead by a moment (another worker's clock), or further after the clock was set back: then
         // its window lasts on, but not so long that a wrong clock locks anybody out. One that began within
         // the current window was counted under a shorter one.
-        let (begun, count) = if begun >= current && begun <= current + window {
+        if begun >= current && begun <= current + window {
             (begun, count)
         } else {
             (current, 0)
-        };
-        let reset = ((begun - begun % window + window) - now.unix_ms) * 1_000_000;
+        }
+    }
+
+    fn fixed(&self, state: u64, now: Now, weight: u32) -> Step<Verdict> {
+        let window = u64::from(self.window_ms);
+        let (begun, count) = self.fixed_at(state, now);
+        let reset = ((begun - begun % window + window) - now.unix_ms()) * 1_000_000;
         let allowed = count < u64::from(self.requests);
-        let count = count + u64::from(allowed);
+        let count = raised(count, allowed, weight);
         self.step(
             allowed.then_some(begun << 20 | count),
             count,
             Verdict {
                 allowed,
-                remaining: self.left(count),
+                remaining: self.left(count, allowed, weight),
                 reset,
                 retry: if allowed { 0 } else { reset },
             },
@@ -152,25 +168,31 @@ impl Limit {
         )
     }
 
-    /// State: number of the window (24 bits), requests in the one before it (20) and in it (20). The window
-    /// before counts by the part of it that still lies within one length of now, as if its requests had come
-    /// evenly.
-    fn sliding(&self, state: u64, now: Now) -> Step<Verdict> {
+    /// A state of a sliding window now: (number of its window, nanoseconds since that began, requests in the one
+    /// before it, requests in it). State: number (24 bits), requests before (20), requests (20).
+    pub(super) fn sliding_at(&self, state: u64, now: Now) -> (u64, u64, u64, u64) {
         let window = self.window();
-        let (number, elapsed) = (now.monotonic / window % NUMBERS, now.monotonic % window);
+        let (number, elapsed) = (now.unix / window % NUMBERS, now.unix % window);
         let (known, before, count) = (state >> 40, state >> 20 & COUNT, state & COUNT);
-        let (number, elapsed, before, count) = match number.wrapping_sub(known) % NUMBERS {
+        match number.wrapping_sub(known) % NUMBERS {
             0 => (number, elapsed, before, count),
             1 => (number, elapsed, count, 0),
-            // Another worker was a moment ahead of this one's clock.
+            // Another worker was a moment ahead of this one's clock, or the clock was set back by less than a window.
             ago if ago == NUMBERS - 1 => (known, 0, before, count),
             _ => (number, elapsed, 0, 0),
-        };
+        }
+    }
+
+    /// The window before counts by the part of it that still lies within one length of now, as if its requests
+    /// had come evenly.
+    fn sliding(&self, state: u64, now: Now, weight: u32) -> Step<Verdict> {
+        let window = self.window();
+        let (number, elapsed, before, count) = self.sliding_at(state, now);
         let most = u64::from(self.requests);
         // Rounded up: in doubt there was one more.
         let weighted = scale(before, window - elapsed, window);
         let allowed = weighted + count < most;
-        let count = count + u64::from(allowed);
+        let count = raised(count, allowed, weight);
         let left_of_window = window - elapsed;
         let retry = if allowed {
             0
@@ -185,13 +207,13 @@ impl Limit {
         } else {
             left_of_window
         };
-        let used = (weighted + count).min(most);
+        let used = weighted + count;
         self.step(
             allowed.then_some(number << 40 | before << 20 | count),
             used,
             Verdict {
                 allowed,
-                remaining: self.left(used),
+                remaining: self.left(used, allowed, weight),
                 reset,
                 retry,
             },
@@ -199,21 +221,35 @@ impl Limit {
         )
     }
 
-    /// State: the monotonic time at which the bucket is full again (GCRA's theoretical arrival time).
-    fn tokens(&self, state: u64, now: Now) -> Step<Verdict> {
-        // Rounded up: never more than the limit.
+    /// Nanoseconds in which a token comes, and in which all do. Rounded up: never more than the limit.
+    pub(super) fn token(&self) -> (u64, u64) {
         let token = self.window().div_ceil(u64::from(self.requests));
-        let all = token * u64::from(self.requests);
-        // A debt made under a longer window is not carried into a shorter one.
-        let debt = state.saturating_sub(now.monotonic).min(all);
+        (token, token * u64::from(self.requests))
+    }
+
+    /// How far a state of tokens is from full, nanoseconds. State: the monotonic time at which the bucket is full
+    /// again (GCRA's theoretical arrival time).
+    pub(super) fn debt(state: u64, now: Now) -> u64 {
+        state.saturating_sub(now.monotonic)
+    }
+
+    fn tokens(&self, state: u64, now: Now, weight: u32) -> Step<Verdict> {
+        let (token, all) = self.token();
+        // A debt made under a longer window is not carried into a shorter one. What a fleet let through at once
+        // beyond the limit is paid back.
+        let most = if weight > 1 { MOST_DEBT * all } else { all };
+        let debt = Self::debt(state, now).min(most);
         let allowed = debt + token <= all;
-        let debt = if allowed { debt + token } else { debt };
+        let debt = match allowed {
+            true => debt + token * u64::from(weight),
+            false => debt,
+        };
         self.step(
             allowed.then_some(now.monotonic + debt),
             debt.div_ceil(token),
             Verdict {
                 allowed,
-                remaining: u32::try_from((all - debt) / token).unwrap_or(self.requests),
+                remaining: self.left(debt.div_ceil(token), allowed, weight),
                 reset: debt,
                 retry: if allowed { 0 } else { debt + token - all },
             },
@@ -221,23 +257,38 @@ impl Limit {
         )
     }
 
-    fn left(&self, used: u64) -> u32 {
-        u64::from(self.requests).saturating_sub(used) as u32
+    /// What a request is told. What it counts for the other nodes is a presumption that will be taken back:
+    /// it is told of its own.
+    fn left(&self, used: u64, allowed: bool, weight: u32) -> u32 {
+        let presumed = if allowed { u64::from(weight) - 1 } else { 0 };
+        u64::from(self.requests).saturating_sub(used.saturating_sub(presumed)) as u32
     }
 
     fn step(&self, next: Option<u64>, used: u64, result: Verdict, now: Now) -> Step<Verdict> {
-        let part = used * u64::from(u16::MAX) / u64::from(self.requests);
         Step {
             next,
-            fill: part.min(u16::MAX.into()) as u16,
+            fill: self.fill(used),
             empty_at: now.monotonic + result.reset,
             result,
         }
     }
+
+    /// How full a bucket is, of `u16::MAX`.
+    pub(super) fn fill(&self, used: u64) -> u16 {
+        let part = used * u64::from(u16::MAX) / u64::from(self.requests);
+        part.min(u16::MAX.into()) as u16
+    }
+}
+
+fn raised(count: u64, allowed: bool, weight: u32) -> u64 {
+    match allowed {
+        true => (count + u64::from(weight)).min(COUNT),
+        false => count,
+    }
 }
 
 /// `count × part / whole`, rounded up.
-fn scale(count: u64, part: u64, whole: u64) -> u64 {
+pub(super) fn scale(count: u64, part: u64, whole: u64) -> u64 {
     let product = u128::from(count) * u128::from(part);
     u64::try_from(product.div_ceil(u128::from(whole))).unwrap_or(u64::MAX)
 }

@@ -13,6 +13,7 @@ mod nesting;
 pub mod references;
 pub mod retry;
 pub mod schema;
+pub mod share;
 pub mod transform;
 pub mod validate;
 

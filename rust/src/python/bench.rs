@@ -2,6 +2,7 @@
 //! others do on the machine meanwhile counts less.
 
 use crate::exchange::{layout, WorkerCore};
+use crate::policy::limit::Now;
 use crate::route::{find, method};
 use crate::select;
 use crate::snapshot::{ArchivedRoute, ArchivedSnapshot};
@@ -10,10 +11,20 @@ use pyo3::exceptions::PyValueError;
 use pyo3::PyResult;
 use std::hint::black_box;
 use std::mem::MaybeUninit;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// As the data plane takes it.
 pub fn monotonic_nanos() -> u64 {
     nanos(libc::CLOCK_MONOTONIC)
+}
+
+/// Both clocks of the data plane.
+pub fn clocks() -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+    Now {
+        monotonic: monotonic_nanos(),
+        unix: unix.map_or(0, |since| since.as_nanos() as u64),
+    }
 }
 
 fn processor_nanos() -> u64 {

@@ -1,15 +1,19 @@
 //! `Node`: the control process's handle on the shared memory.
 
-use super::bench::monotonic_nanos;
+use super::bench::{clocks, monotonic_nanos};
 use super::{arms, errors, histogram};
+use crate::fleet;
 use crate::outlier::Outliers;
+use crate::policy::limit::MOST_NODES;
+use crate::policy::share::Change;
 use crate::route::method;
 use crate::state::circuit::{Event, State};
+use crate::state::sets::HashKey;
 use crate::state::stats::{BackendStats, SeriesTotals, EVENTS};
 use crate::state::{self, BackendStatus, Capacities};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyList};
+use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyList};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The one owner behind its lock; a catalog holds it too.
@@ -73,6 +77,58 @@ impl Node {
 
     fn take_keys_wanted(&self, py: Python<'_>) -> PyResult<bool> {
         self.with(py, |node| node.take_keys_wanted())
+    }
+
+    fn set_limits_key(&self, py: Python<'_>, key: [u8; 16]) -> PyResult<()> {
+        let key = u128::from_le_bytes(key);
+        let key = HashKey(key as u64, (key >> 64) as u64);
+        self.with(py, |node| node.set_limits_key(key))
+    }
+
+    fn set_fleet(&self, py: Python<'_>, nodes: u32) -> PyResult<()> {
+        if nodes > MOST_NODES {
+            return Err(PyValueError::new_err(format!(
+                "a fleet has at most {MOST_NODES} nodes"
+            )));
+        }
+        self.with(py, |node| node.set_fleet(nodes))
+    }
+
+    #[pyo3(signature = (weight, *, most = 1000))]
+    fn take_limit_usage<'py>(
+        &self,
+        py: Python<'py>,
+        weight: u32,
+        most: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let entries = self.with(py, |node| fleet::take(node, most, weight, clocks()))?;
+        Ok(PyBytes::new(py, &entries))
+    }
+
+    #[pyo3(signature = (entries, *, at_least = false))]
+    fn charge_limits(&self, py: Python<'_>, entries: &[u8], at_least: bool) -> PyResult<usize> {
+        let change = [Change::Add, Change::AtLeast][usize::from(at_least)];
+        self.with(py, |node| fleet::change(node, entries, change, clocks()))
+    }
+
+    fn settle_limits(&self, py: Python<'_>, entries: &[u8], weight: u32) -> PyResult<usize> {
+        let change = Change::Settle(weight);
+        self.with(py, |node| fleet::change(node, entries, change, clocks()))
+    }
+
+    #[pyo3(signature = (weight, pending, start = 0, *, most = 1000))]
+    fn limit_standing<'py>(
+        &self,
+        py: Python<'py>,
+        weight: u32,
+        pending: &[u8],
+        start: usize,
+        most: usize,
+    ) -> PyResult<(Bound<'py, PyBytes>, Option<usize>)> {
+        let (entries, next) = self.with(py, |node| {
+            fleet::standing(node, start, most, weight, pending, clocks())
+        })?;
+        Ok((PyBytes::new(py, &entries), next))
     }
 
     fn reclaim(&self, py: Python<'_>) -> PyResult<usize> {

@@ -6,11 +6,11 @@
 //! So a flood of new keys evicts its own buckets, which are almost empty, and a client that has used up
 //! its limit stays limited as long as seven others of its set, by then, have not used up theirs.
 
-use super::sets::{withdraw, Tags, EMPTY, WAYS};
+use super::sets::{withdraw, Tags, CHANGING, EMPTY, WAYS};
 use super::worker::LaneState;
 use std::sync::atomic::{
     AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
 };
 
 /// Eight buckets.
@@ -19,6 +19,19 @@ pub(super) struct BucketSet {
     tags: Tags,
     states: [AtomicU64; WAYS],
     ranks: [AtomicU64; WAYS],
+    /// Of limits that a fleet shares: what the limit is, and what was let through since it was taken last. As
+    /// with states, what they mean is the limit's business; 0 is none.
+    shapes: [AtomicU64; WAYS],
+    tallies: [AtomicU64; WAYS],
+}
+
+/// A bucket as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub tag: u64,
+    pub shape: u64,
+    pub state: u64,
+    pub tally: u64,
 }
 
 /// What a request does to a bucket.
@@ -41,7 +54,7 @@ fn rank(fill: u16, empty_at: u64) -> u64 {
 impl BucketSet {
     /// The way of a new key.
     #[cold]
-    fn admit(&self, tag: u64, now: u64, lane: u32) -> usize {
+    fn admit(&self, tag: u64, shape: u64, now: u64, lane: u32) -> usize {
         let _claim = self.tags.claim(now, lane);
         if let Some(way) = self.tags.find(tag) {
             return way; // another worker was faster
@@ -63,32 +76,104 @@ impl BucketSet {
         withdraw(&self.tags.tags[way]);
         // Whoever is about to change the former owner's state fails at it from here on.
         self.states[way].swap(0, AcqRel);
+        self.tallies[way].swap(0, AcqRel);
+        self.shapes[way].store(shape, Relaxed);
         self.ranks[way].store(rank(0, now), Relaxed);
         self.tags.tags[way].store(tag, Release);
         way
     }
 
-    fn apply<T>(&self, tag: u64, now: u64, lane: u32, mut step: impl FnMut(u64) -> Step<T>) -> T {
+    /// Apply `step`; with its result, the way that it changed.
+    pub(super) fn apply<T>(
+        &self,
+        tag: u64,
+        shape: u64,
+        now: u64,
+        lane: u32,
+        mut step: impl FnMut(u64) -> Step<T>,
+    ) -> (T, Option<usize>) {
         loop {
             let way = match self.tags.find(tag) {
                 Some(way) => way,
-                None => self.admit(tag, now, lane),
+                None => self.admit(tag, shape, now, lane),
             };
-            let mut state = self.states[way].load(Acquire);
-            // Looked at again after each load: it is this key's state, not that of the next owner.
-            while self.tags.tags[way].load(Acquire) == tag {
-                let step = step(state);
-                let Some(next) = step.next else {
-                    return step.result;
-                };
-                match self.states[way].compare_exchange(state, next, AcqRel, Acquire) {
-                    Ok(_) => {
-                        // A moment late or lost to a race it only misleads an eviction.
-                        self.ranks[way].store(rank(step.fill, step.empty_at), Relaxed);
-                        return step.result;
-                    }
-                    Err(found) => state = found,
+            if let Some(done) = self.change(way, tag, &mut step) {
+                return done;
+            }
+        }
+    }
+
+    /// Apply `step` to a bucket that there is.
+    pub(super) fn amend<T>(&self, tag: u64, mut step: impl FnMut(u64) -> Step<T>) {
+        if let Some(way) = self.tags.find(tag) {
+            self.change(way, tag, &mut step);
+        }
+    }
+
+    /// `None`: the way is another key's now.
+    #[inline]
+    fn change<T>(
+        &self,
+        way: usize,
+        tag: u64,
+        step: &mut impl FnMut(u64) -> Step<T>,
+    ) -> Option<(T, Option<usize>)> {
+        let mut state = self.states[way].load(Acquire);
+        // Looked at again after each load: it is this key's state, not that of the next owner.
+        while self.tags.tags[way].load(Acquire) == tag {
+            let step = step(state);
+            let Some(next) = step.next else {
+                return Some((step.result, None));
+            };
+            match self.states[way].compare_exchange(state, next, AcqRel, Acquire) {
+                Ok(_) => {
+                    // A moment late or lost to a race it only misleads an eviction.
+                    self.ranks[way].store(rank(step.fill, step.empty_at), Relaxed);
+                    return Some((step.result, Some(way)));
                 }
+                Err(found) => state = found,
+            }
+        }
+        None
+    }
+
+    /// Note in the tally of a key that something was let through.
+    pub(super) fn note(&self, way: usize, tag: u64, shape: u64, note: impl Fn(u64) -> u64) {
+        if self.shapes[way].load(Relaxed) != shape {
+            self.shapes[way].store(shape, Relaxed); // released with the tally
+        }
+        let mut tally = self.tallies[way].load(Acquire);
+        // SeqCst: before the look at the mark in `shared_bucket`, see there. Should the way change hands between look and
+        // exchange, one request is noted for a stranger: no more than a limit's worth is ever believed.
+        while self.tags.tags[way].load(Acquire) == tag {
+            match self.tallies[way].compare_exchange(tally, note(tally), SeqCst, Acquire) {
+                Ok(_) => return,
+                Err(found) => tally = found,
+            }
+        }
+    }
+
+    /// Visit the keys that a fleet shares; `take` their tallies, of those that have one, or leave them.
+    pub(super) fn visit(&self, take: bool, mut visit: impl FnMut(Found)) {
+        for way in 0..WAYS {
+            let tag = self.tags.tags[way].load(Acquire);
+            if tag == EMPTY || tag == CHANGING {
+                continue;
+            }
+            let tally = if take {
+                self.tallies[way].swap(0, SeqCst)
+            } else {
+                self.tallies[way].load(Acquire)
+            };
+            let found = Found {
+                tag,
+                shape: self.shapes[way].load(Acquire),
+                state: self.states[way].load(Acquire),
+                tally,
+            };
+            let asked = (tally != 0 || !take) && found.shape != 0;
+            if asked && self.tags.tags[way].load(Acquire) == tag {
+                visit(found);
             }
         }
     }
@@ -96,10 +181,11 @@ impl BucketSet {
 
 impl LaneState {
     /// Apply `step` to the bucket of a key, exactly once with effect; it may be asked several times. A new
-    /// bucket has state 0. `tag` is from [`tag`](super::sets::tag), `now` monotonic nanoseconds.
-    pub fn bucket<T>(&self, tag: u64, now: u64, step: impl FnMut(u64) -> Step<T>) -> T {
+    /// bucket has state 0. `tag` is from [`tag`](super::sets::tag), `now` monotonic nanoseconds; `shape` is what
+    /// the limit is called among the nodes of a fleet, 0 for one that they do not share.
+    pub fn bucket<T>(&self, tag: u64, shape: u64, now: u64, step: impl FnMut(u64) -> Step<T>) -> T {
         let set: &BucketSet = self.region().bucket_set(tag);
-        set.apply(tag, now, self.lane(), step)
+        set.apply(tag, shape, now, self.lane(), step).0
     }
 }
 
@@ -113,12 +199,13 @@ mod tests {
     }
 
     fn count(set: &BucketSet, tag: u64, now: u64, fill: u16) -> u64 {
-        set.apply(tag, now, 0, |state| Step {
+        let step = |state| Step {
             next: Some(state + 1),
             fill,
             empty_at: now + 1_000_000_000,
             result: state + 1,
-        })
+        };
+        set.apply(tag, 1, now, 0, step).0
     }
 
     #[test]
@@ -162,13 +249,39 @@ mod tests {
     fn a_refusal_changes_nothing() {
         let set = set();
         assert_eq!(count(&set, 10, 1, 1), 1);
-        let refused = set.apply(10, 1, 0, |state| Step {
+        let refused = set.apply(10, 1, 1, 0, |state| Step {
             next: None,
             fill: 0,
             empty_at: 0,
             result: state,
         });
-        assert_eq!(refused, 1);
+        assert_eq!(refused, (1, None));
         assert_eq!(count(&set, 10, 1, 1), 2);
+    }
+
+    #[test]
+    fn a_tally_is_taken_once_and_goes_with_its_key() {
+        let set = set();
+        count(&set, 10, 1, 1);
+        let way = set.tags.find(10).unwrap();
+        let taken = |take| {
+            let mut all = Vec::new();
+            set.visit(take, |found| {
+                all.push((found.tag, found.shape, found.tally))
+            });
+            all
+        };
+        assert_eq!(taken(true), []);
+        set.note(way, 10, 7, |tally| tally + 1);
+        set.note(way, 10, 7, |tally| tally + 1);
+        assert_eq!(taken(false), [(10, 7, 2)]);
+        assert_eq!(taken(true), [(10, 7, 2)]);
+        assert_eq!(taken(true), []);
+        set.note(way, 10, 7, |tally| tally + 1);
+        set.note(way, 11, 7, |tally| tally + 1); // not its key
+        for tag in 20..28 {
+            count(&set, tag, 2_000_000_000, 1);
+        }
+        assert_eq!(taken(true), [], "evicted");
     }
 }

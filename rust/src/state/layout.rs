@@ -8,6 +8,7 @@ use super::arms::ArmLane;
 use super::backend::{BackendLane, BackendShared};
 use super::buckets::BucketSet;
 use super::budget::Budget;
+use super::fleet::FleetCells;
 use super::lane::{LaneHead, NodeLane};
 use super::ledger::{GenerationLane, GenerationRow};
 use super::recovery::BackendRecovery;
@@ -73,6 +74,8 @@ pub(super) struct Header {
     hash_key: [AtomicU64; 2],
     /// The current generation, alone on its cache line: read by every request, written by none.
     pub current: Line,
+    /// Read by each request on a limited route.
+    pub fleet: FleetCells,
 }
 
 /// An atomic that shares its cache line with nothing.
@@ -92,6 +95,7 @@ pub(super) struct Layout {
     pub budget: usize,
     pub series: usize,
     pub buckets: usize,
+    pub bucket_marks: usize,
     pub clients: usize,
     pub client_cells: usize,
     /// First lane's private tables; `lane_stride` to the next lane's.
@@ -162,6 +166,7 @@ impl Layout {
         let budget = shared.table::<Budget>(1)?;
         let series_at = shared.table::<SeriesShared>(series)?;
         let buckets_at = shared.table::<BucketSet>(buckets as usize / WAYS)?;
+        let marks_at = shared.table::<AtomicU64>((buckets as usize / WAYS).div_ceil(64))?;
         let clients_at = shared.table::<Tags>(clients as usize / WAYS)?;
         let client_cells = shared.table::<AtomicU32>((clients as usize).saturating_mul(n))?;
         let mut lane = Cursor(0);
@@ -188,6 +193,7 @@ impl Layout {
             budget,
             series: series_at,
             buckets: buckets_at,
+            bucket_marks: marks_at,
             clients: clients_at,
             client_cells,
             private: shared.0,
@@ -225,6 +231,7 @@ impl Header {
         let HashKey(first, second) = HashKey::random();
         self.hash_key[0].store(first, Relaxed);
         self.hash_key[1].store(second, Relaxed);
+        self.fleet.set_key(HashKey::random());
         self.arena_len.store(arena_len as u64, Relaxed);
         self.magic.store(MAGIC, Relaxed);
     }
@@ -277,7 +284,7 @@ mod tests {
         assert_eq!(size_of::<BackendShared>(), 16);
         assert_eq!(size_of::<BackendRecovery>(), 32);
         assert_eq!(size_of::<BackendLane>(), 16);
-        assert_eq!(size_of::<BucketSet>(), 256);
+        assert_eq!(size_of::<BucketSet>(), 384);
         assert_eq!(size_of::<Tags>(), 128);
         assert_eq!(std::mem::offset_of!(Header, current), 128);
     }
@@ -295,6 +302,7 @@ mod tests {
             layout.budget,
             layout.series,
             layout.buckets,
+            layout.bucket_marks,
             layout.clients,
             layout.client_cells,
             layout.private,

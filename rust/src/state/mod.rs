@@ -12,6 +12,7 @@
 //! Node::new(lanes, arena_bytes, Capacities)  state_fd  arena_fd  generation
 //! next_generation  backend_slot  series_slot  arm_slot  stage  range_mut  discard  publish  reclaim
 //! reset_lane  set_backend_status  order_circuit  eject
+//! set_limits_key  set_fleet  take_tallies  shared_buckets  charge_bucket  amend_bucket    limits of a fleet
 //! ledger  backend_stats  series_stats  for_each_series  retired_series  arm_stats  lane_stats  arena_used
 //! ```
 //!
@@ -25,7 +26,7 @@
 //! retry_earned  retry_paid                                               the budget of retries
 //! cursor  fallback  record                                               one series (route, arm)
 //! arm_turn  arm_enter  arm_judge  arm_leave                              an arm of a deployment
-//! bucket  sit_down  stand_up  limited                                        keys of limits, clients
+//! bucket  shared_bucket  sit_down  stand_up  limited                         keys of limits, clients
 //! connection_opened  connection_closed  refused  upstream_idle  backend_duration  overhead
 //! ```
 //!
@@ -46,6 +47,7 @@ mod cell;
 pub mod circuit;
 pub mod clients;
 pub mod error;
+pub mod fleet;
 pub mod histogram;
 pub mod lane;
 pub mod layout;
@@ -66,7 +68,7 @@ pub mod worker;
 pub use arena::Range;
 pub use arms::{ArmStats, Exposed, Judged};
 pub use backend::BackendStatus;
-pub use buckets::Step;
+pub use buckets::{Found, Step};
 pub use circuit::Outcome;
 pub use clients::Seat;
 pub use error::{Exhausted, PublishError};

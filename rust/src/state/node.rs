@@ -54,6 +54,8 @@ pub struct Node {
     retired: LedgerRow,
     retired_series: SeriesTotals,
     pub(super) retired_backends: BackendTotals,
+    /// Where the next search for tallies begins.
+    pub(super) tallies_from: usize,
 }
 
 impl Node {
@@ -76,6 +78,7 @@ impl Node {
             retired: LedgerRow::default(),
             retired_series: SeriesTotals::default(),
             retired_backends: BackendTotals::default(),
+            tallies_from: 0,
         })
     }
 

@@ -182,6 +182,22 @@ impl Region {
         unsafe { self.at(self.layout.buckets, tag as usize & (sets - 1)) }
     }
 
+    /// The mark of a tag's set: its word, its bit.
+    #[inline]
+    pub fn bucket_mark(&self, tag: u64) -> (&AtomicU64, u64) {
+        let sets = self.layout.capacities.buckets as usize / WAYS;
+        let index = tag as usize & (sets - 1);
+        (self.bucket_marks(index / 64), 1 << (index % 64))
+    }
+
+    /// Marks of 64 sets.
+    #[inline]
+    pub fn bucket_marks(&self, word: usize) -> &AtomicU64 {
+        let words = (self.layout.capacities.buckets as usize / WAYS).div_ceil(64);
+        // SAFETY: clamped to the table's length.
+        unsafe { self.at(self.layout.bucket_marks, word.min(words - 1)) }
+    }
+
     /// The set in which a client is, and the place of its first way.
     #[inline]
     pub fn client_set_of(&self, tag: u64) -> (&Tags, u32) {

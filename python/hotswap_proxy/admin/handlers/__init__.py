@@ -9,6 +9,7 @@ from . import (
     deployments,
     gateway,
     routes,
+    simulation,
     users,
     versions,
 )
@@ -19,6 +20,7 @@ ENDPOINTS = (
     *users.ENDPOINTS,
     *routes.ENDPOINTS,
     *versions.ENDPOINTS,
+    *simulation.ENDPOINTS,
     *deployments.ENDPOINTS,
     *backends.ENDPOINTS,
     *config.ENDPOINTS,

@@ -79,8 +79,8 @@ def rate_difference(canary: Rate, stable: Rate, enough: float) -> tuple[float, f
 
 
 def least_evidence(canary: Rate, stable: Rate, margin: float, enough: float = inf) -> float:
-    """The least evidence against a pair (p, p + margin); or any value below ``enough`` as soon as one is
-    met.
+    """The least evidence against a pair (p, p + margin); with ``enough`` any value on the same side of
+    it.
     """
     constant_canary, constant_stable = log_mixture(canary), log_mixture(stable)
 
@@ -100,7 +100,8 @@ def least_evidence(canary: Rate, stable: Rate, margin: float, enough: float = in
         middle = (low + high) / 2
         evidence, slope = against(middle)
         least = min(least, evidence)
-        if enough < inf and least < enough:
+        # Convex: it lies above its tangent. So both answers are often known long before the least is.
+        if enough < inf and (least < enough or evidence - abs(slope) * (high - low) / 2 >= enough):
             break
         if slope > 0:
             high = middle

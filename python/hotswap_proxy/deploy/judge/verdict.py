@@ -69,22 +69,54 @@ def judge(
     """
     levels = Levels.of(thresholds.confidence, windows, phases)
     other, against = _other(phase, before, share, thresholds)
-    of_phase = criteria(phase, other, thresholds)
     build = _Builder(phase.canary, other, thresholds, against)
     if missing := _missing(phase.canary, other, thresholds.minimum_requests):
         return build.verdict("Hold", *missing)
-    if failed := _first_exceeded(of_phase, levels.phase):
-        return build.verdict("Fail", f"{_why(failed, levels.phase)}{against}")
+    found = examine(phase, window, other, thresholds, levels)
+    if found.failed is not None:
+        recently = f"in the last {thresholds.window}: " if found.recently else ""
+        why = found.failed.excess(levels.window if found.recently else levels.phase)
+        return build.verdict("Fail", f"{recently}{found.failed.observed()}: {why}")
+    if found.kind == "Pass":
+        return build.verdict("Pass", f"{_seen(found.criteria)}: within the thresholds")
+    return build.verdict("Hold", *_undecided(found.criteria, phase.canary, levels))
+
+
+class Finding(NamedTuple):
+    """What ``judge`` puts into words. ``failed`` is what condemns the canary arm, ``recently``: in the
+    window.
+    """
+
+    kind: VerdictKind
+    criteria: Sequence[Criterion] = ()
+    failed: Criterion | None = None
+    recently: bool = False
+
+
+def examine(
+    phase: Measurement,
+    window: Measurement,
+    other: ArmCounts | None,
+    thresholds: Thresholds,
+    levels: Levels,
+    *,
+    may_pass: bool = True,
+) -> Finding:
+    """The rule by itself. ``other``: what the canary arm is compared with, None: nothing. ``may_pass`` False
+    saves the work of finding out whether it does.
+    """
+    if _missing(phase.canary, other, thresholds.minimum_requests):
+        return Finding("Hold")
+    whole = criteria(phase, other, thresholds)
+    if failed := _first_exceeded(whole, levels.phase):
+        return Finding("Fail", whole, failed)
     compared = window.stable if other is phase.stable else other
     if not _missing(window.canary, compared, thresholds.minimum_requests):
         recent = criteria(window, compared, thresholds)
         if failed := _first_exceeded(recent, levels.window):
-            return build.verdict(
-                "Fail", f"in the last {thresholds.window}: {_why(failed, levels.window)}{against}"
-            )
-    if all(criterion.kept(levels.keep) for criterion in of_phase):
-        return build.verdict("Pass", f"{_seen(of_phase)}: within the thresholds{against}")
-    return build.verdict("Hold", *_undecided(of_phase, phase.canary, levels, against))
+            return Finding("Fail", whole, failed, recently=True)
+    kept = may_pass and all(criterion.kept(levels.keep) for criterion in whole)
+    return Finding("Pass" if kept else "Hold", whole)
 
 
 def _other(
@@ -120,22 +152,16 @@ def _first_exceeded(found: Sequence[Criterion], enough: float) -> Criterion | No
     return next((criterion for criterion in found if criterion.exceeded(enough)), None)
 
 
-def _why(failed: Criterion, enough: float) -> str:
-    return f"{failed.observed()}: {failed.excess(enough)}"
-
-
 def _seen(found: Sequence[Criterion]) -> str:
     telling = [criterion for criterion in found if criterion.is_telling] or found
     return ", ".join(criterion.observed() for criterion in telling)
 
 
-def _undecided(
-    found: Sequence[Criterion], canary: ArmCounts, levels: Levels, against: str
-) -> tuple[str, int | None]:
+def _undecided(found: Sequence[Criterion], canary: ArmCounts, levels: Levels) -> tuple[str, int | None]:
     open_ones = [criterion for criterion in found if not criterion.kept(levels.keep)]
     needed = requests_needed(found, trials(canary), levels)
     more = f", about {needed:,} more requests" if needed is not None else ""
-    return f"not sure yet: {_seen(open_ones)}{more}{against}", needed
+    return f"not sure yet: {_seen(open_ones)}{more}", needed
 
 
 def requests_needed(found: Sequence[Criterion], requests: int, levels: Levels) -> int | None:
@@ -174,6 +200,7 @@ class _Builder:
         self, canary: ArmCounts, other: ArmCounts | None, thresholds: Thresholds, against: str
     ) -> None:
         self._alpha = 1 - thresholds.confidence
+        self._against = against
         self._canary = self._figures(canary)
         self._stable = self._figures(other) if other else None
 
@@ -194,7 +221,7 @@ class _Builder:
         their_rate, their_latency = (None, None) if other is None else (other.error_rate, other.p99_latency)
         return Verdict(
             kind=kind,
-            reason=reason,
+            reason=reason + self._against,
             requests_needed=needed,
             error_rate_delta=_difference(mine.error_rate, their_rate),
             p99_latency_delta=_difference(mine.p99_latency, their_latency),

@@ -1,0 +1,24 @@
+"""What a deployment would be like at this traffic."""
+
+from __future__ import annotations
+
+from hotswap_proxy.control.forecasting import forecast
+from hotswap_proxy.model.simulation import SimulationRequest
+
+from ..routing import EVERYONE, Answer, Call, Endpoint
+
+
+async def simulate(call: Call) -> Answer:
+    return Answer(await forecast(call.body))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/api/v1/gateway/deployments/simulate",
+        handler=simulate,
+        roles=EVERYONE,
+        summary="Forecast a rollout: how long, how many exposed to a fault, how likely a false alarm",
+        body=SimulationRequest,
+    ),
+)
