@@ -215,6 +215,27 @@ def test_two_nodes_that_make_clashing_routes_at_once(fleet: Fleet) -> None:
         fleet.everywhere("/same")
 
 
+def test_files_that_are_applied_at_all_nodes_at_once(fleet: Fleet) -> None:
+    with running(fleet) as port:
+
+        def apply(name: str) -> None:
+            backends = [{"name": "b", "url": f"http://127.0.0.1:{port}"}]
+            routes = [
+                {"name": f"{name}{index}", "pathPattern": f"/{name}{index}", "backends": backends}
+                for index in range(20)
+            ]
+            fleet.call(name, "POST", "/gateway/config/apply", {"version": "1", "routes": routes})
+
+        threads = [threading.Thread(target=apply, args=(name,)) for name in ALL]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for name in ALL:
+            fleet.everywhere(f"/{name}19")
+        assert {fleet.health(name)["routesConfigured"] for name in ALL} == {61}
+
+
 def test_servers_that_are_killed_and_come_back(
     fleet: Fleet, postgres: PostgresServer, redis_server: RedisServer
 ) -> None:

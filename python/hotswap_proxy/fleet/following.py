@@ -15,7 +15,7 @@ from hotswap_proxy.store import Store, revisions
 log = logging.getLogger("hotswap_proxy.control")
 
 POLL = 0.5  # seconds
-PATIENCE = 3.0  # for one small read; then the store counts as lost
+PATIENCE = 5.0  # for one small read; then the store counts as lost. Lanes give up before it
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0  # after a failure that is not the store's
 
 
