@@ -340,6 +340,7 @@ fn node(lanes: u32) -> Node {
     let capacities = Capacities {
         backends: 4,
         series: 4,
+        arms: 4,
         rows: 4,
         buckets: 4096,
         clients: 8,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,9 @@ async def second_admin(gateway: Gateway) -> dict[str, str]:
 
 
 @pytest.fixture
-async def production(tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with running(tmp_path, environment="Production", allowed_backend_hosts=("127.0.0.1",)) as gateway:
+async def production(tmp_path: Path, database_url: str | None) -> AsyncIterator[Gateway]:
+    settings = {"environment": "Production", "allowed_backend_hosts": ("127.0.0.1",)}
+    async with running(tmp_path, database_url=database_url, **settings) as gateway:
         yield gateway
 
 
@@ -145,6 +147,27 @@ async def test_there_is_one_deployment_at_a_time(gateway: Gateway) -> None:
     assert problem(await gateway.client.delete(f"{ROUTES}/{route_id}"))[0] == 409
     assert (await order(gateway, made, "rollback", {"reason": "no"})).is_success
     assert (await gateway.client.put(f"{ROUTES}/{route_id}", json={"priority": 2})).is_success
+
+
+async def test_a_change_and_a_deployment_at_the_same_time_do_not_mix(gateway: Gateway) -> None:
+    """Whichever is first, the deployment starts from what is live, and nothing changes under it."""
+    for number in range(5):
+        fields = {"name": f"r{number}", "pathPattern": f"/r{number}"}
+        route_id = await staged(gateway, **fields)
+        body = {"routeId": route_id, "configVersion": "1.1", "strategy": "Canary"}
+        url = f"{ROUTES}/{route_id}"
+        calls = [
+            gateway.client.post(DEPLOYMENTS, json=body),
+            gateway.client.put(url, json={"priority": 7}),
+        ]
+        made, put = await asyncio.gather(*calls)
+        live = (await gateway.client.get(url)).json()
+        assert put.status_code in (200, 409) and (live["priority"] == 7) is put.is_success
+        if made.is_success:
+            assert made.json()["stableVersion"] == live["version"]
+        else:
+            # Another priority matches other requests: only Direct could deploy over that.
+            assert made.status_code in (400, 409) and put.is_success
 
 
 async def test_the_live_version_and_unknown_routes_are_no_targets(gateway: Gateway) -> None:

@@ -351,5 +351,11 @@ def test_in_production_somebody_else_approves(tmp_path: Path, ports: tuple[int, 
         told = first.json("routes", "update", "users", "-d", '{"priority": 1}')
         assert told["configChangeApplied"] is False
         assert "Failed" in second("deployments", "reject", told["deploymentId"], "--reason", "not today")
-        assert "not today" in first("deployments", "get", "users")
+        told = first("routes", "disable", "users")
+        assert "waits for approval" in told and first.json("routes", "get", "users")["isEnabled"] is True
+        second("deployments", "rollback", "users")
+        file = '{"routes": [{"name": "users", "path": "/users/**", "backends": [{"url": "http://127.0.0.1:9"}]}]}'
+        told = first("diff", "-f", "-", text=file, code=3)
+        assert "only by deployments that another administrator approves: users" in told
+        assert "another administrator approves" in first("apply", "-f", "-", text=file, code=2)
         assert "waits for the approval" in first("routes", "rollback", "users", "--wait", code=6)

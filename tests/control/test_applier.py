@@ -72,9 +72,11 @@ def file(*names: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gateway]:
+async def gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str | None
+) -> AsyncIterator[Gateway]:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-    async with running(tmp_path) as started:
+    async with running(tmp_path, database_url=database_url) as started:
         # Names do not matter here but in one test, which needs one that does not exist.
         started.configuration._applier = Applier(started.context.settings)
         yield started

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import Connection, text
 
 from hotswap_proxy.errors import Conflict, StoreUnavailable
+from hotswap_proxy.postgresurl import PostgresUrl
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import FILE_NAME, AuditEntry, Author, Store, audit, audit_chain
+from hotswap_proxy.store import FILE_NAME, AuditEntry, Author, Store, audit, audit_chain, migrate, postgres
 from hotswap_proxy.store.audit import AuditFilter
 from hotswap_proxy.store.audit_chain import BATCH, Head, Verified, verify
+from hotswap_proxy.store.database import make_engine
 from hotswap_proxy.store.migrations import audit_log
 from tests.gateway import empty_store
 
@@ -246,6 +249,13 @@ async def test_many_writers_make_one_chain(store: Store, tmp_path: Path, databas
             await other.close()
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_postgresql_refuses_to_empty_the_table(store: Store) -> None:
+    await fill(store, 2)
+    with pytest.raises((Conflict, StoreUnavailable), match="append-only"):
+        await store.write(_execute, "TRUNCATE audit_logs")
+
+
 async def test_a_verification_and_writers_do_not_disturb_each_other(store: Store) -> None:
     await store.write(audit.append, ANN, [entry(number) for number in range(3 * BATCH)])
     writing = asyncio.create_task(fill(store, 50))
@@ -269,22 +279,35 @@ async def test_a_failed_transaction_leaves_the_chain_as_it_was(store: Store) -> 
     assert (await verify(store)).checked == 2
 
 
+OLD_ROW = """INSERT INTO audit_logs (audit_id, at, username, action, entity_type, details)
+    VALUES (:id, '2025-01-01T00:00:00.000000Z', 'ann', 'user.login', 'user', '{}')"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_rows_from_before_the_chain_are_linked_by_the_migration(
-    tmp_path: Path, at_version: Callable[[Path, str], None]
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    path = tmp_path / FILE_NAME
-    at_version(path, "0001")
+    url = request.getfixturevalue("postgres_url") if kind == "postgresql" else None
     count = audit_log.BATCH + 7
-    with sqlite3.connect(path) as connection:
-        connection.executemany(
-            "INSERT INTO audit_logs (audit_id, at, username, action, entity_type, details)"
-            " VALUES (?, '2025-01-01T00:00:00.000000Z', 'ann', 'user.login', 'user', '{}')",
-            [(2 * number,) for number in range(1, count + 1)],
-        )
-    connection.close()
+
+    def make(connection: Connection) -> None:
+        """A store of the version before, with rows and with gaps between their ids."""
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text(OLD_ROW), [{"id": 2 * number} for number in range(1, count + 1)])
+
+    if url is not None:
+        postgres.run(PostgresUrl.parse(url), postgres.SCHEMA, make)
+    else:
+        engine = make_engine(tmp_path / FILE_NAME)
+        with engine.begin() as connection:
+            make(connection)
+        engine.dispose()
 
     async def check() -> None:
-        store = await Store.open(Settings(data_dir=tmp_path))
+        store = await Store.open(Settings(data_dir=tmp_path, database_url=url))
         await fill(store, 1)
         found = await verify(store)
         assert found.broken is None and found.checked == count + 1
@@ -293,24 +316,3 @@ def test_rows_from_before_the_chain_are_linked_by_the_migration(
         await store.close()
 
     asyncio.run(check())
-
-
-@pytest.fixture
-def at_version() -> Callable[[Path, str], None]:
-    """Makes an empty store of an older version."""
-    from alembic import command
-    from alembic.config import Config
-
-    from hotswap_proxy.store import migrate
-    from hotswap_proxy.store.database import make_engine
-
-    def make(path: Path, version: str) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
-        engine = make_engine(path)
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, version)
-        engine.dispose()
-
-    return make

@@ -337,20 +337,23 @@ def test_urls_that_cannot_be_used_are_refused_without_showing_them(url: str) -> 
 def test_the_password_is_in_no_command_line_and_no_child_environment(
     database_url: str, tmp_path: Path
 ) -> None:
-    """A node on PostgreSQL, started as an operator does, with a file applied by a process of its own."""
-    from tests.node import Node
+    """A node on PostgreSQL, started as an operator does, with a file."""
+    from tests.node import Node, write_config
 
-    node = Node(tmp_path, HOTSWAP_ADMIN_USERNAME="admin", HOTSWAP_DATABASE_URL=database_url)
+    config = write_config(tmp_path / "gateway.yaml", 9, routes=3)
+    node = Node(
+        tmp_path, "--config", str(config), HOTSWAP_ADMIN_USERNAME="admin", HOTSWAP_DATABASE_URL=database_url
+    )
     try:
         node.start()
-        secret = "p%40ss"
+        assert node.ready["routes"] == "3", "the file was applied to the database"
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 line, environ = (process / "cmdline").read_text(), (process / "environ").read_text()
             except OSError:
                 continue
-            assert secret not in line
+            assert database_url not in line
             if int(process.name) not in (os.getpid(), node.process.pid):
-                assert secret not in environ, line
+                assert database_url not in environ, line
     finally:
         node.clean_up()

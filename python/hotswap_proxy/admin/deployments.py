@@ -18,6 +18,13 @@ _INTERNAL = {"salt", "baseline", "window_baseline", "window_started_at", "window
 _QUANTILES = (("p50Latency", 0.50), ("p95Latency", 0.95), ("p99Latency", 0.99))
 
 
+def list_item(deployment: Deployment) -> dict[str, Any]:
+    """The answer without its history, which may be long."""
+    answer = deployment_answer(deployment)
+    del answer["events"]
+    return answer
+
+
 def deployment_answer(deployment: Deployment) -> dict[str, Any]:
     """The record without what is the engine's own; what is not set is null, and so is always there."""
     answer = deployment.model_dump(by_alias=True, exclude=_INTERNAL)

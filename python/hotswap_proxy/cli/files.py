@@ -144,5 +144,7 @@ def _show_plan(plan: dict[str, Any], output: OutputFormat) -> None:
         print(f"{SIGNS[change['action']]} {change['kind']} {change['name']}")
         for field in change.get("fields", ()):
             print(f"    {field['path']}: {json.dumps(field['old'])} -> {json.dumps(field['new'])}")
+    if names := plan.get("needsApproval"):
+        print(f"only by deployments that another administrator approves: {', '.join(names)}")
     counts = ", ".join(f"{plan[name]} {name}" for name in ("added", "changed", "removed", "unchanged"))
     print(counts)

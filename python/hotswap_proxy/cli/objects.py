@@ -160,8 +160,11 @@ def application(kind: Kind, text: str) -> typer.Typer:
     def switch(key: str, admin_url: str, token: str | None, on: bool) -> None:
         with AdminClient(admin_url, token) as client:
             item = kind.find(client, key)
-            client.call("PUT", kind.url_of(item), {"isEnabled": on})
-        print(f"{'enabled' if on else 'disabled'} {item['name']}")
+            done = client.call("PUT", kind.url_of(item), {"isEnabled": on})
+        if done["configChangeApplied"]:
+            print(f"{'enabled' if on else 'disabled'} {item['name']}")
+        else:
+            print(f"{item['name']} is in Production: deployment {done['deploymentId']} waits for approval")
 
     @app.command("enable")
     @command

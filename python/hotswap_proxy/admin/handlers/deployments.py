@@ -11,7 +11,7 @@ from hotswap_proxy.store import deployments
 from hotswap_proxy.store.deployments import DeploymentFilter
 
 from .. import answers
-from ..deployments import deployment_answer, metrics_answer
+from ..deployments import deployment_answer, list_item, metrics_answer
 from ..models import DeploymentQuery, DeploymentView, WriteQuery
 from ..routing import ADMIN, ADMIN_OPERATOR, EVERYONE, Answer, Call, Endpoint
 
@@ -23,7 +23,7 @@ async def list_deployments(call: Call) -> Answer:
     query: DeploymentQuery = call.query
     wanted = DeploymentFilter(route_id=query.route_id, status=query.status, environment=query.environment)
     found, total = await call.context.store.read(deployments.page, wanted, query.limit, query.offset)
-    return answers.page("deployments", [deployment_answer(each) for each in found], total, query)
+    return answers.page("deployments", [list_item(each) for each in found], total, query)
 
 
 async def get_deployment(call: Call) -> Answer:
