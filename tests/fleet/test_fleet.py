@@ -254,7 +254,7 @@ def test_servers_that_are_killed_and_come_back(
             eventually(lambda: not any(fleet.reasons(name) for name in ALL), "all is well again")
             fleet.add_route("c", port, "/after")
             fleet.everywhere("/after")
-        assert load.failed == [] and load.done > 100
+        assert load.failed == [] and load.done > 10
 
 
 def test_a_server_that_hangs_keeps_nothing_waiting(
@@ -272,7 +272,7 @@ def test_a_server_that_hangs_keeps_nothing_waiting(
         postgres.resume()
         redis_server.resume()
         eventually(lambda: not any(fleet.reasons(name) for name in ALL), "all is well again")
-    assert load.failed == [] and load.done > 100
+    assert load.failed == [] and load.done > 10
 
 
 def test_a_node_that_was_away_catches_up(fleet: Fleet) -> None:
