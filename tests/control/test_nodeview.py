@@ -52,7 +52,13 @@ def status(node: Node) -> NodeStatus:
     ready.set()
     worker = SimpleNamespace(slot=0, pid=0, ready=ready, left=left)
     configuration = SimpleNamespace(
-        generation=3, last_update=datetime.now(UTC), routes=2, backends=4, violations=[]
+        generation=3,
+        revision=8,
+        problem=None,
+        last_update=datetime.now(UTC),
+        routes=2,
+        backends=4,
+        violations=[],
     )
     made: Any = NodeStatus
     return made(

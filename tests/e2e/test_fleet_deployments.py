@@ -133,11 +133,12 @@ def test_the_node_that_drives_is_killed_and_another_finishes(fleet: Fleet, stabl
     with versioned("v2", delay=0.004) as good:
         rollout = Rollout(fleet.api(), stable, good)
         everywhere(fleet)
+        ports = {name: node.proxy_port for name, node in fleet.nodes.items()}
+        rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
         driver = leader(fleet)
         others = [name for name in NAMES if name != driver]
         rollout.api = fleet.api(others[0])
-        with Traffic([fleet.nodes[name].proxy_port for name in others], rate=300) as traffic:
-            rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
+        with Traffic([ports[name] for name in others], rate=300) as traffic:
             eventually(lambda: rollout.get()["currentPhase"] == 1, "the second phase", 60)
             fleet.nodes[driver].process.kill()
             began = time.monotonic()

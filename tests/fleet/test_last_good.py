@@ -134,6 +134,7 @@ async def test_a_flipped_bit_ends_what_is_believed(node: Member, kept: LastGood)
 async def test_a_file_without_a_whole_configuration_is_none(
     node: Member, kept: LastGood, content: bytes
 ) -> None:
+    await written(kept)  # what is on its way would replace it
     kept.path.write_bytes(content)
     assert kept.read() is None
 

@@ -74,6 +74,7 @@ class Configuration(Objects):
     ) -> None:
         """Without an ``applier`` files are applied in this process. ``keep`` is told of what gets live."""
         self.rules = url_rules(settings)
+        self.turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext  # to apply a file in
         self.announce: Callable[[int], None] = lambda _revision: None  # tells other nodes of a new revision
         self._store = store
         self._catalog = catalog
@@ -195,7 +196,8 @@ class Configuration(Objects):
         name.
         """
         job = Job(document, Author.of(author), prune, dry_run)
-        done = await self._edit(partial(self._apply, job))
+        async with self.turn():
+            done = await self._edit(partial(self._apply, job))
         if done.added + done.changed + done.removed >= LARGE:  # later, when the caller is done with it too
             asyncio.get_running_loop().call_later(TRIM_DELAY, trim)
         return done

@@ -15,7 +15,7 @@ from hotswap_proxy.store import Store, revisions
 log = logging.getLogger("hotswap_proxy.control")
 
 POLL = 0.5  # seconds
-PATIENCE = 3.0  # for one small read; then the store counts as lost
+PATIENCE = 5.0  # for one small read; then the store counts as lost. Lanes give up before it
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0  # after a failure that is not the store's
 
 
@@ -25,6 +25,8 @@ class Follows(Protocol):
     @property
     def revision(self) -> int: ...
     @property
+    def remembered(self) -> bool: ...
+    @property
     def has_to_try(self) -> bool: ...
     async def follow(self) -> bool: ...
 
@@ -33,7 +35,7 @@ class FollowLoop:
     """``store_up`` and ``store_since``: as the last look found it."""
 
     def __init__(self, store: Store, configuration: Follows) -> None:
-        self.store_up = True
+        self.store_up = not configuration.remembered
         self.store_since = time.time()
         self.store_error = ""
         self.newest = configuration.revision  # of the store, as far as it is known

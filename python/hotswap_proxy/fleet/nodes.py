@@ -12,6 +12,7 @@ from hotswap_proxy.store.tables import nodes
 from hotswap_proxy.store.times import database_clock
 
 BEAT = 2.0  # seconds
+BEAT_ALONE = 4.0  # with SQLite
 AWAY = 10.0  # after so many seconds without a beat a node is away
 FORGOTTEN = 24 * 3600.0
 

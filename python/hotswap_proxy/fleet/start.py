@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hotswap_proxy.errors import StoreUnavailable
@@ -14,6 +15,7 @@ from .common import common
 from .following import FollowLoop
 from .heartbeat import Heartbeat
 from .limits import LimitExchange
+from .turns import turn
 from .view import FleetView
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ async def start(
     loop.on_change = heartbeat.hurry
     loop.when_up = [connect, share_key, *when_up]
     if redis is not None:
+        configuration.turn = partial(turn, redis, parts.boot_id)
         redis.subscribe(CHANGES, hear)
         redis.when_up(loop.hurry)
         stack.push_async_callback(redis.stop)
