@@ -217,30 +217,36 @@ class Node:
     def take_keys_wanted(self) -> bool:
         """Whether, since this was asked last, a token came whose key no set has."""
     def set_limits_key(self, key: bytes) -> None:
-        """Find the buckets of routes' rate limits by this key, 16 bytes, which all nodes of a fleet have in common.
+        """Find the buckets of routes' rate limits by this key, 16 bytes, which all nodes of a fleet have in
+        common.
 
         At any time; the buckets begin anew. Without it a node has one of its own.
         """
     def set_fleet(self, nodes: int) -> None:
-        """Say how many nodes share the rate limits of routes: each request is counted as that many, until it is settled.
+        """Say how many nodes share the rate limits of routes: each request is counted as that many, until
+        it is settled.
 
         0 and 1: nobody else does, and nothing is noted for others. At most 4096.
         """
     def take_limit_usage(self, weight: int, *, most: int = 1000) -> bytes:
-        """What workers have let through on shared limits since it was taken last, as entries for the other nodes.
+        """What workers have let through on shared limits since it was taken last, as entries for the other
+        nodes.
 
         `weight` is what they were counted with; `most` entries or a few more are returned, the rest
-        comes first the next time. An entry is 32 bytes, little-endian: tag, limit, time (8 each), requests of the window
+        comes first the next time. An entry is 32 bytes, little-endian: tag, limit, time (8 each), requests
+        of the window
         before, requests (4 each). Cheap when there is none.
         """
     def charge_limits(self, entries: bytes, *, at_least: bool = False) -> int:
-        """Add what another node has let through; or, with `at_least`, raise the buckets to what it knows of them.
+        """Add what another node has let through; or, with `at_least`, raise the buckets to what it knows of
+        them.
 
         What belongs to a window that is over is left out. Returns how many entries were none; never raises
         for their contents.
         """
     def settle_limits(self, entries: bytes, weight: int) -> int:
-        """All others know of these entries, which this node took: from now on they count once, not `weight` times."""
+        """All others know of these entries, which this node took: from now on they count once, not `weight`
+        times."""
     def limit_standing(
         self, weight: int, pending: bytes, start: int = 0, *, most: int = 1000
     ) -> tuple[bytes, int | None]:
