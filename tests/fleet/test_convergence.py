@@ -172,6 +172,33 @@ async def test_a_store_that_was_replaced_by_an_older_one_is_read_as_a_whole(pair
     assert b.configuration.revision == 0 and b.match("/users") is None
 
 
+async def test_a_store_that_was_replaced_by_one_with_the_same_number_is_read_as_a_whole(pair: Pair) -> None:
+    a, b = pair
+    await a.create("users")
+    await b.create("both")  # b has the number of its own change
+
+    def restore(connection: Connection) -> None:
+        """An older state, in which something else was changed since."""
+        connection.execute(update(meta).where(meta.c.key == "revision").values(value="1"))
+        connection.execute(delete(changes).where(changes.c.revision > 1))
+        connection.execute(delete(routes).where(routes.c.name == "both"))
+        revisions.advance(connection, [])
+
+    assert b.configuration.serves(await b.store.read(revisions.head))
+    await a.store.write(restore)
+    head = await b.store.read(revisions.head)
+    assert head.revision == b.configuration.revision and not b.configuration.serves(head)
+    await b.configuration.follow()
+    assert b.match("/both") is None and b.match("/users") == "1.0"
+    assert b.configuration.serves(await b.store.read(revisions.head))
+    await a.configuration.follow()
+    later = await a.create("later")
+    await a.store.write(restore)
+    await a.create("after")  # beyond the number that b knows, and not from there
+    await b.configuration.follow()
+    assert b.match("/after") == "1.0" and later
+
+
 async def test_health_stays_when_everything_is_read_again(pair: Pair) -> None:
     a, b = pair
     check = {"type": "Tcp", "unhealthyThreshold": 1}

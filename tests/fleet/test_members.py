@@ -19,6 +19,7 @@ from hotswap_proxy.fleet.nodes import Beat
 from hotswap_proxy.fleet.view import FleetView
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store, tables
+from hotswap_proxy.store.revisions import Head
 from hotswap_proxy.store.users import User
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +106,9 @@ class Served:
         self.follows = 0
         self.error: Exception | None = None
 
+    def serves(self, head: Head) -> bool:
+        return head.revision == self.revision
+
     async def follow(self) -> bool:
         self.follows += 1
         if self.error is not None:
@@ -129,11 +133,11 @@ async def test_the_loop_tells_edges_and_does_not_hurry_after_a_failure(
     state: dict[str, Any] = {"newest": 7}
     looked = asyncio.Event()
 
-    async def read(*_: Any) -> int:
+    async def read(*_: Any) -> Head:
         looked.set()
         if "error" in state:
             raise state["error"]
-        return int(state["newest"])
+        return Head(state["newest"], None)
 
     monkeypatch.setattr(store, "read", read)
     monkeypatch.setattr("hotswap_proxy.fleet.following.POLL", 0.01)

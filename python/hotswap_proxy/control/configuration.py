@@ -30,6 +30,7 @@ from hotswap_proxy.model import Model
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Author, Outdated, Store
 from hotswap_proxy.store.changes import check_deployments
+from hotswap_proxy.store.revisions import Head
 
 from . import declarative
 from .addresses import Addresses
@@ -103,6 +104,10 @@ class Configuration(Objects):
     def violations(self) -> list[dict[str, str]]:
         """What is stored and served although the settings forbid it by now, as it was found at the start."""
         return self._follower.violations
+
+    def serves(self, head: Head) -> bool:
+        """Whether the newest revision of the store is what is live."""
+        return self._follower.serves(head)
 
     @property
     def problem(self) -> str | None:

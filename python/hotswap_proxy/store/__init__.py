@@ -116,6 +116,5 @@ class Store:
         return await self.write(changes.write, what, author)
 
     async def close(self) -> None:
-        for lane in {self._reader, self._writer, self._beats}:
-            await lane.close()
+        await asyncio.gather(*(lane.close() for lane in {self._reader, self._writer, self._beats}))
         self.users.close()

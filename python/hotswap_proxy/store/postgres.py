@@ -129,14 +129,19 @@ class PostgresLane(Lane):
         self._loop: _Loop | None = None
         self._engine: AsyncEngine | None = None
         self._unanswered = float("-inf")  # when the server was last found to hang
+        self._task: asyncio.Task[Any] | None = None  # the transaction under way
+        self._closing = False
 
     def transaction(self, function: Callable[..., T], args: tuple[Any, ...], keep: bool, asked: float) -> T:
-        if asked < self._unanswered:
+        if asked < self._unanswered or self._closing:
             raise failure(TimeoutError(), self._url)
         if self._loop is None:
             self._loop = _Loop()
+        task = self._task = self._loop.create_task(self._transaction(function, args, keep))
         try:
-            return self._loop.run_until_complete(self._transaction(function, args, keep))
+            return self._loop.run_until_complete(task)
+        except asyncio.CancelledError as error:
+            raise failure(TimeoutError(), self._url) from error
         except IntegrityError as error:
             # The callers check first; this is another process that was faster.
             raise Conflict(f"the store changed meanwhile: {origin(error)}") from error
@@ -144,6 +149,13 @@ class PostgresLane(Lane):
             if isinstance(origin(error), TimeoutError):
                 self._unanswered = time.monotonic()
             raise failure(error, self._url) from error
+
+    def interrupt(self) -> None:
+        self._closing = True
+        loop, task = self._loop, self._task
+        if loop is not None and task is not None:
+            with suppress(RuntimeError):  # it was closed just now
+                loop.call_soon_threadsafe(task.cancel)
 
     def dispose(self) -> None:
         if self._loop is None:
