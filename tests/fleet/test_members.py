@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from hotswap_proxy.admin.tokens import Tokens
-from hotswap_proxy.errors import StoreUnavailable
+from hotswap_proxy.errors import StoreUnavailable, ValidationFailed
 from hotswap_proxy.fleet import nodes
 from hotswap_proxy.fleet.common import common
 from hotswap_proxy.fleet.following import FollowLoop
@@ -127,7 +127,10 @@ async def test_the_loop_tells_edges_and_does_not_hurry_after_a_failure(
     async def when_up() -> None:
         back.append("up")
 
-    loop.when_up = [when_up]
+    async def fail() -> None:
+        raise ValidationFailed("a password that is too short")
+
+    loop.when_up = [fail, when_up]  # what cannot be done does not stand in the way of the rest
     heartbeat = Heartbeat(store, Settings(node_id="a"), "1", lambda: 0, dict)
     view = FleetView("a", configuration, loop, heartbeat, None)
     state: dict[str, Any] = {"newest": 7}

@@ -33,6 +33,7 @@ from .postgreserrors import failure, origin
 T = TypeVar("T")
 
 CONNECT_SECONDS = 4.5
+FAREWELL_SECONDS = 0.3  # to say that a session ends
 OUTCOME_SECONDS = 3.0  # to ask what became of a transaction
 _GRACE = 0.5  # the server's own limits are reached before ours: its errors say more
 # Of the transactions that take turns; any number that no other program in the same database uses.
@@ -171,7 +172,7 @@ class PostgresLane(Lane):
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         if self._engine is not None:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._engine.dispose()
 
     # --- one transaction -------------------------------------------------------------------------------
