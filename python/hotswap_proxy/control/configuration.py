@@ -251,7 +251,9 @@ class Configuration(Objects):
             async with self._lock:
                 return await change
 
-        return await asyncio.shield(asyncio.ensure_future(run()))
+        running = asyncio.ensure_future(run())
+        running.add_done_callback(lambda done: done.cancelled() or done.exception())  # if nobody asks
+        return await asyncio.shield(running)
 
     async def _edit(self, work: Callable[[], Awaitable[T]]) -> T:
         """Work a change out on the newest configuration; again, if another node was faster."""

@@ -97,7 +97,9 @@ class _Driver(asyncpg.Connection):  # type: ignore[misc]  # it has no types
         does not answer would cost us the time.
         """
         if timeout is None:
-            await super().close()
+            with suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                async with asyncio.timeout(FAREWELL_SECONDS):
+                    await super().close()
         else:
             self.terminate()
 
@@ -172,8 +174,7 @@ class PostgresLane(Lane):
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         if self._engine is not None:
-            async with asyncio.timeout(FAREWELL_SECONDS):
-                await self._engine.dispose()
+            await self._engine.dispose()
 
     # --- one transaction -------------------------------------------------------------------------------
 
