@@ -181,7 +181,7 @@ async def test_nothing_is_appended_behind_a_gap(
 async def test_what_was_on_its_way_when_a_write_failed_is_not_written_behind_it(
     node: Member, kept: LastGood, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread is slower than the changes: it meets the next one before anybody has heard of the failure."""
+    """The thread meets the next change before anybody has heard of the failure."""
     await node.create("one")
     await written(kept)
     append, failing, waiting = lastgood._append, [OSError("disk full")], threading.Event()

@@ -45,8 +45,8 @@ T = TypeVar("T")
 
 
 async def _in_background(function: Callable[[Path | PostgresUrl], object], place: Path | PostgresUrl) -> None:
-    """``function(place)`` in a thread that nobody waits for at the end of the process: with a server that hangs
-    that would take seconds, while another node migrates minutes.
+    """``function(place)`` in a thread that nobody waits for at the end of the process: with a server that
+    hangs that would take seconds, while another node migrates minutes.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()

@@ -55,7 +55,7 @@ class Lane(ABC):
     def dispose(self) -> None:
         """Close the connection, in the lane's thread."""
 
-    def interrupt(self) -> None:
+    def interrupt(self) -> None:  # noqa: B027  not every lane can
         """Give up what is under way, where that can be done. Called in another thread."""
 
     async def close(self) -> None:

@@ -140,6 +140,7 @@ class PostgresLane(Lane):
             raise failure(TimeoutError(), self._url)
         if self._loop is None:
             self._loop = _Loop()
+        task: asyncio.Task[T]
         task = self._task = self._loop.create_task(self._transaction(function, args, keep))
         try:
             return self._loop.run_until_complete(task)
