@@ -1,4 +1,4 @@
-"""What is judged: errors, unavailability, latency, aborts. Each criterion knows both arms and one threshold."""
+"""What is judged: errors, unavailability, latency, aborts. A criterion knows both arms and one threshold."""
 
 from __future__ import annotations
 
@@ -133,12 +133,10 @@ def criteria(measured: Measurement, other: ArmCounts | None, thresholds: Thresho
     return result
 
 
-def condemning(
-    measured: Measurement, other: ArmCounts | None, thresholds: Thresholds
-) -> list[Criterion]:
-    """What can only speak against the canary arm. Who waits in vain goes away: of a version that hangs, or sends
-    half an answer, nothing else may ever be counted. But it takes clients without patience, and says
-    nothing by itself; so nobody waits for it, and without a comparison it is left out.
+def condemning(measured: Measurement, other: ArmCounts | None, thresholds: Thresholds) -> list[Criterion]:
+    """What can only speak against the canary arm. Who waits in vain goes away: of a version that hangs, or
+    sends half an answer, nothing else may ever be counted. But it takes clients without patience, and
+    says nothing by itself; so no Pass waits for it, and without a comparison it is left out.
     """
     mine = aborts(measured.canary)
     if other is None or min(mine.trials, aborts(other).trials) < thresholds.minimum_requests:
