@@ -319,3 +319,8 @@ def parse_address(text: str) -> tuple[socket.AddressFamily, str, int]:
     if ":" in host or "[" in host:
         raise ValueError(f"{text!r}: write an IPv6 address in brackets, as in [::]:8000")
     return socket.AF_INET, host or "0.0.0.0", int(port_text)  # noqa: S104  what an empty host has always meant
+
+
+def environment_without_secrets() -> dict[str, str]:
+    """This process's environment, for a process that has no use for its secrets."""
+    return {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}

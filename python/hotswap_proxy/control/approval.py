@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import Connection
+
 from hotswap_proxy.errors import Conflict, Detail
+from hotswap_proxy.fleet import nodes
 from hotswap_proxy.settings import Settings
 
 PRODUCTION = "Production"
 
 
 def environment_of(route: Mapping[str, Any], settings: Settings) -> str:
-    """Where a route is served: its own environment, or that of the node when it has none."""
+    """What a deployment of the route is named after and follows: its own environment, or that of the node."""
     return str(route.get("environment") or settings.environment)
 
 
-def needs_approval(settings: Settings, *versions: Mapping[str, Any]) -> bool:
-    """Whether going from one of these versions of a route to another is a change of Production."""
-    return any(environment_of(version, settings) == PRODUCTION for version in versions)
+def environments(connection: Connection, settings: Settings) -> frozenset[str]:
+    """Where a route without an environment is served: by this node, and by all that share its store. Those
+    that are away count, for they will be back; one that was ended in order does not.
+    """
+    return frozenset({settings.environment, *(node.environment for node in nodes.read(connection))})
+
+
+def needs_approval(served_in: Collection[str], *versions: Mapping[str, Any]) -> bool:
+    """Whether going from one of these versions of a route to another is a change of Production.
+    ``served_in``: see ``environments``.
+    """
+    return any(
+        PRODUCTION in ((version["environment"],) if version.get("environment") else served_in)
+        for version in versions
+    )
 
 
 def refusal(names: Sequence[str]) -> Conflict:

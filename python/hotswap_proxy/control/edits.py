@@ -13,6 +13,7 @@ from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store, backends, routes
 from hotswap_proxy.store.routes import Stored
 
+from .approval import environments
 from .changeset import ChangeSet
 from .compile import Document
 from .masking import merge_auth, restore
@@ -109,7 +110,7 @@ async def route_change(
     if problems := link(new, route_id, Registry(found)) + restore(new, base or old):
         raise ValidationFailed.of(problems)
     used = (await store.read(routes.history, [route_id])).get(route_id, ())
-    change = ChangeSet(settings)
+    change = ChangeSet(settings, await store.read(environments, settings))
     change.put_route(new, old, used)
     return change
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sqlalchemy import Connection
 
-from hotswap_proxy.control.approval import environment_of, needs_approval
+from hotswap_proxy.control.approval import environment_of, environments, needs_approval
 from hotswap_proxy.control.changeset import route_write
 from hotswap_proxy.deploy.facts import Member, Smoke
 from hotswap_proxy.deploy.record import Deployment, TargetKind
@@ -67,12 +67,13 @@ class RouteTarget:
             raise _refused("environment", "environment", message)
         await self._configuration.rehearse(copy.deepcopy(candidate))
         alive = await self._store.read(_alive_ids, environment)
+        served_in = await self._store.read(environments, self._settings)
         return Draft(
             route_id,
             live["name"],
             live["version"],
             cast(Environment, environment),
-            needs_approval(self._settings, live, candidate),
+            needs_approval(served_in, live, candidate),
             alive or [self._settings.node_id],
         )
 
