@@ -295,6 +295,8 @@ def _listed(name: str, text: str) -> str:
         url = urlsplit(text)  # ValueError for a port that is none
         if url.scheme not in ("http", "https") or not url.hostname or (url.port is not None and not url.port):
             raise ValueError("an item is not a URL; write https://host/path")  # it may be a secret: not shown
+        if url.username is not None:
+            raise ValueError("an item has a user name or password; receivers check the signature instead")
         if not text.isascii() or not text.isprintable() or " " in text:
             raise ValueError("an item has characters that a URL cannot have")
     return text
