@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -14,26 +14,24 @@ from hotswap_proxy.settings import Settings
 PRODUCTION = "Production"
 
 
-def environment_of(route: Mapping[str, Any], settings: Settings) -> str:
-    """What a deployment of the route is named after and follows: its own environment, or that of the node."""
-    return str(route.get("environment") or settings.environment)
-
-
-def environments(connection: Connection, settings: Settings) -> frozenset[str]:
-    """Where a route without an environment is served: by this node, and by all that share its store. Those
-    that are away count, for they will be back; one that was ended in order does not.
+def default_environment(connection: Connection, settings: Settings) -> str:
+    """That of routes which have none. All nodes of the store serve those: they are in Production as soon as
+    one of the nodes is, or a node of Development would be the way around approval. Nodes that are away count
+    until they are forgotten.
     """
-    return frozenset({settings.environment, *(node.environment for node in nodes.read(connection))})
+    if any(node.environment == PRODUCTION for node in nodes.read(connection)):
+        return PRODUCTION
+    return settings.environment
 
 
-def needs_approval(served_in: Collection[str], *versions: Mapping[str, Any]) -> bool:
-    """Whether going from one of these versions of a route to another is a change of Production.
-    ``served_in``: see ``environments``.
-    """
-    return any(
-        PRODUCTION in ((version["environment"],) if version.get("environment") else served_in)
-        for version in versions
-    )
+def environment_of(route: Mapping[str, Any], default: str) -> str:
+    """Where a route is served: its own environment, or the default one."""
+    return str(route.get("environment") or default)
+
+
+def needs_approval(default: str, *versions: Mapping[str, Any]) -> bool:
+    """Whether going from one of these versions of a route to another is a change of Production."""
+    return any(environment_of(version, default) == PRODUCTION for version in versions)
 
 
 def refusal(names: Sequence[str]) -> Conflict:

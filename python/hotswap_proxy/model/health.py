@@ -45,10 +45,10 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
-CheckHeaders = Annotated[
+# Of a request that the gateway itself makes to a backend.
+ProbeHeaders = Annotated[
     dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=32), AfterValidator(_check_headers)
 ]
-"""Of a request that the gateway makes by itself."""
 
 
 class HealthCheck(Model):
@@ -64,7 +64,7 @@ class HealthCheck(Model):
     expected_response_body: str | None = Field(
         None, min_length=1, max_length=1024, description="must occur in the answer"
     )
-    headers: CheckHeaders = Field(default_factory=dict)
+    headers: ProbeHeaders = Field(default_factory=dict)
     initial_state: InitialState = Field("Up", description="before the first probe has ended")
     command: list[Annotated[str, Field(max_length=1024)]] | None = Field(
         None,
