@@ -200,8 +200,9 @@ async def test_rolling_stops_and_returns_when_a_node_fails(
     assert await three.live() == "1.0"
 
 
-async def test_rolling_stops_at_a_node_that_does_not_follow(three: World) -> None:
-    three.hangs.add("n1")
+@pytest.mark.parametrize("how", ["hangs", "refuses"])
+async def test_rolling_stops_at_a_node_that_does_not_follow(three: World, how: str) -> None:
+    getattr(three, how).add("n1")
     made = await three.create("Rolling")
     done = await three.until(made, ended, limit=70)
     assert done.status == "Failed" and "node n1 does not serve the version after 60 s" in done.message
