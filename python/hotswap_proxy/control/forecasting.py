@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from hotswap_proxy.errors import RateLimited, Unavailable
+from hotswap_proxy.settings import environment_without_secrets
 
 if TYPE_CHECKING:
     from hotswap_proxy.model.simulation import SimulationRequest
@@ -36,7 +37,9 @@ async def forecast(request: SimulationRequest) -> bytes:
 async def _calculate(question: bytes) -> bytes:
     pipe = asyncio.subprocess.PIPE
     try:
-        process = await asyncio.create_subprocess_exec(*COMMAND, stdin=pipe, stdout=pipe, stderr=pipe)
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, env=environment_without_secrets()
+        )
     except OSError as error:
         raise Unavailable(f"no process for the forecast: {error.strerror}") from error
     try:
