@@ -55,6 +55,7 @@ def status(node: Node) -> NodeStatus:
         generation=3,
         revision=8,
         problem=None,
+        refused_routes=[],
         last_update=datetime.now(UTC),
         routes=2,
         backends=4,

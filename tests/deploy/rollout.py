@@ -123,6 +123,7 @@ class World:
         self.clock = clock
         self.nodes = list(nodes)
         self.hangs: set[str] = set()
+        self.refuses: set[str] = set()  # nodes that cannot serve the new version
         self.active: dict[str, int] = {}  # on the stable arm, by node
         self.revision = 0
         self.environments: dict[str, str] = {}  # of nodes that are not in Development
@@ -182,7 +183,8 @@ class World:
             for node in self.nodes:
                 revision = 0 if node in self.hangs else self.revision
                 environment = self.environments.get(node, "Development")
-                own = nodes.Beat(node, f"boot-{node}", environment, revision, {}, 60.0)
+                told = {"refusedRoutes": ["rt-1"]} if node in self.refuses else {}
+                own = nodes.Beat(node, f"boot-{node}", environment, revision, told, 60.0)
                 nodes.beat(connection, own)
 
         await self.store.beat(run)

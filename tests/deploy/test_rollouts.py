@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import cycle
+
 import pytest
 from deploy.rollout import ANN, BOB, PHASES, Smokes, World, arm, bad, ended, good
 
 from hotswap_proxy.deploy.exposure import share_of
 from hotswap_proxy.deploy.facts import Smoke
-from hotswap_proxy.deploy.record import Deployment
+from hotswap_proxy.deploy.record import Deployment, Verdict, VerdictKind
 from hotswap_proxy.errors import ValidationFailed
 
 pytestmark = pytest.mark.anyio
@@ -197,8 +200,9 @@ async def test_rolling_stops_and_returns_when_a_node_fails(
     assert await three.live() == "1.0"
 
 
-async def test_rolling_stops_at_a_node_that_does_not_follow(three: World) -> None:
-    three.hangs.add("n1")
+@pytest.mark.parametrize("how", ["hangs", "refuses"])
+async def test_rolling_stops_at_a_node_that_does_not_follow(three: World, how: str) -> None:
+    getattr(three, how).add("n1")
     made = await three.create("Rolling")
     done = await three.until(made, ended, limit=70)
     assert done.status == "Failed" and "node n1 does not serve the version after 60 s" in done.message
@@ -286,3 +290,25 @@ async def test_a_route_of_any_environment_goes_over_the_nodes_of_all(three: Worl
     three.hangs.add("n2")
     done = await three.until(made, ended, limit=70)
     assert done.status == "Failed" and "node n2 does not serve the version" in done.message
+
+
+async def test_rolling_waits_when_all_nodes_seem_to_be_away(three: World) -> None:
+    """As after a jump of the store's clock: nobody has told of itself since."""
+    made = await three.create("Rolling")
+    nodes, three.nodes = three.nodes, []
+    for _ in range(3):
+        await three.tick(60.0)
+    assert (await three.get(made.deployment_id)).current_phase == 0
+    three.nodes = nodes
+    assert (await three.until(made, ended, limit=20)).status == "Completed"
+
+
+async def test_verdicts_that_take_turns_are_told_once(one: World) -> None:
+    kinds: Iterator[VerdictKind] = cycle(("Pass", "Hold"))
+    one.engine._judge = lambda *_args, **_more: Verdict(kind=next(kinds), reason="near the limit")
+    made = await one.create(autoPromote=False)
+    for _ in range(30):
+        await one.tick()
+    held = await one.get(made.deployment_id)
+    assert (held.current_phase, held.waiting) == (0, "promotion")
+    assert sum(event.event == "hold" for event in held.events) <= 2

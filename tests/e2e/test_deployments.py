@@ -11,7 +11,9 @@ from urllib.error import HTTPError
 
 import pytest
 from e2e.conftest import Api
+from e2e.load import Load
 from e2e.rollout import Rollout, Traffic, versioned
+from harness.backend import Backend, ok
 
 from tests.node import Node
 from tests.processes import eventually
@@ -53,6 +55,21 @@ def rollout_url(rollout: Rollout) -> str:
     found = rollout.api.call("GET", f"/gateway/routes/{rollout.route_id}/versions/1.0")
     url: str = found["route"]["backends"][0]["url"]
     return url
+
+
+def check_nobody_else_may_change(rollout: Rollout) -> None:
+    again = {"routeId": rollout.route_id, "configVersion": "2.0", "strategy": "Direct"}
+    route = f"/gateway/routes/{rollout.route_id}"
+    calls = (
+        ("POST", "/gateway/deployments", again),
+        ("PUT", route, {"timeoutSeconds": 7}),
+        ("DELETE", route, None),
+    )
+    for method, path, body in calls:
+        with pytest.raises(HTTPError) as refused:
+            rollout.api.call(method, path, body)
+        assert refused.value.code == 409
+        assert rollout.deployment_id in refused.value.read().decode()
 
 
 def test_a_candidate_that_answers_500_is_rolled_back_by_itself(node: Node, stable: str) -> None:
@@ -109,11 +126,20 @@ def test_a_candidate_that_hangs_is_rolled_back_although_its_clients_give_up(node
     assert "aborted by clients" in record["verdict"]["reason"]
 
 
-def test_a_good_candidate_completes_and_nobody_notices(node: Node, stable: str) -> None:
+def test_a_candidate_is_held_without_traffic_and_a_good_one_completes(node: Node, stable: str) -> None:
     with versioned("v2", delay=0.004) as candidate:
         rollout = Rollout(Api(node), stable, candidate)
+        rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
+
+        def judged() -> dict[str, Any] | None:
+            found = rollout.get()
+            return found if found.get("waiting") == "verdict" else None
+
+        record = eventually(judged, "a verdict after the phase's time", 20)
+        assert record is not None
+        assert (record["status"], record["currentPhase"]) == ("InProgress", 0)
+        assert (record["verdict"]["kind"], record["verdict"]["requestsNeeded"]) == ("Hold", 20)
         with Traffic([node.proxy_port], rate=400) as traffic:
-            rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
             record = rollout.reaches("Completed", within=110)
             traffic.more(50)
             before = traffic.count("v1")
@@ -125,28 +151,12 @@ def test_a_good_candidate_completes_and_nobody_notices(node: Node, stable: str) 
     assert Api(node).metric("gateway_requests_lost_total") == 0
 
 
-def test_without_traffic_the_verdict_is_hold(node: Node, stable: str) -> None:
-    with versioned("v2") as candidate:
-        rollout = Rollout(Api(node), stable, candidate)
-        rollout.deploy(phases=[{"trafficPercentage": 10, "duration": "1s"}, *LONG[1:]])
-
-        def judged() -> dict[str, Any] | None:
-            found = rollout.get()
-            return found if found.get("waiting") == "verdict" else None
-
-        record = eventually(judged, "a verdict after the phase's time", 20)
-        assert record is not None
-        assert (record["status"], record["currentPhase"]) == ("InProgress", 0)
-        assert record["verdict"]["kind"] == "Hold"
-        assert record["verdict"]["requestsNeeded"] >= 30
-
-
-def test_shares_are_exact_and_can_be_moved_by_hand(node: Node, stable: str) -> None:
+def test_shares_are_exact_and_moved_by_hand_and_by_nothing_else(node: Node, stable: str) -> None:
     with versioned("v2") as candidate:
         rollout = Rollout(Api(node), stable, candidate)
         with Traffic([node.proxy_port], rate=500) as traffic:
             rollout.deploy(phases=LONG)
-            rollout.reaches("InProgress")
+            check_nobody_else_may_change(rollout)
             eventually(lambda: traffic.count("v2") > 0, "traffic on the canary arm")
             for share in (10, 35, 80):
                 if share != 10:
@@ -170,25 +180,6 @@ def test_shares_are_exact_and_can_be_moved_by_hand(node: Node, stable: str) -> N
         traffic.check_nothing_was_lost()
 
 
-def test_one_active_deployment_for_a_route(node: Node, stable: str) -> None:
-    with versioned("v2") as candidate:
-        rollout = Rollout(Api(node), stable, candidate)
-        deployment = rollout.deploy(phases=LONG)
-        for attempt in (
-            lambda: rollout.api.call(
-                "POST",
-                "/gateway/deployments",
-                {"routeId": rollout.route_id, "configVersion": "2.0", "strategy": "Direct"},
-            ),
-            lambda: rollout.api.call("PUT", f"/gateway/routes/{rollout.route_id}", {"timeoutSeconds": 7}),
-            lambda: rollout.api.call("DELETE", f"/gateway/routes/{rollout.route_id}"),
-        ):
-            with pytest.raises(HTTPError) as refused:
-                attempt()
-            assert refused.value.code == 409
-            assert deployment in refused.value.read().decode()
-
-
 def test_it_survives_the_process_that_drives_it(start_node: Callable[..., Node], stable: str) -> None:
     node = start_node()
     with versioned("v2", delay=0.004) as candidate:
@@ -196,10 +187,40 @@ def test_it_survives_the_process_that_drives_it(start_node: Callable[..., Node],
         with Traffic([node.proxy_port], rate=300) as traffic:
             rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
             eventually(lambda: rollout.get()["currentPhase"] == 1, "the second phase", 60)
+            rollout.command("promote", targetPercentage=75)
             node.process.kill()
             node.process.wait()
             traffic.more(100)
             heir = start_node("--proxy", f"127.0.0.1:{node.proxy_port}")
             rollout.api = Api(heir)
+            assert rollout.get()["trafficPercentage"] >= 75
             rollout.reaches("Completed", within=110)
         traffic.check_nothing_was_lost()
+
+
+def test_blue_green_tests_first_and_direct_and_rolling_replace(node: Node, backends: list[Backend]) -> None:
+    old, new = backends
+    broken = ok(b"broken", status=b"500 Internal Server Error")
+    new.script = lambda request: broken if request.target == "/ready" else ok(b"b")
+    urls = [f"http://127.0.0.1:{backend.port}" for backend in backends]
+    rollout = Rollout(Api(node), *urls, pathPattern="/**")
+    blue_green = {"strategy": "BlueGreen", "smokeTests": [{"path": "/ready"}]}
+    rollout.deploy(**blue_green)
+    failed = rollout.reaches("Failed")
+    assert "GET /ready: status 500 instead of 200" in failed["message"]
+    assert {request.target for request in new.requests} == {"/ready"}
+    new.script = lambda _request: ok(b"b")
+    with Load(node.proxy_port, lambda n, i: f"/{n}/{i}", 2) as load:
+        rollout.deploy(**blue_green)
+        eventually(lambda: rollout.get()["trafficPercentage"] == 100, "the switch")
+        eventually(lambda: any(one.target != "/ready" for one in new.requests), "the node follows")
+        answered, switched = len(old.requests), len(new.requests)
+        eventually(lambda: load.failures or len(new.requests) > switched + 20, "only the new version")
+        assert len(old.requests) <= answered + 2, "but for what was in flight"
+        rollout.command("rollback", reason="a test")
+        assert rollout.live()["version"] == "1.0"
+        for strategy, version in (("Rolling", "2.0"), ("Direct", "1.0")):
+            rollout.deploy(strategy=strategy, configVersion=version)
+            rollout.reaches("Completed")
+            assert rollout.live()["version"] == version
+    assert load.failures == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -98,17 +99,6 @@ def ask_users(node: Node) -> int:
         return client.get("/users/1").status
 
 
-def leader(fleet: Fleet) -> str:
-    """The node that drives deployments."""
-
-    def found() -> str:
-        told = fleet.api().call("GET", "/gateway/nodes")["nodes"]
-        names = [node["nodeId"] for node in told if node["drivesDeployments"]]
-        return names[0] if names else ""
-
-    return eventually(found, "a leader")
-
-
 def test_a_good_and_a_bad_rollout_on_three_nodes(fleet: Fleet, stable: str) -> None:
     with versioned("v2", delay=0.004) as good, versioned("v3", failed=1.0) as bad:
         rollout = Rollout(fleet.api("two"), stable, good)
@@ -129,29 +119,56 @@ def test_a_good_and_a_bad_rollout_on_three_nodes(fleet: Fleet, stable: str) -> N
     assert rollout.live()["version"] == "2.0"
 
 
-def test_the_node_that_drives_is_killed_and_another_finishes(fleet: Fleet, stable: str) -> None:
+def test_the_node_that_drives_is_stopped_then_killed_and_another_finishes(fleet: Fleet, stable: str) -> None:
     with versioned("v2", delay=0.004) as good:
         rollout = Rollout(fleet.api(), stable, good)
         everywhere(fleet)
-        ports = {name: node.proxy_port for name, node in fleet.nodes.items()}
         rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
-        driver = leader(fleet)
-        others = [name for name in NAMES if name != driver]
+        asleep = takes_over(rollout, list(NAMES))
+        others = [name for name in NAMES if name != asleep]
         rollout.api = fleet.api(others[0])
-        with Traffic([ports[name] for name in others], rate=300) as traffic:
+        process = fleet.nodes[asleep].process
+        with Traffic([fleet.nodes[asleep].proxy_port], rate=300) as traffic:
+            process.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            driver = takes_over(rollout, others)
+            assert time.monotonic() - began < 12
+            process.send_signal(signal.SIGCONT)
             eventually(lambda: rollout.get()["currentPhase"] == 1, "the second phase", 60)
+            assert takes_over(rollout, list(NAMES)) == driver, "the one that was asleep does not drive"
             fleet.nodes[driver].process.kill()
             began = time.monotonic()
             fleet.nodes[driver].process.wait()
-
-            def taken_over() -> bool:
-                told = rollout.api.call("GET", "/gateway/nodes")["nodes"]
-                return any(node["drivesDeployments"] for node in told if node["nodeId"] in others)
-
-            eventually(taken_over, "another leader", 20)
+            left = [name for name in NAMES if name != driver]
+            rollout.api = fleet.api(next(name for name in others if name != driver))
+            takes_over(rollout, left)
             assert time.monotonic() - began < 12
-            rollout.reaches("Completed", within=110)
+            done = rollout.reaches("Completed", within=110)
+            advanced = [event for event in done["events"] if event["event"] == "advance"]
+            assert len(advanced) == len(SHORT) - 1, "each step was made once"
+
+            # Back again, node after node, over those that are left.
+            def away() -> bool:
+                told = rollout.api.call("GET", "/gateway/nodes")["nodes"]
+                return [node["nodeId"] for node in told if node["status"] == "Away"] == [driver]
+
+            eventually(away, "the killed node is away", 30)
+            rollout.deploy(configVersion="1.0", strategy="Rolling")
+            assert sorted(rollout.get()["nodes"]) == sorted(left)
+            rollout.reaches("Completed", within=60)
+            traffic.more(50)
+            assert {key for key, n in traffic.more(300).items() if n} == {"v1 200"}
         traffic.check_nothing_was_lost()
+
+
+def takes_over(rollout: Rollout, names: list[str]) -> str:
+    """Which of these nodes drives, as soon as one of them does."""
+
+    def found() -> str:
+        told = rollout.api.call("GET", "/gateway/nodes")["nodes"]
+        return next((n["nodeId"] for n in told if n["drivesDeployments"] and n["nodeId"] in names), "")
+
+    return eventually(found, f"one of {names} drives", 20)
 
 
 def test_redis_and_then_postgresql_die_under_load_and_come_back(

@@ -227,9 +227,11 @@ async def test_a_refused_version_leaves_the_one_before_it(settings: Settings) ->
         assert b.match("/y") == "1.0" and a.match("/y") is None
         await b.configuration.load()  # also when everything is read
         assert b.match("/y") == "1.0" and b.configuration.problem is not None
+        assert b.route_id("/y") in b.configuration.refused_routes
         await a.update(moving, pathPattern="/z")
         await b.configuration.follow()
         assert b.match("/z") == "1.2" and b.match("/y") is None and b.configuration.problem is None
+        assert b.configuration.refused_routes == []
 
 
 async def test_a_start_with_something_that_cannot_be_compiled_serves_the_rest(settings: Settings) -> None:

@@ -117,6 +117,11 @@ class Configuration(Objects):
         return self._follower.problem
 
     @property
+    def refused_routes(self) -> list[str]:
+        """The routes that this node keeps as they were, for it cannot serve what the store has."""
+        return self._follower.refused_routes
+
+    @property
     def has_to_try(self) -> bool:
         """Whether ``follow`` has something to do even if the store has nothing new."""
         return self._follower.has_to_try

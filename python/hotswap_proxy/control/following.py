@@ -77,6 +77,11 @@ class Follower:
         return None
 
     @property
+    def refused_routes(self) -> list[str]:
+        """Their ids."""
+        return sorted(entry.entity_id for entry in self.refused if entry.kind == "route")
+
+    @property
     def has_to_try(self) -> bool:
         """Whether something is to be done even if the store has nothing new."""
         return self._stale or (bool(self.refused) and self._clock() >= self._due)

@@ -38,6 +38,7 @@ _NO_ROW: metrics.Row = {
     "requests": 0,
     "failed": 0,
 }
+MAX_REFUSED = 100  # routes that other nodes are told of by name
 HEALTH_SECONDS = 1.0  # /health is public and is asked often: what costs time is found once in this time
 STATUS_NAMES = {0: "Unknown", 1: "Healthy", 2: "Unhealthy", 3: "Draining"}
 
@@ -57,6 +58,8 @@ class ConfigurationView(Protocol):
     def revision(self) -> int: ...
     @property
     def problem(self) -> str | None: ...
+    @property
+    def refused_routes(self) -> list[str]: ...
     @property
     def violations(self) -> list[dict[str, str]]: ...
 
@@ -164,6 +167,7 @@ class NodeStatus:
             "version": __version__,
             "generation": self._configuration.generation,
             "refused": self._configuration.problem is not None,
+            "refusedRoutes": self._configuration.refused_routes[:MAX_REFUSED],
             "lastConfigUpdate": _rfc3339(self._configuration.last_update),
         }
 

@@ -112,6 +112,8 @@ def _next_node(deployment: Deployment, facts: Facts) -> Deployment:
     """Rolling: the node of the present phase has to serve the candidate version, to be through with the other
     one, and to reach healthy backends; then it is the next one's turn.
     """
+    if not facts.members:  # they cannot all be away: a clock has jumped, or all of them were asleep
+        return deployment
     node_id = (deployment.nodes or [])[deployment.current_phase]
     member = facts.members.get(node_id)
     if member is None:
@@ -153,8 +155,10 @@ def _spread(deployment: Deployment, facts: Facts) -> Deployment:
 def _wait(
     deployment: Deployment, facts: Facts, what: Literal["verdict", "promotion"], why: str
 ) -> Deployment:
-    """Say once what is waited for; the verdict's numbers are kept up to date beside it."""
-    if deployment.waiting == what:
+    """Say once what is waited for; the verdict's numbers are kept up to date beside it. Who passed once and
+    waits for people goes on doing so: near the limit Pass and Hold may take turns each second.
+    """
+    if deployment.waiting in (what, "promotion"):
         return deployment
     return apply(deployment, "hold", facts.at, reason=why, waiting=what)
 

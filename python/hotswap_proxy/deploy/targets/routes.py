@@ -109,7 +109,11 @@ class RouteTarget:
             if now - each.measured_at < fleet_nodes.AWAY:  # an earlier run of the node has ended
                 active[each.node_id] += each.active.get("stable", 0)
         return {
-            node.node_id: Member(node.revision, active[node.node_id])
+            node.node_id: Member(
+                # A node that refuses the route follows all else: its revision says nothing of this one.
+                0 if deployment.route_id in node.document.get("refusedRoutes", ()) else node.revision,
+                active[node.node_id],
+            )
             for node in _alive(connection, environment)
         }
 
