@@ -115,7 +115,7 @@ class Redis:
             raise RedisUnavailable(f"Redis: {self._told(error)}") from None
 
     async def get(self, name: str) -> bytes | None:
-        """A cached value; None also without a connection."""
+        """A cached value; None also without a connection. Who can write to Redis can forge it."""
         with suppress(RedisUnavailable):
             found = await self.do(lambda client: client.get(self.key(name)))
             return found if isinstance(found, bytes) else None
