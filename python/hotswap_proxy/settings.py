@@ -30,7 +30,7 @@ Switch = Literal["on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "HOTSWAP_"
-MAX_NODE_ID = 128
+MAX_NODE_ID = 95  # with the run's name behind it, it is the owner of leases: 128 in the store
 STORE_FILE = "hotswap.db"  # in the data directory
 # Never handed to a worker: the data plane has no use for them.
 _SECRETS = (

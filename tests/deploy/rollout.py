@@ -125,7 +125,7 @@ class World:
         self.hangs: set[str] = set()
         self.active: dict[str, int] = {}  # on the stable arm, by node
         self.revision = 0
-        self.environment = "Development"
+        self.environments: dict[str, str] = {}  # of nodes that are not in Development
         self.told: list[str] = []
         self.follower = Follower()
         self._counts: dict[tuple[str, str], Measurement] = {}
@@ -181,7 +181,8 @@ class World:
             self.revision = revisions.current(connection)
             for node in self.nodes:
                 revision = 0 if node in self.hangs else self.revision
-                own = nodes.Beat(node, f"boot-{node}", self.environment, revision, {}, 60.0)
+                environment = self.environments.get(node, "Development")
+                own = nodes.Beat(node, f"boot-{node}", environment, revision, {}, 60.0)
                 nodes.beat(connection, own)
 
         await self.store.beat(run)

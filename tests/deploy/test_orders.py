@@ -6,12 +6,15 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from deploy.rollout import ANN, BOB, ROUTE, World, ended, good, stage, world
 from sqlalchemy import Connection
 
+from hotswap_proxy.control.edits import check_rename
 from hotswap_proxy.errors import Conflict, Forbidden, NotFound, ValidationFailed
-from hotswap_proxy.store import deployments, revisions
+from hotswap_proxy.model.deployment import DeploymentCreate
+from hotswap_proxy.store import BackendWrite, StoreChanges, changes, deployments, revisions
 from hotswap_proxy.store.audit import AuditFilter, Author, page
 
 pytestmark = pytest.mark.anyio
@@ -229,3 +232,84 @@ async def test_only_the_newest_that_ended_are_kept(one: World) -> None:
     assert total == 5 and [each.deployment_id for each in found] == [
         made.deployment_id, "dep-11", "dep-10", "dep-9", "dep-8",
     ]  # fmt: skip
+
+
+async def test_who_was_removed_and_made_anew_is_the_same_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path, monkeypatch, environment="Production") as one:
+        made = await one.create()
+        for order in (one.orders.approve, one.orders.reject):
+            with pytest.raises(Forbidden, match="ann created deployment"):
+                await order(made.deployment_id, Author("ann", "usr-ann-2"))
+
+
+async def test_a_node_of_development_is_no_way_around_approval(three: World) -> None:
+    """A route without an environment is served by the node of Production as well."""
+    three.environments["n3"] = "Production"
+    await three.beat()
+    made = await three.create("Direct")
+    assert (made.status, made.environment) == ("Pending", "Production")
+    with pytest.raises(ValidationFailed, match="is served in Production, not in Development"):
+        await three.create("Direct", environment="Development")
+
+
+def _registered(store_changes: StoreChanges, backend_id: str) -> StoreChanges:
+    document = {"backendId": backend_id, "name": backend_id, "url": "http://127.0.0.1:9003"}
+    text = orjson.dumps(document | {"weight": 100, "isEnabled": True}).decode()
+    store_changes.backends.append(
+        BackendWrite(
+            is_new=True,
+            backend_id=backend_id,
+            name=backend_id,
+            document=text,
+            is_enabled=True,
+            etag="e",
+            dns_names=None,
+        )
+    )
+    return store_changes
+
+
+HEADER_BASED = {
+    "strategy": "HeaderBased",
+    "strategyConfig": {"headerName": "X-V", "routingRules": {"new": "be-1"}, "defaultBackend": "be-1"},
+    "backends": [{"backendId": "be-1"}],
+}
+
+
+async def test_backends_of_both_versions_stay_as_they_are_called(three: World) -> None:
+    await three.store.write(changes.write, _registered(StoreChanges(), "be-1"), ANN)
+    await stage(three.store, ROUTE | HEADER_BASED | {"version": "3.0"})
+    gone = StoreChanges(removed_backends=["be-1"])
+    forward = await three.create(configVersion="3.0")
+    with pytest.raises(Conflict, match=r"version 3\.0 of route users, which deployment dep-"):
+        await three.store.read(check_rename, "be-1", "be-1")
+    with pytest.raises(Conflict, match=r"used by version 3\.0"):
+        await three.store.write(changes.write, gone, ANN)
+    assert (await three.orders.promote(forward.deployment_id, ANN, 100.0)).is_active
+    await three.orders.promote(forward.deployment_id, ANN)
+    assert await three.live() == "3.0"
+
+    three.hangs.add("n3")
+    back = await three.create("Direct", configVersion="1.0")  # be-1 is what an undo of it returns to
+    with pytest.raises(Conflict, match=r"used by version 3\.0"):
+        await three.store.write(changes.write, gone, ANN)
+    await three.orders.roll_back(back.deployment_id, ANN, "wrong one")
+    assert await three.live() == "3.0"
+
+
+async def test_a_version_whose_backend_is_gone_cannot_go_live(one: World) -> None:
+    await stage(one.store, ROUTE | {"version": "3.0", "backends": [{"backendId": "be-9"}]})
+    made = await one.create(configVersion="3.0")
+    done = await one.until(made, ended, good)
+    assert done.status == "Failed" and "backend be-9 of version 3.0" in done.message
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X": "a\r\nX-Admin: 1"}, {"X\r\nY": "a"}, {"Transfer-Encoding": "chunked"}, {"X": "ä"}]
+)
+def test_headers_of_smoke_tests_are_headers(headers: dict[str, str]) -> None:
+    asked = {"routeId": "rt-1", "configVersion": "2.0", "strategy": "BlueGreen"}
+    with pytest.raises(ValueError, match="header_"):
+        DeploymentCreate.model_validate(asked | {"smokeTests": [{"headers": headers}]})

@@ -39,7 +39,7 @@ class Rollouts(RuleBasedStateMachine):
         self.context = world(self.directory, self.patch, "n1", "n2", "n3", **environment)
         self.world: World = self.run(self.context.__aenter__())
         if production:
-            self.world.environment = "Production"
+            self.world.environments = dict.fromkeys(self.world.nodes, "Production")
             self.run(self.world.beat())
         self.live = "1.0"
 

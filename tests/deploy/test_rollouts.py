@@ -252,3 +252,37 @@ async def test_phases_have_to_make_sense(one: World) -> None:
         await one.create("ABTest", phases=PHASES[:2])
     with pytest.raises(ValidationFailed, match="no duration"):
         await one.create("ABTest", phases=PHASES[:1])
+
+
+async def test_a_paused_direct_deployment_stays_paused(three: World) -> None:
+    three.hangs.add("n3")
+    made = await three.create("Direct")
+    await three.orders.pause(made.deployment_id, ANN)
+    three.hangs.clear()
+    for _ in range(3):
+        await three.tick()
+    assert (await three.get(made.deployment_id)).status == "Paused"
+    await three.orders.resume(made.deployment_id, ANN)
+    assert (await three.until(made, ended, limit=3)).status == "Completed"
+
+
+async def test_direct_names_the_node_that_does_not_follow(three: World) -> None:
+    three.hangs.add("n3")
+    made = await three.create("Direct")
+    for _ in range(65):
+        await three.tick()
+    held = await three.get(made.deployment_id)
+    assert (held.status, held.waiting) == ("InProgress", "promotion") and "node n3" in held.message
+    assert sum(event.event == "hold" for event in held.events) == 1
+    three.hangs.clear()
+    assert (await three.until(made, ended, limit=3)).status == "Completed"
+
+
+async def test_a_route_of_any_environment_goes_over_the_nodes_of_all(three: World) -> None:
+    three.environments["n2"] = "QA"
+    await three.beat()
+    made = await three.create("Rolling")
+    assert made.nodes == ["n1", "n2", "n3"]
+    three.hangs.add("n2")
+    done = await three.until(made, ended, limit=70)
+    assert done.status == "Failed" and "node n2 does not serve the version" in done.message

@@ -326,3 +326,14 @@ async def test_an_order_that_came_within_a_turn_wins(one: World) -> None:
     found = await one.get(made.deployment_id)
     assert (found.status, found.events[-1].event, found.current_phase) == ("Paused", "pause", 0)
     assert engine._leadership.fencing is not None, "it goes on driving"
+
+
+async def test_a_clock_that_was_set_back_keeps_nobody_out(one: World) -> None:
+    first = Leadership(one.store, "test", "one", clock=one.clock.monotonic)
+    second = Leadership(one.store, "test", "two", clock=one.clock.monotonic)
+    assert await first.keep() == 1
+    one.clock.now -= 1
+    assert await second.keep() is None, "a correction is no reason to take over"
+    one.clock.now -= 3600
+    assert await second.keep() == 2
+    assert await first.keep() is None

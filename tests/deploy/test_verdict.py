@@ -139,7 +139,7 @@ def test_thresholds_are_followed() -> None:
     assert verdict(stable, canary, Thresholds(minimum_requests=2000)).kind == "Hold"
     slow = arm(3000, 0, 0, 1.0), arm(600, 0, 0, 3.0)
     assert verdict(*slow, Thresholds(latency_increase=400.0)).kind == "Pass"
-    assert verdict(arm(90), arm(30, 9), Thresholds(confidence=0.5)).kind == "Fail"
+    assert verdict(arm(90), arm(30, 10), Thresholds(confidence=0.5)).kind == "Fail"
     assert verdict(arm(90), arm(30, 9), Thresholds(confidence=0.9999)).kind == "Hold"
 
 
@@ -161,3 +161,52 @@ def test_a_further_failure_of_canary_is_never_good_for_it(stable: ArmCounts, can
 @given(counts)
 def test_the_same_counts_in_both_arms_are_never_condemned(both: ArmCounts) -> None:
     assert verdict(both, both).kind != "Fail"
+
+
+def left(aborted: int, requests: int = 0, failed: int = 0, **more: float) -> ArmCounts:
+    """An arm from which clients went away."""
+    return dataclasses.replace(arm(requests, failed, **more), excluded={"aborted": aborted})  # type: ignore[arg-type]
+
+
+def test_a_version_that_clients_wait_for_in_vain_is_condemned() -> None:
+    said = verdict(left(1, 270), left(30))
+    assert said.kind == "Fail"
+    assert said.reason.startswith("aborted by clients 100.0 % against 0.4 %: at least "), said.reason
+    assert verdict(left(1, 270), left(100, 400)).kind == "Fail", "every fifth client"
+
+
+@pytest.mark.parametrize(
+    ("stable", "canary"),
+    [
+        (left(1, 270), left(29)),  # too few
+        (left(0, 29), left(30)),
+        (left(270), left(30)),  # clients leave both
+        (arm(0), left(500)),  # nothing to compare with
+    ],
+)
+def test_clients_that_leave_prove_nothing_by_themselves(stable: ArmCounts, canary: ArmCounts) -> None:
+    assert verdict(stable, canary).kind == "Hold"
+
+
+def test_without_stable_traffic_aborts_are_compared_with_those_before() -> None:
+    assert verdict(arm(0), left(100), before=left(3, 300), share=100.0).kind == "Fail"
+    assert verdict(arm(0), left(100), before=left(300, 3), share=100.0).kind == "Hold"
+    assert verdict(arm(0), left(100), share=100.0).kind == "Hold"
+
+
+def test_a_hang_that_begins_late_shows_in_the_window() -> None:
+    phase, window = Measurement(arm(900_000), left(300, 100_000)), Measurement(arm(2700), left(300))
+    said = judge(phase, window, THRESHOLDS)
+    assert said.kind == "Fail" and said.reason.startswith("in the last 1m: aborted by clients"), said.reason
+
+
+def test_a_pass_waits_for_no_patience() -> None:
+    assert verdict(left(9000, 2700, 27), left(1000, 300, 3)).kind == "Pass"
+
+
+def test_counts_read_in_the_middle_of_a_request_are_judged() -> None:
+    """The request was there before its failure was: the difference has one failure more than requests."""
+    later, earlier = arm(1031, 1031), arm(1, 0)
+    difference = later - earlier
+    assert (difference.requests, difference.failed) == (1030, 1030)
+    assert verdict(difference, difference).kind == "Pass"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -80,6 +82,31 @@ def test_a_slow_candidate_is_rolled_back_by_itself(node: Node, stable: str) -> N
             check_returned(rollout, traffic)
         traffic.check_nothing_was_lost()
     assert "p99" in record["verdict"]["reason"]
+
+
+def give_up(port: int) -> bool:
+    """A request of a client that waits a fifth of a second, then resets its connection; whether it did."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(0.2)
+        client.sendall(b"GET /users/1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        try:
+            return not client.recv(1024)
+        except TimeoutError:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return True
+
+
+def test_a_candidate_that_hangs_is_rolled_back_although_its_clients_give_up(node: Node, stable: str) -> None:
+    """Long before the route's own timeouts, which would count."""
+    with versioned("v2", delay=600.0) as candidate:
+        rollout = Rollout(Api(node), stable, candidate, timeoutSeconds=300)
+        rollout.deploy(phases=LONG)
+        record = rollout.get()
+        for _ in range(3000):
+            if give_up(node.proxy_port) and (record := rollout.get())["status"] == "RolledBack":
+                break
+        record = rollout.reaches("RolledBack", within=5)
+    assert "aborted by clients" in record["verdict"]["reason"]
 
 
 def test_a_good_candidate_completes_and_nobody_notices(node: Node, stable: str) -> None:

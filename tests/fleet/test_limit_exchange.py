@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hotswap_proxy.fleet.limitmessages import ENTRY, LARGEST, Message, unpack
-from hotswap_proxy.fleet.limits import AGAIN, MOST_BATCHES, SILENCE, WORD, Exchange
+from hotswap_proxy.fleet.limits import AGAIN, MOST_BATCHES, MOST_KEPT, SILENCE, WORD, Exchange
 
 
 class Tallies:
@@ -220,6 +220,21 @@ def test_a_backlog_is_bounded_and_holds_acknowledgements_back() -> None:
     fleet.pass_seconds(3)
     assert fleet.tallies(0).waiting == []
     assert len(fleet.tallies(0).settled) == MOST_BATCHES + 10
+
+
+def test_a_node_that_is_apart_while_others_come_and_go_keeps_no_more_than_it_can_tell() -> None:
+    fleet = Fleet(2, known=3)
+    for turn in range(MOST_KEPT + 10):
+        fleet.tallies(0).let_through(b"x")
+        fleet.known = 3 + turn % 2
+        fleet.pass_seconds(1.1)
+    assert len(fleet.nodes[0]._batches) == MOST_KEPT
+    fleet.known = 2
+    fleet.pass_seconds(3)
+    assert len(fleet.tallies(0).settled) == MOST_KEPT
+    fleet.tallies(0).let_through(b"y")
+    fleet.pass_seconds(1)
+    assert fleet.tallies(1).charged[-1] == b"y", "the numbers that are missing hold nothing up"
 
 
 @pytest.mark.parametrize(

@@ -73,12 +73,14 @@ def _names_of(targets: Iterable[tuple[str, Target]]) -> str | None:
 
 
 class ChangeSet:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, default_environment: str | None = None) -> None:
+        """``default_environment``: see ``approval``; needed where routes that there are are changed."""
         self.plan = Plan()
         self.store = StoreChanges()
         self.names: dict[str, str] = {}  # host:port to resolve → the field that names it first
         self.checks: Described = {}
         self._settings = settings
+        self._default_environment = default_environment or settings.environment
         # One buffer each: it goes back to the system as a whole, ten thousand pieces would leave holes.
         self._upserts = {"upsertRoutes": bytearray(), "upsertBackends": bytearray()}
         self._removals: dict[str, list[str]] = {"removeRoutes": [], "removeBackends": []}
@@ -110,7 +112,7 @@ class ChangeSet:
             new["version"] = next_version(first, used) if old or first in used else first
         self._collect_names(new, label)
         self.store.routes.append(route_write(new, is_new=old is None))
-        if old and needs_approval(self._settings, old, new):
+        if old and needs_approval(self._default_environment, old, new):
             self.plan.needs_approval.append(new["name"])
         self._note_checks("route", new if self._is_served(new) else None, old)
         if self._is_served(new):
@@ -159,7 +161,7 @@ class ChangeSet:
 
     def remove_route(self, old: Document) -> None:
         self._record("route", "removed", old["routeId"], old["name"])
-        if needs_approval(self._settings, old):
+        if needs_approval(self._default_environment, old):
             self.plan.needs_approval.append(old["name"])
         self.store.removed_routes.append(old["routeId"])
         self._note_checks("route", None, old)

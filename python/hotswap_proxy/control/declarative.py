@@ -19,6 +19,7 @@ from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import backends, routes
 from hotswap_proxy.store.backends import Registered
 
+from .approval import default_environment
 from .changeset import ChangeSet
 from .compile import Document
 from .masking import masked, restore
@@ -35,7 +36,7 @@ def compare(connection: Connection, file: ConfigFile, settings: Settings, *, pru
     Without ``prune`` what the file does not name stays. ValidationFailed: a reference leads nowhere.
     Conflict: a name belongs to an object that stays.
     """
-    change = ChangeSet(settings)
+    change = ChangeSet(settings, default_environment(connection, settings))
     registry, renamed, unwanted = _compare_backends(connection, file, change, prune)
     _compare_routes(connection, file, change, registry, renamed, prune)
     for backend in unwanted:  # planned last, and removed last: until then routes may refer to them

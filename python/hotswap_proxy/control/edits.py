@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 from hotswap_proxy.errors import Conflict, Detail, NotFound, PreconditionFailed, ValidationFailed
 from hotswap_proxy.model import Route
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import Store, backends, routes
+from hotswap_proxy.store import Store, backends, deployments, routes, versions
 from hotswap_proxy.store.routes import Stored
 
+from .approval import default_environment
 from .changeset import ChangeSet
 from .compile import Document
 from .masking import merge_auth, restore
@@ -109,7 +110,7 @@ async def route_change(
     if problems := link(new, route_id, Registry(found)) + restore(new, base or old):
         raise ValidationFailed.of(problems)
     used = (await store.read(routes.history, [route_id])).get(route_id, ())
-    change = ChangeSet(settings)
+    change = ChangeSet(settings, await store.read(default_environment, settings))
     change.put_route(new, old, used)
     return change
 
@@ -124,9 +125,25 @@ def taken(field: str, value: str, other: str | None = None) -> Conflict:
 
 
 def check_rename(connection: Connection, backend_id: str, name: str) -> None:
-    """HeaderBased routes name their backends: such a name cannot change under them."""
+    """HeaderBased routes name their backends: such a name cannot change under them, nor under the version
+    that a deployment is about to make live.
+    """
     for route_id, route_name in routes.using(connection, backend_id):
         route = routes.get(connection, route_id)
-        if route and name in {named for _, named in named_by_rules(route.document)}:
+        if route and _names(route.document, backend_id, name):
             message = f"route {route_name} ({route_id}) sends requests to it by the name {name}"
             raise Conflict(message, [Detail("name", "in_use", message)])
+    for going_on in deployments.active(connection, "route"):
+        for version in (going_on.config_version, going_on.stable_version):
+            found = version and versions.get(connection, going_on.route_id, version)
+            if found and _names(found["route"], backend_id, name):
+                message = (
+                    f"version {version} of route {going_on.route_name}, which deployment "
+                    f"{going_on.deployment_id} is about, sends requests to it by the name {name}"
+                )
+                raise Conflict(message, [Detail("name", "deploying", message)])
+
+
+def _names(route: Document, backend_id: str, name: str) -> bool:
+    uses = any(backend["backendId"] == backend_id for backend in route["backends"])
+    return uses and name in {named for _, named in named_by_rules(route)}

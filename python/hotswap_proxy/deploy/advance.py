@@ -139,9 +139,15 @@ def _passed(deployment: Deployment, facts: Facts, reason: str) -> Deployment:
 
 def _spread(deployment: Deployment, facts: Facts) -> Deployment:
     """Direct: the version is live; the deployment is complete when every node that is alive serves it."""
-    if all(member.revision >= deployment.revision for member in facts.members.values()):
+    if deployment.status == "Paused":
+        return deployment
+    behind = sorted(id for id, member in facts.members.items() if member.revision < deployment.revision)
+    if not behind:
         return go_on(deployment, facts, "")
-    return deployment
+    if elapsed(deployment, facts.now) < NODE_TIMEOUT:
+        return deployment
+    why = f"node {behind[0]} does not serve the version after {NODE_TIMEOUT:g} s; until it does"
+    return _wait(deployment, facts, "promotion", why)
 
 
 def _wait(

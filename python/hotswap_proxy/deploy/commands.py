@@ -221,10 +221,10 @@ def _person(author: Author) -> Person:
 
 
 def _same(one: Person, other: Person) -> bool:
-    """Whether both are the same human: an API key is its owner, and names can be changed."""
-    if one.user_id is None or other.user_id is None:
-        return one.username == other.username
-    return one.user_id == other.user_id
+    """Whether both may be the same human: an API key is its owner, names can be changed, and a user who was
+    removed and made anew has another id.
+    """
+    return one.username == other.username or (one.user_id is not None and one.user_id == other.user_id)
 
 
 def _record(request: DeploymentCreate, draft: Draft, creator: Person, facts: Facts) -> Deployment:

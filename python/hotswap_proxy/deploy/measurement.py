@@ -9,7 +9,8 @@ from typing import Any, Self
 
 Latency = Mapping[int, int]  # upper bound of a bucket, microseconds → requests
 
-# Answers that say nothing about a version, by reason; they are listed, and not judged.
+# What says nothing about a version, by reason: listed, and not judged with the requests. More clients that go
+# away than at the other arm do say something, see judge/criteria.py.
 EXCLUDED = ("limited", "aborted", "refused")
 
 
@@ -38,9 +39,12 @@ class ArmCounts:
         return self._combined(other, -1)
 
     def _combined(self, other: Self, sign: int) -> ArmCounts:
+        requests = max(0, self.requests + sign * other.requests)
+        # A request that was just being counted when ``other`` was read may be missing in one of them.
+        failed = min(requests, max(0, self.failed + sign * other.failed))
         return ArmCounts(
-            max(0, self.requests + sign * other.requests),
-            max(0, self.failed + sign * other.failed),
+            requests,
+            failed,
             max(0, self.unavailable + sign * other.unavailable),
             _merged(self.excluded, other.excluded, sign),
             _merged(self.latency, other.latency, sign),

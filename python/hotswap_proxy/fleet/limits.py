@@ -36,6 +36,9 @@ WORD = 0.2  # seconds after which a node that has nothing to say says that
 SILENCE = 1.0  # seconds after which a node, or Redis, that is not heard of is away
 AGAIN = 0.25  # seconds after which a batch is sent again
 MOST_BATCHES = 64  # on the way; then usage waits in the tallies
+MOST_KEPT = (
+    2 * MOST_BATCHES
+)  # by a node that is apart while others come and go; what is older is never settled
 MOST_ENTRIES = 1000  # of a message
 
 
@@ -218,6 +221,8 @@ class Exchange:
         if entries:
             self._number += 1
             self._batches.append(_Batch(self._number, entries, self.nodes))
+            while len(self._batches) > MOST_KEPT:
+                self._batches.popleft()
         return len(entries)
 
     def _settle(self) -> None:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from hotswap_proxy.deploy.record import SmokeTest, Strategy, Thresholds
 
 from .base import Duration, Environment, Identifier, Model, Name, Version, problem
+from .health import ProbeHeaders
 
 # Names of headers and cookies are tokens: RFC 9110 section 5.6.2.
 _ASSIGNMENT = re.compile(r"Random|ClientIP|(?:Header|Cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
@@ -51,6 +52,8 @@ class SmokeTestGiven(SmokeTest):
     """``SmokeTest``, by the names of the wire alone."""
 
     model_config = ConfigDict(validate_by_name=False)
+
+    headers: ProbeHeaders | None = None
 
 
 # Fields that only some strategies have a use for; given with another one they are a mistake to point out.

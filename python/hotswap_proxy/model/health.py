@@ -39,10 +39,16 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
         if not _TOKEN.fullmatch(name):
             raise problem("header_name", f"{name!r} is not an HTTP header name")
         if name.lower() in _RESERVED:
-            raise problem("header_name", f"{name} is written by the health check itself")
+            raise problem("header_name", f"{name} is written by the gateway itself")
         if value != value.strip() or not value.isascii() or not value.isprintable():
             raise problem("header_value", f"{name}: a value is printable ASCII without spaces around it")
     return headers
+
+
+# Of a request that the gateway itself makes to a backend.
+ProbeHeaders = Annotated[
+    dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=32), AfterValidator(_check_headers)
+]
 
 
 class HealthCheck(Model):
@@ -58,9 +64,7 @@ class HealthCheck(Model):
     expected_response_body: str | None = Field(
         None, min_length=1, max_length=1024, description="must occur in the answer"
     )
-    headers: Annotated[dict[str, Annotated[str, Field(max_length=1024)]], AfterValidator(_check_headers)] = (
-        Field(default_factory=dict, max_length=32)
-    )
+    headers: ProbeHeaders = Field(default_factory=dict)
     initial_state: InitialState = Field("Up", description="before the first probe has ended")
     command: list[Annotated[str, Field(max_length=1024)]] | None = Field(
         None,

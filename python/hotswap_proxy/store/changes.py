@@ -126,14 +126,15 @@ def check_deployments(connection: Connection, changes: StoreChanges) -> None:
         if route_id in routes_changed:
             raise Conflict(going_on, [Detail("routeId", "deploying", going_on)])
         if changes.removed_backends:
-            mine = (route_versions.c.route_id == route_id) & (
-                route_versions.c.version == deployment["configVersion"]
-            )
-            version = connection.execute(select(route_versions.c.document).where(mine)).scalar()
-            used = {each["backendId"] for each in orjson.loads(version)["backends"]} if version else set()
-            if found := used.intersection(changes.removed_backends):
-                message = f"backend {min(found)} is used by version {deployment['configVersion']}: {going_on}"
-                raise Conflict(message, [Detail("backendId", "deploying", message)])
+            # Both: Direct makes the new version live at once, and the way back leads to the other.
+            both = [deployment["configVersion"], deployment.get("stableVersion")]
+            mine = (route_versions.c.route_id == route_id) & route_versions.c.version.in_(both)
+            found = select(route_versions.c.version, route_versions.c.document).where(mine)
+            for version, document in connection.execute(found).all():
+                used = {each["backendId"] for each in orjson.loads(document)["backends"]}
+                if gone := used.intersection(changes.removed_backends):
+                    message = f"backend {min(gone)} is used by version {version}: {going_on}"
+                    raise Conflict(message, [Detail("backendId", "deploying", message)])
 
 
 def _in_batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:

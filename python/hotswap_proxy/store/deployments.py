@@ -75,6 +75,14 @@ def active_on(connection: Connection, target_kind: str, target_id: str) -> Store
     return _one(connection, deployments.c.target == _target(target_kind, target_id))
 
 
+def active(connection: Connection, target_kind: str) -> list[Deployment]:
+    """All that have not ended, of a kind of target."""
+    query = select(deployments.c.document).where(
+        deployments.c.target.is_not(None), deployments.c.target_kind == target_kind
+    )
+    return [Deployment.model_validate_json(text) for text in connection.execute(query).scalars()]
+
+
 def driven_ids(connection: Connection) -> list[str]:
     """Of all deployments that the engine has something to do with, the oldest first: those that have not
     ended and do not wait for somebody's approval.

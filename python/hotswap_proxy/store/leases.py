@@ -1,4 +1,4 @@
-"""Leases: who may do what only one process may do. Times are the database's clock.
+"""Leases: who may do what only one process may do. Times are the database's clock, ``ttl`` is everybody's.
 
 A lease lasts ``ttl`` seconds unless it is renewed. With each change of owner its fencing number goes up, and
 a transaction of the owner checks it (``check``): who was away for too long, and does not know it yet, can
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from .tables import leases
@@ -47,7 +47,10 @@ def take(connection: Connection, name: str, owner: str, ttl: float) -> Lease | N
     renewal = update(leases).where(leases.c.name == name, mine).values(expires_at=now + ttl)
     if connection.execute(renewal).rowcount == 1:
         return get(connection, name)
-    taking = update(leases).where(leases.c.name == name, leases.c.expires_at <= now)
+    # Nobody takes one for longer than ``ttl``: what seems to last much longer is from before the database's
+    # clock was set back, and would keep everybody out for as long.
+    expired = or_(leases.c.expires_at <= now, leases.c.expires_at > now + 2 * ttl)
+    taking = update(leases).where(leases.c.name == name, expired)
     values = {"owner": owner, "fencing": leases.c.fencing + 1, "expires_at": now + ttl}
     if connection.execute(taking.values(values)).rowcount == 1:
         return get(connection, name)

@@ -1,4 +1,4 @@
-"""What is judged: errors, unavailability, latency. Each criterion knows both arms and one threshold."""
+"""What is judged: errors, unavailability, latency, aborts. A criterion knows both arms and one threshold."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TAIL = 0.01  # of the p99
 TAIL_TO_PASS = 0.03
 SLACK_US = 2000.0  # 1 ms → 2 ms is a twentieth of a blink, and two buckets of a histogram at low load
 ERROR_RATE = "error rate"
-CRITERIA = 3  # share the chance of a false alarm
+CRITERIA = 4  # share the chance of a false alarm
 
 
 class Criterion(Protocol):
@@ -133,12 +133,28 @@ def criteria(measured: Measurement, other: ArmCounts | None, thresholds: Thresho
     return result
 
 
+def condemning(measured: Measurement, other: ArmCounts | None, thresholds: Thresholds) -> list[Criterion]:
+    """What can only speak against the canary arm. Who waits in vain goes away: of a version that hangs, or
+    sends half an answer, nothing else may ever be counted. But it takes clients without patience, and
+    says nothing by itself; so no Pass waits for it, and without a comparison it is left out.
+    """
+    mine = aborts(measured.canary)
+    if other is None or min(mine.trials, aborts(other).trials) < thresholds.minimum_requests:
+        return []
+    return [RateCriterion("aborted by clients", mine, aborts(other), thresholds.error_rate_increase / 100)]
+
+
 def failures(arm: ArmCounts) -> Rate:
     return Rate(arm.failed, arm.requests)
 
 
 def unavailability(arm: ArmCounts) -> Rate:
     return Rate(arm.unavailable, trials(arm))
+
+
+def aborts(arm: ArmCounts) -> Rate:
+    aborted = arm.excluded.get("aborted", 0)
+    return Rate(aborted, trials(arm) + aborted)
 
 
 def trials(arm: ArmCounts) -> int:

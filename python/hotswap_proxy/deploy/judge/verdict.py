@@ -22,6 +22,8 @@ from .criteria import (
     CRITERIA,
     TAIL,
     Criterion,
+    aborts,
+    condemning,
     criteria,
     failures,
     milliseconds,
@@ -70,13 +72,13 @@ def judge(
     levels = Levels.of(thresholds.confidence, windows, phases)
     other, against = _other(phase, before, share, thresholds)
     build = _Builder(phase.canary, other, thresholds, against)
-    if missing := _missing(phase.canary, other, thresholds.minimum_requests):
-        return build.verdict("Hold", *missing)
     found = examine(phase, window, other, thresholds, levels)
     if found.failed is not None:
         recently = f"in the last {thresholds.window}: " if found.recently else ""
         why = found.failed.excess(levels.window if found.recently else levels.phase)
         return build.verdict("Fail", f"{recently}{found.failed.observed()}: {why}")
+    if missing := _missing(phase.canary, other, thresholds.minimum_requests):
+        return build.verdict("Hold", *missing)
     if found.kind == "Pass":
         return build.verdict("Pass", f"{_seen(found.criteria)}: within the thresholds")
     return build.verdict("Hold", *_undecided(found.criteria, phase.canary, levels))
@@ -105,25 +107,28 @@ def examine(
     """The rule by itself. ``other``: what the canary arm is compared with, None: nothing. ``may_pass`` False
     saves the work of finding out whether it does.
     """
-    if _missing(phase.canary, other, thresholds.minimum_requests):
-        return Finding("Hold")
-    whole = criteria(phase, other, thresholds)
-    if failed := _first_exceeded(whole, levels.phase):
+    whole = _ready(phase, other, thresholds)
+    if failed := _first_exceeded([*whole, *condemning(phase, other, thresholds)], levels.phase):
         return Finding("Fail", whole, failed)
     compared = window.stable if other is phase.stable else other
-    if not _missing(window.canary, compared, thresholds.minimum_requests):
-        recent = criteria(window, compared, thresholds)
-        if failed := _first_exceeded(recent, levels.window):
-            return Finding("Fail", whole, failed, recently=True)
-    kept = may_pass and all(criterion.kept(levels.keep) for criterion in whole)
+    recent = [*_ready(window, compared, thresholds), *condemning(window, compared, thresholds)]
+    if failed := _first_exceeded(recent, levels.window):
+        return Finding("Fail", whole, failed, recently=True)
+    kept = may_pass and bool(whole) and all(criterion.kept(levels.keep) for criterion in whole)
     return Finding("Pass" if kept else "Hold", whole)
+
+
+def _ready(measured: Measurement, other: ArmCounts | None, thresholds: Thresholds) -> list[Criterion]:
+    """The criteria, once there are enough requests for them."""
+    is_early = _missing(measured.canary, other, thresholds.minimum_requests)
+    return [] if is_early else criteria(measured, other, thresholds)
 
 
 def _other(
     phase: Measurement, before: ArmCounts | None, share: float | None, thresholds: Thresholds
 ) -> tuple[ArmCounts | None, str]:
     """What to compare with, and the words that say so."""
-    mine, theirs = trials(phase.canary), trials(phase.stable)
+    mine, theirs = aborts(phase.canary).trials, trials(phase.stable)
     if share is not None:
         has_traffic = share < 100
     else:  # some requests may still be under way when the last share is given away

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sqlalchemy import Connection
 
-from hotswap_proxy.control.approval import environment_of, needs_approval
+from hotswap_proxy.control.approval import default_environment, environment_of, needs_approval
 from hotswap_proxy.control.changeset import route_write
 from hotswap_proxy.deploy.facts import Member, Smoke
 from hotswap_proxy.deploy.record import Deployment, TargetKind
@@ -17,7 +17,7 @@ from hotswap_proxy.errors import Conflict, Detail, NotFound, ValidationFailed
 from hotswap_proxy.fleet import nodes as fleet_nodes
 from hotswap_proxy.model.base import Environment
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import Store, StoreChanges, changes, deployments, routes, versions
+from hotswap_proxy.store import Store, StoreChanges, backends, changes, deployments, routes, versions
 from hotswap_proxy.store.audit import AuditEntry, Author
 from hotswap_proxy.store.times import database_clock
 
@@ -61,18 +61,19 @@ class RouteTarget:
         candidate = found["route"]
         if request.strategy != "Direct":
             _check_matching(live, candidate)
-        environment = environment_of(live, self._settings)
+        default = await self._store.read(default_environment, self._settings)
+        environment = environment_of(live, default)
         if request.environment is not None and request.environment != environment:
             message = f"route {live['name']} is served in {environment}, not in {request.environment}"
             raise _refused("environment", "environment", message)
         await self._configuration.rehearse(copy.deepcopy(candidate))
-        alive = await self._store.read(_alive_ids, environment)
+        alive = [node.node_id for node in await self._store.read(_alive, live.get("environment"))]
         return Draft(
             route_id,
             live["name"],
             live["version"],
             cast(Environment, environment),
-            needs_approval(self._settings, live, candidate),
+            needs_approval(default, live, candidate),
             alive or [self._settings.node_id],
         )
 
@@ -100,6 +101,8 @@ class RouteTarget:
         return None
 
     def members(self, connection: Connection, deployment: Deployment) -> Mapping[str, Member]:
+        live = routes.get(connection, deployment.route_id)
+        environment = live.document.get("environment") if live is not None else None
         active: Counter[str] = Counter()
         now = database_clock(connection)
         for each in deployments.measured(connection, deployment.deployment_id):
@@ -107,7 +110,7 @@ class RouteTarget:
                 active[each.node_id] += each.active.get("stable", 0)
         return {
             node.node_id: Member(node.revision, active[node.node_id])
-            for node in _alive(connection, deployment.environment)
+            for node in _alive(connection, environment)
         }
 
     async def verify(self, deployment: Deployment) -> Smoke:
@@ -122,6 +125,9 @@ class RouteTarget:
         if before is None or found is None:
             raise CannotGoLive(f"version {version} of route {deployment.route_name} is gone")
         document = found["route"]
+        wanted = {each["backendId"] for each in document["backends"] if "url" not in each}
+        if gone := sorted(wanted - dict(backends.some(connection, wanted)).keys()):
+            raise CannotGoLive(f"backend {gone[0]} of version {version} is not registered any more")
         if routes.id_of_name(connection, document["name"]) not in (None, deployment.route_id):
             raise CannotGoLive(
                 f"the name {document['name']} of version {version} belongs to another route now"
@@ -157,12 +163,10 @@ def _refused(field: str, rule: str, message: str) -> ValidationFailed:
     return ValidationFailed.of([Detail(field, rule, message)])
 
 
-def _alive_ids(connection: Connection, environment: str) -> list[str]:
-    return [node.node_id for node in _alive(connection, environment)]
-
-
 def _alive(connection: Connection, environment: str | None) -> list[fleet_nodes.Node]:
-    """The nodes that serve the route and are not away, by id."""
+    """The nodes that serve a route of this environment and are not away, by id. One without: all do."""
     return [
-        node for node in fleet_nodes.read(connection) if node.environment == environment and not node.is_away
+        node
+        for node in fleet_nodes.read(connection)
+        if environment in (None, node.environment) and not node.is_away
     ]
