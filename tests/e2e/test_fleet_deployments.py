@@ -17,6 +17,8 @@ from harness.redisserver import RedisServer
 from tests.node import Node
 from tests.processes import eventually
 
+pytestmark = pytest.mark.timeout(300)
+
 NAMES = ("one", "two", "three")
 SHORT = [{"trafficPercentage": share, "duration": "3s"} for share in (10, 50, 100)]
 LONG = [
@@ -68,12 +70,6 @@ def fleet(tmp_path: Path, postgres_url: str, redis_server: RedisServer) -> Itera
     yield made
     for node in made.nodes.values():
         node.clean_up()
-
-
-@pytest.fixture
-def stable() -> Iterator[str]:
-    with versioned("v1", delay=0.004) as url:
-        yield url
 
 
 def everywhere(fleet: Fleet) -> None:
@@ -128,7 +124,7 @@ def test_the_node_that_drives_is_killed_and_another_finishes(fleet: Fleet, stabl
         others = [name for name in NAMES if name != driver]
         rollout.api = fleet.api(others[0])
         with Traffic([ports[name] for name in others], rate=300) as traffic:
-            eventually(lambda: rollout.get()["currentPhase"] == 1, "the second phase", 60)
+            eventually(lambda: rollout.get()["currentPhase"] == 1, "the second phase", 100)
             fleet.nodes[driver].process.kill()
             began = time.monotonic()
             fleet.nodes[driver].process.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,11 +14,6 @@ from tests.node import Node
 from tests.processes import eventually
 
 BROKEN = ok(b"broken", status=b"500 Internal Server Error")
-
-
-@pytest.fixture
-def node(start_node: Callable[..., Node]) -> Node:
-    return start_node()
 
 
 @pytest.fixture
