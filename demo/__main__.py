@@ -47,7 +47,7 @@ def config_for(port: int, data: Path) -> Path:
     if port == DEFAULT_BACKEND_PORT:
         return CONFIG
     copy = data / "demo-gateway.yaml"
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)  # as the gateway would make it
     copy.write_text(CONFIG.read_text().replace(f":{DEFAULT_BACKEND_PORT}", f":{port}"))
     return copy
 

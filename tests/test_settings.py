@@ -41,6 +41,7 @@ def test_every_kind_of_value_is_read() -> None:
     ("name", "value", "reason"),
     [
         ("WORKERS", "0", "less than 1"),
+        ("ALERT_WEBHOOKS", "https://ann:secret@hooks.example/a", "user name"),
         ("TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.1/8", "bits set behind its prefix"),
         ("TRUSTED_PROXIES", "proxy.example", "not a network"),
         ("PROXY_PROTOCOL", "v2", "not one of"),

@@ -295,6 +295,8 @@ def _listed(name: str, text: str) -> str:
         url = urlsplit(text)  # ValueError for a port that is none
         if url.scheme not in ("http", "https") or not url.hostname or (url.port is not None and not url.port):
             raise ValueError("an item is not a URL; write https://host/path")  # it may be a secret: not shown
+        if url.username is not None:
+            raise ValueError("an item has a user name or password; receivers check the signature instead")
         if not text.isascii() or not text.isprintable() or " " in text:
             raise ValueError("an item has characters that a URL cannot have")
     return text
@@ -319,3 +321,8 @@ def parse_address(text: str) -> tuple[socket.AddressFamily, str, int]:
     if ":" in host or "[" in host:
         raise ValueError(f"{text!r}: write an IPv6 address in brackets, as in [::]:8000")
     return socket.AF_INET, host or "0.0.0.0", int(port_text)  # noqa: S104  what an empty host has always meant
+
+
+def environment_without_secrets() -> dict[str, str]:
+    """This process's environment, for a process that has no use for its secrets."""
+    return {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}

@@ -204,6 +204,18 @@ async def test_a_key_makes_no_keys(gateway: Gateway) -> None:
     assert (await gateway.client.delete(f"{KEYS}/{made['keyId']}", headers=bearer(made))).status_code == 204
 
 
+async def test_a_key_ends_no_other_keys_unless_it_is_an_administrators(gateway: Gateway) -> None:
+    strong, weak = await make(gateway), await make(gateway, name="weak", role="Viewer")
+    url = f"{KEYS}/{strong['keyId']}"
+    refused = await gateway.client.delete(url, headers=bearer(weak))
+    assert problem(refused)[:2] == (403, "FORBIDDEN")
+    assert (await gateway.client.delete(f"{KEYS}/{weak['keyId']}", headers=bearer(weak))).status_code == 204
+    other = await make(gateway, name="weak", role="Viewer")
+    assert (
+        await gateway.client.delete(f"{KEYS}/{other['keyId']}", headers=bearer(strong))
+    ).status_code == 204
+
+
 async def test_keys_of_a_user_are_bounded_and_their_names_unique(gateway: Gateway) -> None:
     for number in range(api_keys.MOST - 1):
         await make(gateway, name=f"k{number}")

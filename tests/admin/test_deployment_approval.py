@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hotswap_proxy.fleet.nodes import Beat, beat
 from hotswap_proxy.store import versions
 from tests.gateway import ROUTES, Gateway, problem, running
 from tests.rollouts import DEPLOYMENTS, OTHER, begin, order, second_admin, staged
@@ -110,3 +111,45 @@ async def test_an_operator_begins_and_an_administrator_approves(production: Gate
     made = await begin(production, route_id, headers=operator)
     assert problem(await order(production, made, "approve", headers=operator))[0] == 403
     assert (await order(production, made, "approve")).json()["status"] == "Approved"
+
+
+async def join(gateway: Gateway, environment: str) -> None:
+    """Another node tells of itself in the same store."""
+    other = Beat("other", "boot", environment, 0, {}, 1.0)
+    await gateway.store.write(beat, other)
+
+
+async def test_what_a_production_node_of_the_fleet_serves_is_production_at_every_node(
+    gateway: Gateway,
+) -> None:
+    """A route without an environment is served by all nodes, whatever that of the node that is asked is."""
+    route_id = await staged(gateway)
+    await join(gateway, "Production")
+    file = {"routes": [{"name": "users", "path": "/users/**", "priority": 9, "backends": OTHER}]}
+    refused = await gateway.client.post("/api/v1/gateway/config/apply", json=file)
+    assert problem(refused)[0] == 409 and "approves" in refused.text
+    empty = await gateway.client.post("/api/v1/gateway/config/apply?prune=true", json={"routes": []})
+    assert problem(empty)[0] == 409
+    made = await begin(gateway, route_id, strategy="Direct")
+    assert (made["status"], made["approvalStatus"]) == ("Pending", "Pending")
+    assert (await order(gateway, made, "rollback", {"reason": "test"})).status_code == 200
+    told = (await gateway.client.put(f"{ROUTES}/{route_id}", json={"priority": 1})).json()
+    assert told["configChangeApplied"] is False and gateway.match("/users/1") == "1.0"
+    own = (await gateway.add_route(name="qa", pathPattern="/qa", environment="QA"))["routeId"]
+    told = (await gateway.client.put(f"{ROUTES}/{own}", json={"priority": 1})).json()
+    assert told["configChangeApplied"] is True, "what is served elsewhere only is not Production"
+
+
+async def test_nodes_of_other_environments_make_nothing_production(gateway: Gateway) -> None:
+    route_id = (await gateway.add_route())["routeId"]
+    await join(gateway, "Staging")
+    told = (await gateway.client.put(f"{ROUTES}/{route_id}", json={"priority": 1})).json()
+    assert told["configChangeApplied"] is True
+
+
+async def test_a_dry_run_of_a_removal_does_not_ask_for_an_approval_that_it_does_not_need(
+    production: Gateway,
+) -> None:
+    route_id = (await production.add_route())["routeId"]
+    told = (await production.client.delete(f"{ROUTES}/{route_id}?dryRun=true")).json()
+    assert told["removed"] == 1 and "needsApproval" not in told

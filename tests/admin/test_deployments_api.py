@@ -64,6 +64,10 @@ async def test_a_dry_run_answers_the_plan_and_begins_nothing(gateway: Gateway) -
     assert (await gateway.client.put(f"{ROUTES}/{route_id}", json={"priority": 1})).is_success
 
 
+def _asked_with(headers: dict[str, str]) -> dict[str, Any]:
+    return {"strategy": "BlueGreen", "smokeTests": [{"headers": headers}]}
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -83,6 +87,10 @@ async def test_a_dry_run_answers_the_plan_and_begins_nothing(gateway: Gateway) -
         ({"strategy": "Direct", "assignment": "ClientIP"}, ""),
         ({"smokeTests": [{"path": "/up"}]}, ""),
         ({"strategy": "BlueGreen", "smokeTests": [{"path": "up"}]}, "smokeTests[0].path"),
+        (_asked_with({"X-A": "1\r\nContent-Length: 5"}), "smokeTests[0].headers"),
+        (_asked_with({"X A": "1"}), "smokeTests[0].headers"),
+        (_asked_with({"Transfer-Encoding": "chunked"}), "smokeTests[0].headers"),
+        (_asked_with({f"X-{number}": "1" for number in range(33)}), "smokeTests[0].headers"),
         ({"thresholds": {"confidence": 1}}, "thresholds.confidence"),
         ({"thresholds": {"minimum_requests": 9}}, "thresholds.minimum_requests"),
         ({"speed": 1}, "speed"),

@@ -39,6 +39,15 @@ async def test_what_is_wrong_is_named(gateway: Gateway) -> None:
     assert {detail["field"] for detail in answer.json()["error"]["details"]} == {"runs", "rate"}
 
 
+async def test_what_would_take_too_long_is_refused_and_says_what_helps(gateway: Gateway) -> None:
+    long = BODY | {"runs": 2000, "phases": [{"trafficPercentage": 10, "duration": "1h"}]}
+    told = (await gateway.client.post(PATH, json=long)).text
+    assert "runs: at most" in told
+    endless = BODY | {"thresholds": {"window": "1ms"}}
+    told = (await gateway.client.post(PATH, json=endless)).text
+    assert "too long" in told and "at most" not in told
+
+
 async def test_one_at_a_time(gateway: Gateway) -> None:
     answers = await asyncio.gather(*(gateway.client.post(PATH, json=BODY) for _ in range(2)))
     assert sorted(answer.status_code for answer in answers) == [200, 429]

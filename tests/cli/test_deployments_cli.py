@@ -180,6 +180,14 @@ def test_a_route_goes_forward_and_back(cli: Cli) -> None:
 # --- steering -------------------------------------------------------------------------------------
 
 
+def test_what_is_being_deployed_is_what_is_looked_at(cli: Cli) -> None:
+    """Not what somebody staged since."""
+    cli("deployments", "create", "users", "ok", "--phase", "5", "--phase", "100")
+    assert cli.json("routes", "diff", "users", code=3)["to"] == "ok"
+    told = cli("routes", "rollback", "users", code=2)
+    assert "is going on" in told and "deployments rollback users" in told
+
+
 def test_a_deployment_is_steered(cli: Cli) -> None:
     options = ["--phase", "5", "--phase", "20:5m", "--phase", "100", "--assignment", "Cookie:session"]
     limits = ["--error-rate-increase", "2.5", "--minimum-requests", "50", "--description", "for friday"]

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, delete, insert, update
 
 from hotswap_proxy.control import following
+from hotswap_proxy.control.apply import LocalWork
 from hotswap_proxy.errors import Conflict, GatewayError, StoreUnavailable, Unavailable
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import revisions
@@ -111,6 +112,61 @@ async def test_applies_at_two_nodes_at_once_do_not_undo_each_other(pair: Pair) -
         assert node.configuration.routes == 10
 
 
+async def test_a_node_follows_the_others_while_it_prepares_a_file(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that takes long, or a file system that hangs: a rollback must get here all the same."""
+    a, b = pair
+    begun, go_on, attempts = asyncio.Event(), asyncio.Event(), 0
+    prepare = LocalWork.prepare
+
+    async def slow(self: LocalWork) -> Any:
+        nonlocal attempts
+        attempts += 1
+        begun.set()
+        await go_on.wait()
+        return await prepare(self)
+
+    monkeypatch.setattr(LocalWork, "prepare", slow)
+    file = orjson.dumps({"version": "1", "routes": [route("filed")]})
+    async with asyncio.timeout(30):
+        applying = asyncio.create_task(b.configuration.apply(file, prune=False, author="test"))
+        await begun.wait()
+        await a.create("elsewhere")
+        await b.configuration.follow()
+        assert b.match("/elsewhere") == "1.0"
+        await b.create("here")
+        go_on.set()
+        await applying
+    assert attempts == 2, "it was worked out on what there is by then"
+    assert [b.match(path) for path in ("/filed", "/here", "/elsewhere")] == ["1.0"] * 3
+
+
+async def test_a_file_is_applied_although_others_change_something_all_the_time(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, b = pair
+    count, waiting = 0, []
+    prepare = LocalWork.prepare
+
+    async def slow(self: LocalWork) -> Any:
+        """Someone changes something at this node each time: in the end he has to wait."""
+        nonlocal count
+        found = await prepare(self)
+        count += 1
+        other = asyncio.create_task(b.create(f"other{count}"))
+        waiting.append(other)
+        await asyncio.wait([other], timeout=0.5)
+        return found
+
+    monkeypatch.setattr(LocalWork, "prepare", slow)
+    await b.configuration.apply(
+        orjson.dumps({"version": "1", "routes": [route("filed")]}), prune=False, author="test"
+    )
+    await asyncio.gather(*waiting)
+    assert count == 4 and b.match("/filed") == b.match("/other4") == "1.0"
+
+
 async def test_a_refusal_is_about_what_the_store_has_now(pair: Pair) -> None:
     a, b = pair
     route_id = await a.create("users")
@@ -170,6 +226,33 @@ async def test_a_store_that_was_replaced_by_an_older_one_is_read_as_a_whole(pair
     await a.store.write(restore)
     await b.configuration.follow()
     assert b.configuration.revision == 0 and b.match("/users") is None
+
+
+async def test_a_store_that_was_replaced_by_one_with_the_same_number_is_read_as_a_whole(pair: Pair) -> None:
+    a, b = pair
+    await a.create("users")
+    await b.create("both")  # b has the number of its own change
+
+    def restore(connection: Connection) -> None:
+        """An older state, in which something else was changed since."""
+        connection.execute(update(meta).where(meta.c.key == "revision").values(value="1"))
+        connection.execute(delete(changes).where(changes.c.revision > 1))
+        connection.execute(delete(routes).where(routes.c.name == "both"))
+        revisions.advance(connection, [])
+
+    assert b.configuration.serves(await b.store.read(revisions.head))
+    await a.store.write(restore)
+    head = await b.store.read(revisions.head)
+    assert head.revision == b.configuration.revision and not b.configuration.serves(head)
+    await b.configuration.follow()
+    assert b.match("/both") is None and b.match("/users") == "1.0"
+    assert b.configuration.serves(await b.store.read(revisions.head))
+    await a.configuration.follow()
+    later = await a.create("later")
+    await a.store.write(restore)
+    await a.create("after")  # beyond the number that b knows, and not from there
+    await b.configuration.follow()
+    assert b.match("/after") == "1.0" and later
 
 
 async def test_health_stays_when_everything_is_read_again(pair: Pair) -> None:

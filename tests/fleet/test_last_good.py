@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import stat
+import threading
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -174,6 +176,29 @@ async def test_nothing_is_appended_behind_a_gap(
     found = kept.read()
     assert found is not None and found.revision == 3 and not kept.wants_all
     assert "kept again" in caplog.text
+
+
+async def test_what_was_on_its_way_when_a_write_failed_is_not_written_behind_it(
+    node: Member, kept: LastGood, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread meets the next change before anybody has heard of the failure."""
+    await node.create("one")
+    await written(kept)
+    append, failing, waiting = lastgood._append, [OSError("disk full")], threading.Event()
+
+    def fail_once(*args: Any) -> None:
+        waiting.wait(10)
+        if failing:
+            raise failing.pop()
+        append(*args)
+
+    monkeypatch.setattr(lastgood, "_append", fail_once)
+    await node.create("two")
+    await node.create("three")
+    waiting.set()
+    await written(kept)
+    found = kept.read()
+    assert found is not None and found.revision == 1 and kept.wants_all
 
 
 async def test_a_long_journal_asks_for_a_whole_one(

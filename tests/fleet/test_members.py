@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from hotswap_proxy.admin.tokens import Tokens
-from hotswap_proxy.errors import StoreUnavailable
+from hotswap_proxy.errors import StoreUnavailable, ValidationFailed
 from hotswap_proxy.fleet import nodes
 from hotswap_proxy.fleet.common import common
 from hotswap_proxy.fleet.following import FollowLoop
@@ -19,6 +19,7 @@ from hotswap_proxy.fleet.nodes import Beat
 from hotswap_proxy.fleet.view import FleetView
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store, tables
+from hotswap_proxy.store.revisions import Head
 from hotswap_proxy.store.users import User
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +106,9 @@ class Served:
         self.follows = 0
         self.error: Exception | None = None
 
+    def serves(self, head: Head) -> bool:
+        return head.revision == self.revision
+
     async def follow(self) -> bool:
         self.follows += 1
         if self.error is not None:
@@ -123,17 +127,20 @@ async def test_the_loop_tells_edges_and_does_not_hurry_after_a_failure(
     async def when_up() -> None:
         back.append("up")
 
-    loop.when_up = [when_up]
+    async def fail() -> None:
+        raise ValidationFailed("a password that is too short")
+
+    loop.when_up = [fail, when_up]  # what cannot be done does not stand in the way of the rest
     heartbeat = Heartbeat(store, Settings(node_id="a"), "1", lambda: 0, dict)
     view = FleetView("a", configuration, loop, heartbeat, None)
     state: dict[str, Any] = {"newest": 7}
     looked = asyncio.Event()
 
-    async def read(*_: Any) -> int:
+    async def read(*_: Any) -> Head:
         looked.set()
         if "error" in state:
             raise state["error"]
-        return int(state["newest"])
+        return Head(state["newest"], None)
 
     monkeypatch.setattr(store, "read", read)
     monkeypatch.setattr("hotswap_proxy.fleet.following.POLL", 0.01)

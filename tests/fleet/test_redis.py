@@ -71,7 +71,7 @@ async def test_it_comes_back_by_itself_and_says_that_messages_may_be_missed(
     redis.when_up(connected.set)
     redis_server.kill()
     await until(redis, False)
-    assert redis.error and not await redis.publish("news", "lost") and await redis.get("x") is None
+    assert redis.error and not await redis.publish("news", "lost")
     with pytest.raises(RedisUnavailable, match="no connection"):
         await redis.do(lambda client: client.ping())
     async with redis.lock("apply", 10, "me") as has:
@@ -91,9 +91,18 @@ async def test_a_server_that_hangs_is_given_up(redis: Redis, redis_server: Redis
     await until(redis, True)
 
 
-async def test_values_and_locks(redis: Redis) -> None:
-    await redis.put("x", b"1", 60)
-    assert await redis.get("x") == b"1" and await redis.get("y") is None
+async def test_a_lost_subscription_is_told_even_if_it_stands_again_at_once(
+    redis: Redis, redis_server: RedisServer
+) -> None:
+    connected = asyncio.Event()
+    redis.when_up(connected.set)
+    redis_server.command_raw("CLIENT", "KILL", "TYPE", "pubsub")
+    async with asyncio.timeout(20):
+        await connected.wait()
+    await until(redis, True)
+
+
+async def test_a_lock(redis: Redis) -> None:
     async with redis.lock("apply", 60, "me") as mine, redis.lock("apply", 60, "you") as yours:
         assert mine and not yours
     async with redis.lock("apply", 60, "you") as yours:
@@ -104,7 +113,7 @@ async def test_a_lock_that_ran_out_is_not_taken_from_its_next_owner(redis: Redis
     async with redis.lock("apply", 60, "me") as mine:
         assert mine
         await redis.do(lambda client: client.set(redis.key("apply"), "you"))
-    assert await redis.get("apply") == b"you"
+    assert await redis.do(lambda client: client.get(redis.key("apply"))) == b"you"
 
 
 async def test_who_applies_takes_turns_and_waits_for_nobody_for_ever(

@@ -151,16 +151,17 @@ async def test_exchanged_rows_are_found(store: Store) -> None:
     assert found.broken is not None and found.broken["auditId"] == 3
 
 
-@pytest.mark.parametrize("audit_id", [7, 100])
+@pytest.mark.parametrize("audit_id", [7, 100, 0, -5])
 async def test_an_inserted_row_is_found(store: Store, audit_id: int) -> None:
-    """Also one at the end that has its right place in the chain: the head does not know it."""
+    """Also one at an end that has its right place in the chain: head or first row do not know it."""
     await fill(store)
 
     def insert(connection: Connection) -> None:
         head = audit_chain.read_head(connection)
         assert head is not None
         row: dict[str, Any] = dict.fromkeys(audit_chain.FIELDS)
-        row |= {"previous_hash": head.hash, "audit_id": audit_id, "at": "2025-01-01T00:00:00.000000Z"}
+        previous = head.hash if audit_id > 0 else audit_chain.ROOT
+        row |= {"previous_hash": previous, "audit_id": audit_id, "at": "2025-01-01T00:00:00.000000Z"}
         row |= {"username": "x", "action": "user.login", "entity_type": "user", "details": "{}"}
         row["hash"] = audit_chain.digest(row.values())
         names = ", ".join(row)
@@ -169,7 +170,7 @@ async def test_an_inserted_row_is_found(store: Store, audit_id: int) -> None:
 
     await store.write(insert)  # no trigger refuses it: the program inserts too
     found = await verify(store)
-    assert found.broken is not None and found.broken["auditId"] == audit_id
+    assert found.broken is not None and found.broken["auditId"] == max(1, audit_id)
 
 
 async def test_a_row_without_a_hash_is_found(store: Store) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hotswap_proxy.errors import Conflict, OutcomeUnknown, StoreUnavailable, Val
 from hotswap_proxy.postgresurl import PostgresUrl
 from hotswap_proxy.settings import Settings, SettingsError
 from hotswap_proxy.store import Store, migrate, postgres
+from hotswap_proxy.store import postgres as postgres_lanes
 from hotswap_proxy.store.tables import metadata
 from tests.gateway import ROUTES, Gateway, problem
 
@@ -137,6 +139,26 @@ async def test_a_server_that_hangs_does_not_make_callers_hang(store: Store, post
     postgres.resume()
     await store.write(put, "a")
     assert "a" in await store.read(keys)
+
+
+@both
+async def test_a_store_is_closed_although_the_server_hangs(
+    database_url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without waiting for the answers of what is under way, in any of the lanes."""
+    for kind in ("READ", "WRITE", "BEAT"):
+        patient = replace(getattr(postgres_lanes, kind), answer=120.0)
+        monkeypatch.setattr(postgres_lanes, kind, patient)
+    store = await Store.open(Settings(database_url=database_url))
+    for lane in (store.read, store.write, store.beat):
+        await lane(keys)
+    postgres.pause()
+    calls = [asyncio.create_task(lane(keys)) for lane in (store.read, store.read, store.write, store.beat)]
+    await asyncio.sleep(0)  # they are under way
+    async with asyncio.timeout(30):
+        await store.close()
+        for found in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(found, StoreUnavailable)
 
 
 @both

@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from hotswap_proxy.errors import Conflict, ValidationFailed
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import FILE_NAME, Author, Store
+from hotswap_proxy.store import FILE_NAME, AuditEntry, Author, Store, audit
+from hotswap_proxy.store.audit_chain import verify
 from tests.gateway import PASSWORD, empty_store
 
 pytestmark = pytest.mark.anyio
@@ -94,6 +95,17 @@ async def test_a_failed_transaction_leaves_no_audit_entry(store: Store) -> None:
         return int(connection.execute(text("SELECT count(*) FROM audit_logs")).scalar())  # type: ignore[attr-defined]
 
     assert await store.read(count) == 1
+
+
+async def test_texts_of_strangers_fit_into_the_audit_log(store: Store) -> None:
+    """Whatever somebody sends, what he did is written down, and the chain holds."""
+    author = Author("n" * 500, "u" * 500, "t" * 500, "c" * 500, "k" * 500)
+    entries = [AuditEntry("user.login_failed", "e" * 500, f"\0{'ä' * 500}", {"said": "\0"})]
+    await store.write(audit.append, author, entries)
+    (entry,), _ = await store.read(audit.page, audit.AuditFilter(), 10, 0)
+    assert entry["username"] == "n" * 128 and entry["client"] == "c" * 64
+    assert entry["entityName"] == f"\ufffd{'ä' * 127}" and entry["details"] == {"said": "\0"}
+    assert (await verify(store)).broken is None
 
 
 def test_nothing_in_the_package_changes_or_deletes_audit_rows() -> None:

@@ -144,7 +144,11 @@ def application(kind: Kind, text: str) -> typer.Typer:
         document = read_document(file, data)
         with AdminClient(admin_url, token) as client:
             url = kind.url_of(kind.find(client, key))
-            show(client.call("PUT", url, document, {"dryRun": dry_run or None}), output)
+            done = client.call("PUT", url, document, {"dryRun": dry_run or None})
+        show(done, output)
+        if done.get("configChangeApplied") is False:
+            waiting = f"deployment {done['deploymentId']} waits for another administrator's approval"
+            print(f"nothing is applied yet: {waiting}", file=sys.stderr)
 
     @app.command("delete")
     @command

@@ -153,7 +153,7 @@ def _verdict(comparison: Json, deployment: Json) -> Text:
     symbol, style = _VERDICTS.get(kind, ("○", "dim"))
     needed = comparison["requestsNeeded"]
     more = f"; about {needed:,} more requests needed" if needed else ""
-    if deployment["status"] in ENDED:
+    if deployment["status"] in ENDED or "more requests" in comparison["reason"]:
         more = ""
     told = f": {comparison['reason']}{more}"
     return Text.assemble("Verdict  ", (f"{symbol} {kind or 'none'}", style), told)

@@ -14,6 +14,7 @@ from hotswap_proxy.cli.objects import ROUTES, Data, DocumentFile, Key, read_docu
 from hotswap_proxy.cli.options import (
     DEFAULT_URL,
     EXIT_DIFFERENT,
+    EXIT_INVALID,
     AdminUrl,
     CommandError,
     DryRun,
@@ -51,7 +52,10 @@ def versions(
 def diff(
     key: Key,
     old: Annotated[str, typer.Argument(metavar="[A]", help="A version, or live.")] = "live",
-    new: Annotated[str | None, typer.Argument(metavar="[B]", help="Another one; default: newest.")] = None,
+    new: Annotated[
+        str | None,
+        typer.Argument(metavar="[B]", help="Default: what is being deployed, or newest."),
+    ] = None,
     admin_url: AdminUrl = DEFAULT_URL,
     token: Token = None,
     output: Output = OutputFormat.TABLE,
@@ -60,7 +64,7 @@ def diff(
     with AdminClient(admin_url, token) as client:
         route = ROUTES.find(client, key)
         if new is None:
-            new = client.call("GET", _url(route), query={"limit": 1})["versions"][0]["version"]
+            new = _candidate(client, route)
         found = client.call("GET", _url(route, old, "diff", str(new)))
     if output is OutputFormat.JSON:
         show(found, output)
@@ -122,7 +126,11 @@ def rollback(
     """
     with AdminClient(admin_url, token) as client:
         route = ROUTES.find(client, key)
-        target = version or _live_before(client, route)
+        found = list(client.pages(_url(route), "versions"))
+        if any(each["state"] == "Deploying" for each in found):
+            told = f"a deployment of route {route['name']} is going on; end it with"
+            raise CommandError([f"{told}: hotswap-proxy deployments rollback {route['name']}"], EXIT_INVALID)
+        target = version or _live_before(found, route)
         body = {"routeId": route["routeId"], "configVersion": target, "strategy": "Direct"}
         body["description"] = f"back from {route['version']} to {target}"
         made = client.call("POST", DEPLOYMENTS, body)
@@ -135,9 +143,17 @@ def rollback(
         print(f"{made['deploymentId']} of {route['name']} to {target}: {made['status']}; {made['message']}")
 
 
-def _live_before(client: AdminClient, route: dict[str, Any]) -> str:
+def _candidate(client: AdminClient, route: dict[str, Any]) -> str:
+    """The version that is being deployed or waits for approval: that is what is to be looked at, whatever was
+    staged since. Without one the newest.
+    """
+    found = list(client.pages(_url(route), "versions"))
+    return str(next((each for each in found if each["state"] == "Deploying"), found[0])["version"])
+
+
+def _live_before(versions: list[dict[str, Any]], route: dict[str, Any]) -> str:
     """The version that was live last before the one that is."""
-    found = [each for each in client.pages(_url(route), "versions") if each["state"] == "Previous"]
+    found = [each for each in versions if each["state"] == "Previous"]
     if not found:
         raise CommandError([f"route {route['name']} had no other version before {route['version']}"])
     return str(max(found, key=lambda each: each["liveAt"])["version"])

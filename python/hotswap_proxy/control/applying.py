@@ -17,7 +17,7 @@ import orjson
 
 from hotswap_proxy import errors
 from hotswap_proxy.errors import Detail, GatewayError, OutcomeUnknown, Unavailable
-from hotswap_proxy.settings import SECRET_VARIABLES, Settings
+from hotswap_proxy.settings import Settings, environment_without_secrets
 from hotswap_proxy.store import Outdated
 
 from . import channel
@@ -71,7 +71,7 @@ class RemoteWork:
                 [*COMMAND, *map(str, fds)],
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,
-                env={name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES},
+                env=environment_without_secrets(),
             )
         except BaseException:
             self._socket.close()

@@ -159,9 +159,10 @@ class ChangeSet:
         self._upsert("upsertBackends", compile_backend(new), label)
         return new
 
-    def remove_route(self, old: Document) -> None:
+    def remove_route(self, old: Document, *, by_apply: bool = False) -> None:
+        """``by_apply``: as one of many, where it may be a slip; a DELETE names the one it means."""
         self._record("route", "removed", old["routeId"], old["name"])
-        if needs_approval(self._default_environment, old):
+        if by_apply and needs_approval(self._default_environment, old):
             self.plan.needs_approval.append(old["name"])
         self.store.removed_routes.append(old["routeId"])
         self._note_checks("route", None, old)

@@ -30,10 +30,11 @@ from hotswap_proxy.model import Model
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Author, Outdated, Store
 from hotswap_proxy.store.changes import check_deployments
+from hotswap_proxy.store.revisions import Head
 
 from . import declarative
 from .addresses import Addresses
-from .apply import Applied, Job, LocalWork, Work
+from .apply import Applied, Job, LocalWork, Prepared, Work
 from .applying import Applier
 from .catalog import CatalogLike
 from .changeset import ChangeSet
@@ -55,6 +56,7 @@ M = TypeVar("M", bound=Model)
 LARGE = 500
 TRIM_DELAY = 1.0
 ATTEMPTS = 10  # to work a change out before another node changes something
+POLITE_ATTEMPTS = 3  # of those, to apply a file without keeping the other changes of this node waiting
 
 
 class Configuration(Objects):
@@ -89,6 +91,7 @@ class Configuration(Objects):
         self._publisher.keep = keep
         self._follower = Follower(store, self._publisher, self._resolver, self._addresses, settings)
         self._lock = asyncio.Lock()
+        self._applying = asyncio.Lock()  # taken before the other one
 
     @property
     def generation(self) -> int:
@@ -103,6 +106,10 @@ class Configuration(Objects):
     def violations(self) -> list[dict[str, str]]:
         """What is stored and served although the settings forbid it by now, as it was found at the start."""
         return self._follower.violations
+
+    def serves(self, head: Head) -> bool:
+        """Whether the newest revision of the store is what is live."""
+        return self._follower.serves(head)
 
     @property
     def problem(self) -> str | None:
@@ -197,28 +204,47 @@ class Configuration(Objects):
         """
         job = Job(document, Author.of(author), prune, dry_run)
         async with self.turn():
-            done = await self._edit(partial(self._apply, job))
+            done = await _to_its_end(self._apply(job))
         if done.added + done.changed + done.removed >= LARGE:  # later, when the caller is done with it too
             asyncio.get_running_loop().call_later(TRIM_DELAY, trim)
         return done
 
     async def _apply(self, job: Job) -> Applied:
-        async with self._work(replace(job, based_on=self.revision)) as work:
-            prepared = await work.prepare()
-            if prepared is None:
-                return await work.finish()
-            staged = await self._publisher.stage(prepared.payload, work.refusal)
-            try:
-                done = await work.finish()
-            except GatewayError as error:
-                staged.discard()
-                if isinstance(error, OutcomeUnknown):
-                    with suppress(GatewayError):  # if not now, then with the next change
-                        await self._follower.catch_up()
-                raise
-            except BaseException:
-                staged.discard()
-                raise
+        async with self._applying:
+            return await _until_fast_enough(partial(self._attempt, job))
+
+    async def _attempt(self, job: Job, attempt: int) -> Applied:
+        """What takes long, and waits for names and files, is done beside other changes: this node goes on
+        following the others. If those are always faster, the ones of this node have to wait.
+        """
+        alone = attempt >= POLITE_ATTEMPTS
+        whole, part = (self._lock, nullcontext()) if alone else (nullcontext(), self._lock)
+        async with whole:
+            async with part:
+                await self._follower.catch_up()
+                job = replace(job, based_on=self.revision)
+            async with self._work(job) as work:
+                prepared = await work.prepare()
+                if prepared is None:
+                    return await work.finish()
+                async with part:
+                    if self.revision != job.based_on:
+                        raise Outdated
+                    return await self._finish(job, work, prepared)
+
+    async def _finish(self, job: Job, work: Work, prepared: Prepared) -> Applied:
+        staged = await self._publisher.stage(prepared.payload, work.refusal)
+        try:
+            done = await work.finish()
+        except GatewayError as error:
+            staged.discard()
+            if isinstance(error, OutcomeUnknown):
+                with suppress(GatewayError):  # if not now, then with the next change
+                    await self._follower.catch_up()
+            raise
+        except BaseException:
+            staged.discard()
+            raise
         if job.dry_run or done.revision is None:
             staged.discard()
         else:
@@ -240,27 +266,22 @@ class Configuration(Objects):
     # --- the four steps --------------------------------------------------------------------------------
 
     async def _serialised(self, change: Coroutine[Any, Any, T]) -> T:
-        """Run one change after the other. Once begun it ends, even if who asked for it has gone."""
+        """Run one change after the other."""
 
         async def run() -> T:
             async with self._lock:
                 return await change
 
-        return await asyncio.shield(asyncio.ensure_future(run()))
+        return await _to_its_end(run())
 
     async def _edit(self, work: Callable[[], Awaitable[T]]) -> T:
         """Work a change out on the newest configuration; again, if another node was faster."""
 
-        async def run() -> T:
-            for attempt in range(ATTEMPTS):
-                await self._follower.catch_up()
-                with suppress(Outdated):
-                    return await work()
-                # Not in step with the other nodes: the slower one would be so again.
-                await asyncio.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))  # noqa: S311  no secret
-            raise Unavailable("other nodes change the configuration all the time; nothing was changed")
+        async def run(_attempt: int) -> T:
+            await self._follower.catch_up()
+            return await work()
 
-        return await self._serialised(run())
+        return await self._serialised(_until_fast_enough(run))
 
     async def _compile(self, change: ChangeSet) -> tuple[Staged, dict[str, list[str]]]:
         addresses = await resolve_all(self._resolver, self._addresses.unknown(change.names))
@@ -295,3 +316,20 @@ class Configuration(Objects):
             await self._follower.load()
         self.announce(self.revision)
         return Changed(change.plan, self.generation)
+
+
+async def _until_fast_enough(work: Callable[[int], Awaitable[T]]) -> T:
+    """``work(attempt)``; again, if another node was faster."""
+    for attempt in range(ATTEMPTS):
+        with suppress(Outdated):
+            return await work(attempt)
+        # Not in step with the other nodes: the slower one would be so again.
+        await asyncio.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))  # noqa: S311  no secret
+    raise Unavailable("other nodes change the configuration all the time; nothing was changed")
+
+
+async def _to_its_end(change: Coroutine[Any, Any, T]) -> T:
+    """Once begun it ends, even if who asked for it has gone."""
+    running = asyncio.ensure_future(change)
+    running.add_done_callback(lambda done: done.cancelled() or done.exception())  # if nobody asks
+    return await asyncio.shield(running)

@@ -106,7 +106,7 @@ def _compare_routes(
         if found := wanted.take(old["routeId"], old["name"], stays=not prune):
             put(found[1], old["routeId"], old, found[0])
         elif prune:
-            change.remove_route(old)
+            change.remove_route(old, by_apply=True)
         else:
             problems.extend(_named_by(old, renamed))
     for label, item in wanted.rest():

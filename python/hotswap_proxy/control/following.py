@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from hotswap_proxy.errors import GatewayError
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
-from hotswap_proxy.store.revisions import Entry
+from hotswap_proxy.store.revisions import Entry, Head
 
 from .addresses import Addresses
 from .apply import Problems
@@ -56,6 +56,7 @@ class Follower:
         self.remembered = False  # what is served is what was served last, in another life of the node
         self.failure: str | None = None  # why nothing of what is new could be taken
         self._stale = True  # nobody knows what of the store is served
+        self._mark: str | None = None  # of the revision that is served; None: of our own, or unknown
         self._store = store
         self._publisher = publisher
         self._resolver = resolver
@@ -80,12 +81,21 @@ class Follower:
         """Whether something is to be done even if the store has nothing new."""
         return self._stale or (bool(self.refused) and self._clock() >= self._due)
 
+    def serves(self, head: Head) -> bool:
+        """Whether that is what is live, as far as the store's numbers say."""
+        if head.revision != self._publisher.revision:
+            return False
+        if self._mark is None:  # our own change was the last one
+            self._mark = head.mark
+        return head.mark == self._mark
+
     def doubt(self) -> None:
         """The store may have what is not live: read all of it before the next change."""
         self._stale = True
 
     def committed(self, changed: Iterable[Entry] = ()) -> None:
         """This node has changed what is stored, and serves it."""
+        self._mark = None
         for entry in changed:
             self.refused.pop(entry, None)
         self._due = self._clock()  # perhaps that is what the others needed
@@ -109,6 +119,7 @@ class Follower:
         """Read everything. Names that cannot be resolved are logged, not fatal."""
         snapshot: Snapshot = await self._store.read(read_snapshot, self._settings)
         await self._take(snapshot)
+        self._mark = snapshot.mark
         self._stale = self.remembered = False
         self.violations = snapshot.violations[:MAX_VIOLATIONS]
         if self.violations:
@@ -126,7 +137,7 @@ class Follower:
             return True
         before = self._publisher.revision
         snapshot: Snapshot = await self._store.read(
-            read_changes, self._settings, before, list(self.refused) if self.has_to_try else []
+            read_changes, self._settings, before, self._mark, list(self.refused) if self.has_to_try else []
         )
         if snapshot.reset:
             del snapshot
@@ -134,11 +145,14 @@ class Follower:
             return True
         if snapshot.revision != before and self.refused and not self.has_to_try:
             # Something changed: what was refused may be welcome now.
-            snapshot = await self._store.read(read_changes, self._settings, before, list(self.refused))
+            snapshot = await self._store.read(
+                read_changes, self._settings, before, self._mark, list(self.refused)
+            )
         if snapshot.is_empty:
             self._publisher.revision = snapshot.revision
         else:
             await self._take(snapshot)
+        self._mark = snapshot.mark
         return snapshot.revision != before
 
     async def _take(self, snapshot: Snapshot) -> None:

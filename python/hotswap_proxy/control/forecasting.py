@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from hotswap_proxy import __version__
 from hotswap_proxy.errors import RateLimited, Unavailable
+from hotswap_proxy.settings import environment_without_secrets
 
 if TYPE_CHECKING:
     from hotswap_proxy.fleet.redis import Redis
@@ -61,7 +62,9 @@ def _is_answer(text: bytes) -> bool:
 async def _calculate(question: bytes) -> bytes:
     pipe = asyncio.subprocess.PIPE
     try:
-        process = await asyncio.create_subprocess_exec(*COMMAND, stdin=pipe, stdout=pipe, stderr=pipe)
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, env=environment_without_secrets()
+        )
     except OSError as error:
         raise Unavailable(f"no process for the forecast: {error.strerror}") from error
     try:

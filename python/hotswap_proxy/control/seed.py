@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from hotswap_proxy import _core
@@ -42,7 +44,13 @@ def seed(settings: Settings, path: Path) -> int:
         finally:
             sys.stderr.flush()
             os._exit(code)  # the parent's stack is below: its exit handlers are not ours to run
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except BaseException:  # a signal ends the start: the child has our sockets and our directory
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 async def _apply(settings: Settings, path: Path) -> int:

@@ -38,6 +38,7 @@ class Snapshot:
 
     revision: int = 0
     reset: bool = True
+    mark: str | None = None  # of the revision
     objects: bytearray = field(default_factory=bytearray)
     removed: dict[str, list[str]] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
@@ -138,7 +139,8 @@ class Snapshot:
 
 def read_snapshot(connection: Connection, settings: Settings) -> Snapshot:
     """What a node with these settings serves."""
-    snapshot = Snapshot(revisions.current(connection), rules=url_rules(settings))
+    head = revisions.head(connection)
+    snapshot = Snapshot(head.revision, mark=head.mark, rules=url_rules(settings))
     snapshot.append("upsertBackends", snapshot.backends(backends.documents(connection)))
     texts = routes.documents(connection, settings.environment)
     running = read_running(connection)
@@ -147,13 +149,13 @@ def read_snapshot(connection: Connection, settings: Settings) -> Snapshot:
 
 
 def read_changes(
-    connection: Connection, settings: Settings, revision: int, more: Iterable[Entry] = ()
+    connection: Connection, settings: Settings, revision: int, mark: str | None, more: Iterable[Entry] = ()
 ) -> Snapshot:
     """What a node that serves ``revision`` has missed; ``more`` is read again as well."""
-    since = revisions.since(connection, revision)
+    since = revisions.since(connection, revision, mark)
     if since.entries is None:
         return read_snapshot(connection, settings)
-    snapshot = Snapshot(since.revision, reset=False, rules=url_rules(settings))
+    snapshot = Snapshot(since.head.revision, False, since.head.mark, rules=url_rules(settings))
     entries = since.entries.union(more)
     if not entries:
         return snapshot

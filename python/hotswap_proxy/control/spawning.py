@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
 import socket
 import subprocess
 import sys
 from typing import Any
 
 from hotswap_proxy.control import channel
-from hotswap_proxy.settings import SECRET_VARIABLES
+from hotswap_proxy.settings import environment_without_secrets
 
 log = logging.getLogger("hotswap_proxy.control")
 
@@ -48,7 +47,7 @@ class Spawner:
                 [sys.executable, "-P", "-m", "hotswap_proxy.control.spawner", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES},
+                env=environment_without_secrets(),
             )
         except BaseException:
             ours.close()

@@ -34,6 +34,7 @@ from .writing import announce_changes, new_events, write
 log = logging.getLogger(__name__)
 
 INTERVAL = 1.0
+FAREWELL = 0.5  # seconds to give the lease back at the end
 ENGINE = Author("system")
 
 _Key = tuple[str, int, str | None]  # deployment, phase, and when that began
@@ -83,7 +84,8 @@ class Engine:
             await asyncio.gather(leading, *self._smokes.values(), return_exceptions=True)
             self._thread.shutdown(wait=False)
             with contextlib.suppress(Exception):
-                await self._leadership.release()
+                async with asyncio.timeout(FAREWELL):
+                    await self._leadership.release()
 
     async def _lead(self) -> None:
         """Renew in a task of its own: a long turn must not cost the lease."""

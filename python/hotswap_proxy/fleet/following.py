@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
-from hotswap_proxy.errors import StoreUnavailable
+from hotswap_proxy.errors import GatewayError, StoreUnavailable
 from hotswap_proxy.store import Store, revisions
+from hotswap_proxy.store.revisions import Head
 
 log = logging.getLogger("hotswap_proxy.control")
 
@@ -28,6 +29,7 @@ class Follows(Protocol):
     def remembered(self) -> bool: ...
     @property
     def has_to_try(self) -> bool: ...
+    def serves(self, head: Head) -> bool: ...
     async def follow(self) -> bool: ...
 
 
@@ -70,25 +72,39 @@ class FollowLoop:
                 if not was_up:
                     pending = list(self.when_up)
                 while pending:
-                    await pending[0]()
+                    await self._do(pending[0])
                     pending.pop(0)
             except StoreUnavailable as error:
                 self._lost(error.message)
             except Exception:
                 log.exception("following the store failed; it is tried again")
 
+    @staticmethod
+    async def _do(action: Callable[[], Awaitable[None]]) -> None:
+        """Only a store that is lost again is a reason to do it again: what fails otherwise would keep the
+        others waiting, and fail twice a second.
+        """
+        try:
+            await action()
+        except StoreUnavailable:
+            raise
+        except GatewayError as error:
+            log.error("something is missing although the store is back", extra={"reason": str(error)})
+        except Exception:
+            log.exception("something is missing although the store is back")
+
     async def _look(self) -> None:
         configuration = self._configuration
         await self._store.prepare()  # when it was away at the start
         try:
             async with asyncio.timeout(PATIENCE):
-                newest = await self._store.read(revisions.current)
+                head = await self._store.read(revisions.head)
         except TimeoutError:
             raise StoreUnavailable("the store does not answer in time") from None
         self._found()
-        moved = newest != self.newest
-        self.newest = newest
-        if newest == configuration.revision and not configuration.has_to_try:
+        moved = head.revision != self.newest
+        self.newest = head.revision
+        if configuration.serves(head) and not configuration.has_to_try:
             return
         if not moved and time.monotonic() < self._not_before:
             return
@@ -103,7 +119,7 @@ class FollowLoop:
             self._not_before = time.monotonic() + pause
             log.error(
                 "the newest configuration cannot be served; what is live goes on",
-                extra={"reason": str(error), "revision": newest, "retry_seconds": pause},
+                extra={"reason": str(error), "revision": head.revision, "retry_seconds": pause},
                 exc_info=True,
             )
             return

@@ -87,5 +87,5 @@ class Heartbeat:
     async def leave(self) -> None:
         """Say goodbye, if that is quickly done."""
         with suppress(GatewayError, TimeoutError):
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(0.5):
                 await self._store.beat(nodes.leave, self._settings.node_id, self._boot_id)

@@ -84,6 +84,7 @@ class LastGood:
         self._whole = False  # what is in the file is what was published, as far as it was told
         self._base = self._journal = self._records = self._waiting = 0
         self._failed = False
+        self._gap = False  # the thread's: something could not be written, and nothing may follow it
 
     def note(self, record: Live) -> None:
         """This is live now. Called on the event loop, in the order of publication."""
@@ -121,6 +122,9 @@ class LastGood:
     # --- in the thread ---------------------------------------------------------------------------------
 
     def _write(self, record: Live) -> None:
+        if self._gap and not record.reset:
+            return  # it was on its way already when the one before it failed
+        self._gap = True
         head = {"revision": record.revision, "reset": record.reset, "checks": record.checks}
         frames = _frame(orjson.dumps(head) + b"\n" + record.payload)
         if record.reset:
@@ -131,6 +135,7 @@ class LastGood:
             _append(self.path, frames)
             self._journal += len(record.payload)
             self._records += 1
+        self._gap = False
 
     # --- reading ---------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 PATIENCE = 0.5  # seconds for a command
 CONNECT_PATIENCE = 2.0
-RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds between attempts to connect
+RETRY_FIRST, RETRY_LAST = 0.2, 3.0  # seconds between attempts to connect
 PING_INTERVAL = 2.0  # a peer that is gone without a word is noticed after two of them
 
 Handler = Callable[[bytes], None]
@@ -203,13 +203,17 @@ class Redis:
 
     def _make(self) -> Client:
         from redis.asyncio import Redis as Client
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
 
-        # No retries of its own: there is one place that tries again, and it tells of it.
         return Client.from_url(
             self._url,
             socket_timeout=PATIENCE,
             socket_connect_timeout=PATIENCE,
             socket_keepalive=True,
+            # There is one place that tries again, and it says that messages may have been missed. The client
+            # would connect a lost subscription anew without a word, and send a command twice.
+            retry=Retry(NoBackoff(), 0),
             max_connections=16,
             client_name="hotswap-proxy",
         )

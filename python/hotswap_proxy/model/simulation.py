@@ -13,7 +13,7 @@ from .base import Duration, Model, duration_ms, problem
 from .deployment import Share, ThresholdsGiven
 
 MAX_PHASES = 20
-MAX_RUNS = 2000
+MIN_RUNS, MAX_RUNS = 20, 2000
 # Looks at the judge, in all: some tens of seconds of one core.
 MAX_LOOKS = 500_000
 LOOKS_OF_A_PHASE = 120  # about
@@ -81,7 +81,9 @@ class SimulationRequest(Model):
     thresholds: ThresholdsGiven = Field(default_factory=ThresholdsGiven)
     harms: list[Harm] = Field(list(DEFAULT_HARMS), min_length=1, max_length=5)
     requests_per_user: float = Field(1.0, ge=1, le=1_000_000, description="during the rollout, on average")
-    runs: int = Field(200, ge=20, le=MAX_RUNS, description="of each: a healthy candidate, and each harm")
+    runs: int = Field(
+        200, ge=MIN_RUNS, le=MAX_RUNS, description="of each: a healthy candidate, and each harm"
+    )
     seed: int = Field(1, ge=0, le=2**32)
 
     @model_validator(mode="after")
@@ -96,9 +98,10 @@ class SimulationRequest(Model):
         looks = self.looks * self.runs
         if looks > MAX_LOOKS:
             allowed = MAX_LOOKS // self.looks
-            raise problem(
-                "limit", f"runs: at most {allowed} of so long a rollout; or give it a longer window"
+            told = (
+                f"runs: at most {allowed} of so long a rollout" if allowed >= MIN_RUNS else "it is too long"
             )
+            raise problem("limit", f"{told}; give it fewer harms, shorter phases or a longer window")
         return self
 
     @property

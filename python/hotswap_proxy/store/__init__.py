@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy import Connection
@@ -39,6 +42,34 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+async def _in_background(function: Callable[[Path | PostgresUrl], object], place: Path | PostgresUrl) -> None:
+    """``function(place)`` in a thread that nobody waits for at the end of the process: with a server that
+    hangs that would take seconds, while another node migrates minutes.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: Exception | None) -> None:
+        if done.done():  # nobody is interested any more
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        error = None
+        try:
+            function(place)
+        except Exception as caught:
+            error = caught
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(tell, error)
+
+    Thread(target=run, name="store-schema", daemon=True).start()
+    await done
 
 
 class Store:
@@ -80,7 +111,7 @@ class Store:
     async def prepare(self) -> None:
         """Bring the schema up to date, once: before anything else."""
         if not self._prepared:
-            await asyncio.to_thread(ensure_schema, self.place)
+            await _in_background(ensure_schema, self.place)
             self._prepared = True
 
     async def read(
@@ -116,6 +147,5 @@ class Store:
         return await self.write(changes.write, what, author)
 
     async def close(self) -> None:
-        for lane in {self._reader, self._writer, self._beats}:
-            await lane.close()
+        await asyncio.gather(*(lane.close() for lane in {self._reader, self._writer, self._beats}))
         self.users.close()

@@ -21,7 +21,7 @@ from hotswap_proxy.errors import Conflict, Detail, NotFound, ValidationFailed
 from . import audit
 from .audit import AuditEntry, Author
 from .tables import api_keys, users
-from .times import now
+from .times import has_passed, now
 from .users import COLUMNS as USER_COLUMNS
 from .users import Role, User
 
@@ -97,7 +97,7 @@ def find(connection: Connection, presented: str) -> tuple[User, ApiKey] | None:
     if not matches or row is None:
         return None
     user, key = User(*row[: len(USER_COLUMNS)]), ApiKey(*row[len(USER_COLUMNS) : -1])
-    if not user.is_enabled or (key.expires_at is not None and key.expires_at <= now()):
+    if not user.is_enabled or (key.expires_at is not None and has_passed(connection, key.expires_at)):
         return None
     return user._replace(role=lesser(key.role, user.role)), key
 
@@ -109,7 +109,7 @@ def create(
     if role is not None and not within(role, user.role):
         message = f"a key cannot have the role {role}: its user is {user.role}"
         raise ValidationFailed.of([Detail("role", "role", message)])
-    if expires_at is not None and expires_at <= now():
+    if expires_at is not None and has_passed(connection, expires_at):
         raise ValidationFailed.of([Detail("expiresAt", "in_future", "this moment has passed")])
     own = select(func.count()).where(api_keys.c.user_id == user.user_id)
     if connection.execute(own).scalar_one() >= MOST:

@@ -66,7 +66,8 @@ def append(connection: Connection, author: Author, entries: Sequence[AuditEntry]
 
 
 def _row(at: str, author: Author, entry: AuditEntry) -> dict[str, Any]:
-    return {
+    """Strangers choose some of the texts. An entry must not fail for them, whatever the database takes."""
+    values = {
         "at": at,
         "user_id": author.user_id,
         "username": author.username,
@@ -79,6 +80,16 @@ def _row(at: str, author: Author, entry: AuditEntry) -> dict[str, Any]:
         "trace_id": author.trace_id,
         "client": author.client,
     }
+    for name, value in values.items():
+        if isinstance(value, str) and (longest := _LONGEST[name]) is not None:
+            values[name] = value.replace("\x00", "\ufffd")[:longest]
+    return values
+
+
+# Characters that a column takes; None: any number.
+_LONGEST: dict[str, int | None] = {
+    column.name: getattr(column.type, "length", None) for column in audit_logs.columns
+}
 
 
 @dataclass(slots=True, kw_only=True)

@@ -173,11 +173,13 @@ class _Walk:
             self.broken = _broken(None, "no row has the expected hash: the log is not the one that had it")
 
 
-def _batch(connection: Connection, after: int) -> tuple[list[Any], Head | None]:
-    """Rows after an id, and the head of the same moment."""
-    query = (
-        select(*_COLUMNS).where(audit_logs.c.audit_id > after).order_by(audit_logs.c.audit_id).limit(BATCH)
-    )
+def _batch(connection: Connection, after: int | None) -> tuple[list[Any], Head | None]:
+    """Rows after an id, and the head of the same moment. None: from the very first, whatever its id. Ours
+    begin with 1; one that was smuggled in before them must not be passed over.
+    """
+    query = select(*_COLUMNS).order_by(audit_logs.c.audit_id).limit(BATCH)
+    if after is not None:
+        query = query.where(audit_logs.c.audit_id > after)
     head = read_head(connection)
     return list(connection.execute(query)), head
 
@@ -188,7 +190,7 @@ async def verify(store: Store, expect: str | None = None) -> Verified:
     """
     walk = _Walk(expect)
     while True:
-        rows, head = await store.read(_batch, walk.seen.audit_id)
+        rows, head = await store.read(_batch, walk.seen.audit_id if walk.seen.count else None)
         await asyncio.to_thread(walk.follow, rows)
         if walk.broken is None and len(rows) < BATCH:
             walk.end(head)

@@ -20,6 +20,8 @@ from sqlalchemy import Connection
 P = ParamSpec("P")
 T = TypeVar("T")
 
+CLOSE_SECONDS = 0.5  # for what is under way when a lane is closed
+
 
 class Lane(ABC):
     """A transaction is one call: all of it happened, or none."""
@@ -53,6 +55,13 @@ class Lane(ABC):
     def dispose(self) -> None:
         """Close the connection, in the lane's thread."""
 
+    def interrupt(self) -> None:  # noqa: B027  not every lane can
+        """Give up what is under way, where that can be done. Called in another thread."""
+
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self.dispose)
+        disposed = asyncio.get_running_loop().run_in_executor(self._thread, self.dispose)
+        done, _ = await asyncio.wait([disposed], timeout=CLOSE_SECONDS)
+        if not done:
+            self.interrupt()
+        await disposed
         self._thread.shutdown()

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from hotswap_proxy.errors import GatewayError, StoreUnavailable
 from hotswap_proxy.postgresurl import SCHEMES, PostgresUrl
-from hotswap_proxy.settings import PRIVATE, SECRET_VARIABLES
+from hotswap_proxy.settings import PRIVATE, environment_without_secrets
 
 from .database import failure, make_engine
 
@@ -91,11 +91,10 @@ def _migrate_in_child(place: Path | PostgresUrl) -> bool:
     """False: another process was faster."""
     # -P: `-c` would look for our modules in the current directory first.
     command = [sys.executable, "-P", "-c", f"from {__name__} import main; main()"]
-    environment = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
     # By its standard input: a URL has a password, and a command line is for everybody to read.
     what = place.text if isinstance(place, PostgresUrl) else f"{place}"
     done = subprocess.run(  # noqa: S603
-        command, env=environment, input=what, capture_output=True, text=True, check=False
+        command, env=environment_without_secrets(), input=what, capture_output=True, text=True, check=False
     )
     if done.returncode:
         why = done.stderr.strip() or f"exit code {done.returncode}"

@@ -33,6 +33,7 @@ from .postgreserrors import failure, origin
 T = TypeVar("T")
 
 CONNECT_SECONDS = 4.5
+FAREWELL_SECONDS = 0.3  # to say that a session ends
 OUTCOME_SECONDS = 3.0  # to ask what became of a transaction
 _GRACE = 0.5  # the server's own limits are reached before ours: its errors say more
 # Of the transactions that take turns; any number that no other program in the same database uses.
@@ -96,7 +97,9 @@ class _Driver(asyncpg.Connection):  # type: ignore[misc]  # it has no types
         does not answer would cost us the time.
         """
         if timeout is None:
-            await super().close()
+            with suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                async with asyncio.timeout(FAREWELL_SECONDS):
+                    await super().close()
         else:
             self.terminate()
 
@@ -129,14 +132,20 @@ class PostgresLane(Lane):
         self._loop: _Loop | None = None
         self._engine: AsyncEngine | None = None
         self._unanswered = float("-inf")  # when the server was last found to hang
+        self._task: asyncio.Task[Any] | None = None  # the transaction under way
+        self._closing = False
 
     def transaction(self, function: Callable[..., T], args: tuple[Any, ...], keep: bool, asked: float) -> T:
-        if asked < self._unanswered:
+        if asked < self._unanswered or self._closing:
             raise failure(TimeoutError(), self._url)
         if self._loop is None:
             self._loop = _Loop()
+        task: asyncio.Task[T]
+        task = self._task = self._loop.create_task(self._transaction(function, args, keep))
         try:
-            return self._loop.run_until_complete(self._transaction(function, args, keep))
+            return self._loop.run_until_complete(task)
+        except asyncio.CancelledError as error:
+            raise failure(TimeoutError(), self._url) from error
         except IntegrityError as error:
             # The callers check first; this is another process that was faster.
             raise Conflict(f"the store changed meanwhile: {origin(error)}") from error
@@ -144,6 +153,13 @@ class PostgresLane(Lane):
             if isinstance(origin(error), TimeoutError):
                 self._unanswered = time.monotonic()
             raise failure(error, self._url) from error
+
+    def interrupt(self) -> None:
+        self._closing = True
+        loop, task = self._loop, self._task
+        if loop is not None and task is not None:
+            with suppress(RuntimeError):  # it was closed just now
+                loop.call_soon_threadsafe(task.cancel)
 
     def dispose(self) -> None:
         if self._loop is None:
@@ -159,8 +175,7 @@ class PostgresLane(Lane):
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         if self._engine is not None:
-            async with asyncio.timeout(1):
-                await self._engine.dispose()
+            await self._engine.dispose()
 
     # --- one transaction -------------------------------------------------------------------------------
 

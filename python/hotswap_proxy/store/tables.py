@@ -145,7 +145,7 @@ changes = Table(
     "changes",
     metadata,
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
-    Column("kind", String(16), primary_key=True),  # route, backend, deployment, or all
+    Column("kind", String(16), primary_key=True),  # route, backend, deployment, all, or mark
     Column("entity_id", ID, primary_key=True),
 )
 

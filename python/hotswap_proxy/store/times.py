@@ -22,6 +22,11 @@ def of_seconds(seconds: float) -> str:
     return rfc3339(datetime.fromtimestamp(seconds, UTC))
 
 
+def has_passed(connection: Connection, moment: str) -> bool:
+    """Whether a time has come, by the store's clock: at every node of a fleet at once."""
+    return moment <= of_seconds(database_clock(connection))
+
+
 def seconds_of(moment: str) -> float:
     """The way back from ``of_seconds``."""
     return datetime.fromisoformat(moment).timestamp()

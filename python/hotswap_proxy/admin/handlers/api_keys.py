@@ -43,6 +43,9 @@ async def create_key(call: Call) -> Answer:
 
 async def delete_key(call: Call) -> Answer:
     assert call.user is not None
+    if call.user.role != "Admin" and call.author.api_key_id not in (None, call.path["id"]):
+        # Else one of little power could take those away that others need.
+        raise Forbidden("an API key ends no other API keys; log in")
     whose = None if call.user.role == "Admin" else call.user.user_id
     store, dry_run = call.context.store, call.query.dry_run
     write = store.rehearse if dry_run else store.write
