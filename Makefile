@@ -72,6 +72,7 @@ fuzz: setup ## Fuzz both codecs, h11 beside them, and a live worker (SECONDS=300
 .PHONY: soak
 soak: setup ## Mixed traffic and changes through a node for MINUTES=20; fails on growth, lost requests, unexpected errors
 	$(PY) -m loadtest.soak --minutes $(or $(MINUTES),20) $(SOAK)
+
 .PHONY: chaos
 chaos: setup ## Kill, stop and starve processes and backends under load for five minutes (CHAOS="--seconds 60")
 	$(PY) -m pytest tests/chaos $(or $(CHAOS),--seconds 300)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from harness.redisserver import RedisServer
 
 from hotswap_proxy.control import forecasting
+from hotswap_proxy.fleet.redis import Redis
 from tests.gateway import Gateway
 
 PATH = "/api/v1/gateway/deployments/simulate"
@@ -18,7 +21,8 @@ BODY: dict[str, Any] = {
     "harms": [{"errorRateIncrease": 100}],
 }
 
-pytestmark = pytest.mark.anyio
+# Nothing of it is in the store.
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)]
 
 
 async def test_a_forecast_is_answered(gateway: Gateway) -> None:
@@ -63,3 +67,31 @@ async def test_a_process_that_fails_is_no_answer(gateway: Gateway, monkeypatch: 
     assert (await gateway.client.post(PATH, json=BODY)).status_code == 503
     monkeypatch.setattr(forecasting, "COMMAND", ("/nothing/here",))
     assert (await gateway.client.post(PATH, json=BODY)).status_code == 503
+
+
+@pytest.fixture
+async def cache(gateway: Gateway, redis_server: RedisServer) -> AsyncIterator[Redis]:
+    redis = gateway.context.cache = Redis(redis_server.url)
+    up = asyncio.Event()
+    redis.when_up(up.set)
+    redis.start("fleet")
+    async with asyncio.timeout(20):
+        await up.wait()
+    yield redis
+    await redis.stop()
+
+
+async def test_a_fleet_calculates_a_forecast_once(
+    gateway: Gateway, cache: Redis, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = (await gateway.client.post(PATH, json=BODY)).content
+    monkeypatch.setattr(forecasting, "COMMAND", ("/bin/false",))
+    assert (await gateway.client.post(PATH, json=BODY)).content == first
+    assert (await gateway.client.post(PATH, json=BODY | {"seed": 7})).status_code == 503, "another question"
+    (name,) = await cache.do(lambda client: client.keys("*forecast*"))
+    assert 290_000 < await cache.do(lambda client: client.pttl(name)) <= 300_000
+    await cache.do(lambda client: client.set(name, b'{"runs": "forged"}'))
+    assert (await gateway.client.post(PATH, json=BODY)).status_code == 503, "what is no forecast is not shown"
+    monkeypatch.undo()
+    redis_server.kill()
+    assert (await gateway.client.post(PATH, json=BODY)).content == first, "without Redis as with it"

@@ -22,7 +22,6 @@ from hotswap_proxy.deploy.judge.comparison import (
     Slowness,
     least_evidence,
     not_slower,
-    quantile_interval,
     rate_difference,
     rate_exceeds,
     rate_within,
@@ -172,14 +171,6 @@ def test_a_histogram_counts_what_is_above_and_not_below() -> None:
     assert (slowness.quantile(0.5), slowness.quantile(0.99), slowness.quantile(0.999)) == (1000, 2000, 9000)
     assert Slowness({}).quantile(0.5) is None
     assert slowness.scaled(2.5).above(1000) == Rate(12.5, 250)
-
-
-def test_the_interval_of_a_quantile() -> None:
-    slowness = Slowness({1000: 900, 2000: 60, 5000: 30, 9000: 10})
-    low, high = quantile_interval(slowness, 0.95, log(200))
-    assert low <= 2000 and high is not None and 2000 <= high <= 9000
-    assert quantile_interval(slowness, 0.999, log(200))[1] is None  # nobody knows what comes above
-    assert quantile_interval(Slowness({}), 0.99, log(200)) == (0, None)
 
 
 def test_the_true_quantile_is_left_out_as_seldom_as_promised() -> None:

@@ -62,3 +62,17 @@ def backends() -> Iterator[list[Backend]]:
     for backend in pair:
         backend.close()
         assert backend.protocol_errors == []
+
+
+@pytest.fixture
+def node(start_node: Callable[..., Node]) -> Node:
+    return start_node()
+
+
+@pytest.fixture
+def stable() -> Iterator[str]:
+    """URL of a backend of version "v1"."""
+    from e2e.rollout import versioned
+
+    with versioned("v1", delay=0.004) as url:
+        yield url

@@ -17,6 +17,13 @@ from tests.processes import eventually
 
 HERE = Path(__file__).parent
 ROUTE = {"name": "users", "pathPattern": "/users/**"}
+# Phases: too long for a test to see the end of, and as short as can be judged.
+LONG = [
+    {"trafficPercentage": 10, "duration": "5m"},
+    {"trafficPercentage": 50, "duration": "5m"},
+    {"trafficPercentage": 100, "duration": "5m"},
+]
+SHORT = [{"trafficPercentage": share, "duration": "2s"} for share in (10, 50, 100)]
 FINISHED = {"Completed", "Failed", "RolledBack"}
 
 
@@ -137,3 +144,17 @@ class Rollout:
 
 def _backend(url: str) -> dict[str, str]:
     return {"name": "users", "url": url}
+
+
+def check_returned(rollout: Rollout, traffic: Traffic) -> None:
+    live = rollout.live()
+    assert (live["version"], [b["url"] for b in live["backends"]]) == ("1.0", [rollout_url(rollout)])
+    before = traffic.count("v2")
+    traffic.more(300)
+    assert traffic.count("v2") == before, "all traffic is on the version before"
+
+
+def rollout_url(rollout: Rollout) -> str:
+    found = rollout.api.call("GET", f"/gateway/routes/{rollout.route_id}/versions/1.0")
+    url: str = found["route"]["backends"][0]["url"]
+    return url

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +12,6 @@ from typing import Any
 import pytest
 from e2e.conftest import Api
 from e2e.rollout import Rollout, Traffic, versioned
-from e2e.test_node_limits import HOUR, ask_at_once
-from e2e.test_resilience import ask
 from harness.postgres import PostgresServer
 from harness.redisserver import RedisServer
 
@@ -205,38 +202,3 @@ def test_redis_and_then_postgresql_die_under_load_and_come_back(
             eventually(lambda: {k for k, n in traffic.more(90).items() if n} == {"v2 200"}, "v2 alone", 20)
             assert time.monotonic() - began < 30
         traffic.check_nothing_was_lost()
-
-
-def test_a_node_starts_without_the_store_and_catches_up(
-    fleet: Fleet, stable: str, postgres: PostgresServer
-) -> None:
-    with versioned("v2") as candidate:
-        rollout = Rollout(fleet.api(), stable, candidate)
-        everywhere(fleet)
-        assert fleet.nodes["three"].end() == 0
-        rollout.api.call("PUT", f"/gateway/routes/{rollout.route_id}", {"timeoutSeconds": 17})
-        postgres.kill()
-        three = fleet.start("three")
-        assert ask_users(three) == 200, "from what it knew last"
-        assert three.health()["status"] == "Degraded"
-        postgres.start()
-        eventually(lambda: three.health()["status"] == "Healthy", "the store is back", 20)
-        told = Api(three).call("GET", f"/gateway/routes/{rollout.route_id}")
-        assert told["timeoutSeconds"] == 17
-
-
-def test_two_nodes_share_a_limit_of_forty(fleet: Fleet, stable: str) -> None:
-    while time.time() % 3600 > 3540:  # the next window is about to begin
-        time.sleep(1)
-    limit = HOUR | {"requests": 40}
-    route = {"name": "limited", "path": "/**", "backends": [{"name": "b", "url": stable}], "rateLimit": limit}
-    fleet.api().call("POST", "/gateway/routes", route)
-    eventually(lambda: len(set(fleet.revisions().values())) == 1, "the same revision everywhere")
-    first, second, _ = fleet.nodes.values()
-    statuses: Counter[int] = Counter()
-    for number in range(90):
-        statuses[ask((first if number % 3 else second).proxy_port)[0]] += 1
-        time.sleep(0.01)
-    assert set(statuses) == {200, 429}
-    assert statuses[200] == pytest.approx(40, rel=0.05)
-    assert ask_at_once(second.proxy_port, 10) == [429] * 10

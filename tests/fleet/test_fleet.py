@@ -361,7 +361,7 @@ def test_two_nodes_with_one_id(fleet: Fleet) -> None:
     try:
         eventually(lambda: fleet.reasons("a") == ["nodeId"], "the older one says so")
         assert fleet.nodes["a"].logged("another node has this node's id")
-        assert other.health()["degraded"] == []
+        eventually(lambda: other.health()["degraded"] == [], "the younger one has nothing to complain of")
     finally:
         other.clean_up()
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hotswap_proxy.postgresurl import PostgresUrl
+from hotswap_proxy.redisurl import check_redis_url
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 TARGETS = {"help", "setup", "run", "check", "test", "bench", "load", "wheel"}
@@ -110,6 +113,13 @@ class TestContainers:
     def test_no_password_has_a_default_but_the_development_database(self) -> None:
         environment = self.compose["services"]["gateway"]["environment"]
         assert ":?" in environment["HOTSWAP_ADMIN_PASSWORD"]
+
+    def test_the_gateway_uses_the_servers_that_are_started(self) -> None:
+        environment = self.compose["services"]["gateway"]["environment"]
+        database = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", environment["HOTSWAP_DATABASE_URL"])
+        assert PostgresUrl.parse(database).host == "postgres"
+        check_redis_url(environment["HOTSWAP_REDIS_URL"])
+        assert "@" not in environment["HOTSWAP_REDIS_URL"]
 
     def test_mounted_files_and_build_contexts_exist(self) -> None:
         for service in self.compose["services"].values():

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.deploy.commands import Commands
+from hotswap_proxy.fleet.redis import Redis
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 
@@ -55,3 +56,4 @@ class AdminContext:
     configuration: Configuration
     node: NodeView
     deployments: Commands
+    cache: Redis | None = None

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import secrets
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -20,8 +19,8 @@ from hotswap_proxy.control import audithead, listeners
 from hotswap_proxy.control.adminserver import AdminServer
 from hotswap_proxy.control.applying import Applier
 from hotswap_proxy.control.audithead import AuditHeadTeller
+from hotswap_proxy.control.claims import Claims, StartError, claim
 from hotswap_proxy.control.configuration import Configuration
-from hotswap_proxy.control.datadir import DataDir, DataDirError
 from hotswap_proxy.control.health.alerts import Alerts
 from hotswap_proxy.control.health.checker import Checker
 from hotswap_proxy.control.jwks import KeyKeeper
@@ -56,24 +55,6 @@ RECLAIM_INTERVAL = 1.0
 RESOLVE_INTERVAL = 30.0
 
 
-class StartError(Exception):
-    """The node cannot start; each line is for the operator."""
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__("; ".join(lines))
-        self.lines = lines
-
-
-@dataclass(slots=True)
-class Claims:
-    """What only one node can have: its data directory and its addresses."""
-
-    datadir: DataDir
-    proxy: list[socket.socket]
-    proxy_tls: list[socket.socket]
-    admin: socket.socket
-
-
 def run(settings: Settings, spawner: Spawner, descriptors: tuple[int, int]) -> int:
     """Run a node in the foreground until a signal ends it; returns the exit code.
 
@@ -88,7 +69,7 @@ def run(settings: Settings, spawner: Spawner, descriptors: tuple[int, int]) -> i
     settings = replace(settings, data_dir=settings.data_dir.absolute())
     try:
         certificates = _certificates(settings)
-        claims = _claim(settings)
+        claims = claim(settings)
         reloader = None
         if settings.config is not None:
             reloader = ConfigFileReloader(settings.config)  # first: it notes what the file is now
@@ -119,19 +100,18 @@ def _certificates(settings: Settings) -> CertificateKeeper | None:
     return keeper
 
 
-def _claim(settings: Settings) -> Claims:
-    try:
-        datadir = DataDir(settings.data_dir)
-        heirlooms = datadir.succession.gather if datadir.orphans else None
-        proxy = listeners.listen_proxy(settings.proxy, settings.workers, heirlooms)
-        proxy_tls = (
-            listeners.listen_proxy(settings.proxy_tls, settings.workers, heirlooms, "--proxy-tls")
-            if settings.proxy_tls
-            else []
-        )
-        return Claims(datadir, proxy, proxy_tls, listeners.listen_admin(settings.admin))
-    except (DataDirError, listeners.ListenError) as error:
-        raise StartError([str(error)]) from error
+@dataclass(slots=True)
+class Loaded:
+    """What a node has before its workers. ``password``: of an administrator who was made just now."""
+
+    store: Store
+    alerts: Alerts
+    last_good: LastGood | None
+    checker: Checker
+    catalog: _core.Catalog
+    keys: KeyKeeper
+    configuration: Configuration
+    password: str | None
 
 
 class NodeProcess:
@@ -179,97 +159,114 @@ class NodeProcess:
         return EXIT_OK
 
     async def _start(self, stack: AsyncExitStack) -> tuple[NodeStatus, Supervisor]:
-        settings, claims = self._settings, self._claims
+        settings = self._settings
         node = _core.Node(LANES_PER_WORKER * settings.workers)
         try:
-            store = Store(settings)
-            stack.push_async_callback(store.close)
-            alerts = Alerts(
-                settings.alert_webhooks,
-                {"nodeId": settings.node_id, "environment": settings.environment},
-                secret=settings.webhook_secret,
-            )
-            last_good = LastGood(settings.data_dir, settings.environment) if settings.database_url else None
-            if last_good is not None:
-                stack.push_async_callback(last_good.close)
-            checker = Checker(node, alerts.send, settings.tls_files)
-            catalog = _core.Catalog(node)
-            resolver = Resolver(url_rules(settings))
-            keys = KeyKeeper(url_rules(settings), resolver)
-            stack.push_async_callback(keys.stop)
-            configuration = Configuration(
-                store,
-                catalog,
-                settings,
-                resolver=resolver,
-                applier=Applier(settings),
-                health=checker,
-                keys=keys,
-                keep=last_good.note if last_good is not None else None,
-            )
-            await opening.begin(store, configuration, last_good)
-            # Before there are workers: with luck the first answers are here when the first requests come.
-            alerts.start()
-            stack.push_async_callback(alerts.stop)
-            checker.start()
-            stack.push_async_callback(checker.stop)
-            password = None if configuration.remembered else await store.users.ensure_first_admin(settings)
+            loaded = await self._load(stack, node)
         except GatewayError as error:
             raise StartError(sentences(error)) from error
-        supervisor = Supervisor(
-            settings, node, self._spawner, claims.proxy, claims.datadir.presence_fd, claims.proxy_tls
-        )
-        if self._certificates is not None:
-            supervisor.publish(TLS, self._certificates.bundle.descriptor())
-        self._supervisor = supervisor
-        stack.push_async_callback(supervisor.stop)
+        supervisor = self._make_supervisor(stack, node)
         regions = Regions(settings.geoip, partial(supervisor.publish, GEOIP))
         await regions.load()
-        proxy_url = listeners.shown(
-            claims.proxy[0], "https" if self._certificates is not None and not claims.proxy_tls else "http"
-        )
-        if claims.proxy_tls:
-            proxy_url += f", {listeners.shown(claims.proxy_tls[0], 'https')}"
         try:
             await supervisor.start()
         except WorkerStartError as error:
             raise StartError([str(error)]) from error
-        status = NodeStatus(settings, node, configuration, supervisor, self._spawner, checker, regions)
-        if self._certificates is not None:
-            status.certificates = self._certificates.bundle
-        if self._reloader is not None and self._reloader.refused_at_start:
-            status.note_reload("the file was refused at the start")
         parts = Parts(
             settings,
             secrets.token_hex(8),
             node,
-            catalog,
-            store,
-            configuration,
-            checker,
+            loaded.catalog,
+            loaded.store,
+            loaded.configuration,
+            loaded.checker,
             supervisor,
-            status,
-            alerts,
+            self._make_status(node, loaded, supervisor, regions),
+            loaded.alerts,
             Redis(settings.redis_url) if settings.redis_url else None,
-            last_good,
+            loaded.last_good,
         )
-        await fleet.start(stack, parts, (self._first_administrator(store), self._missed_file))
+        await fleet.start(stack, parts, (self._first_administrator(parts.store), self._missed_file))
         orders = await deploy.start(stack, parts)
         await self._start_admin(stack, parts, orders)
-        watch = StandingWatch(node, alerts.tell, outliers=settings.outlier_ejection == "on")
-        teller = AuditHeadTeller(store, alerts.event)
-        stack.callback(asyncio.create_task(_every(audithead.LOOK_INTERVAL, teller.look)).cancel)
-        self._start_timers(stack, node, configuration, status, keys, watch)
-        self._start_regions(stack, regions, catalog)
-        await claims.datadir.succession.relieve()
-        self._tell_of(password)
+        self._start_timers(stack, parts, loaded.keys)
+        self._start_regions(stack, regions, parts.catalog)
+        await self._claims.datadir.succession.relieve()
+        self._tell_of(loaded.password)
+        self._tell_ready(parts.configuration)
+        return parts.status, supervisor
+
+    async def _load(self, stack: AsyncExitStack, node: _core.Node) -> Loaded:
+        """Read the store, or what was live last, and compile it: before there are workers."""
+        settings = self._settings
+        store = Store(settings)
+        stack.push_async_callback(store.close)
+        alerts = Alerts(
+            settings.alert_webhooks,
+            {"nodeId": settings.node_id, "environment": settings.environment},
+            secret=settings.webhook_secret,
+        )
+        last_good = LastGood(settings.data_dir, settings.environment) if settings.database_url else None
+        if last_good is not None:
+            stack.push_async_callback(last_good.close)
+        checker = Checker(node, alerts.send, settings.tls_files)
+        catalog = _core.Catalog(node)
+        resolver = Resolver(url_rules(settings))
+        keys = KeyKeeper(url_rules(settings), resolver)
+        stack.push_async_callback(keys.stop)
+        configuration = Configuration(
+            store,
+            catalog,
+            settings,
+            resolver=resolver,
+            applier=Applier(settings),
+            health=checker,
+            keys=keys,
+            keep=last_good.note if last_good is not None else None,
+        )
+        await opening.begin(store, configuration, last_good)
+        # Before there are workers: with luck the first answers are here when the first requests come.
+        alerts.start()
+        stack.push_async_callback(alerts.stop)
+        checker.start()
+        stack.push_async_callback(checker.stop)
+        password = None if configuration.remembered else await store.users.ensure_first_admin(settings)
+        return Loaded(store, alerts, last_good, checker, catalog, keys, configuration, password)
+
+    def _make_supervisor(self, stack: AsyncExitStack, node: _core.Node) -> Supervisor:
+        claims = self._claims
+        supervisor = self._supervisor = Supervisor(
+            self._settings, node, self._spawner, claims.proxy, claims.datadir.presence_fd, claims.proxy_tls
+        )
+        if self._certificates is not None:
+            supervisor.publish(TLS, self._certificates.bundle.descriptor())
+        stack.push_async_callback(supervisor.stop)
+        return supervisor
+
+    def _make_status(
+        self, node: _core.Node, loaded: Loaded, supervisor: Supervisor, regions: Regions
+    ) -> NodeStatus:
+        status = NodeStatus(
+            self._settings, node, loaded.configuration, supervisor, self._spawner, loaded.checker, regions
+        )
+        if self._certificates is not None:
+            status.certificates = self._certificates.bundle
+        if self._reloader is not None and self._reloader.refused_at_start:
+            status.note_reload("the file was refused at the start")
+        return status
+
+    def _tell_ready(self, configuration: Configuration) -> None:
+        claims = self._claims
+        scheme = "https" if self._certificates is not None and not claims.proxy_tls else "http"
+        addresses = listeners.shown(claims.proxy[0], scheme)
+        if claims.proxy_tls:
+            addresses += f", {listeners.shown(claims.proxy_tls[0], 'https')}"
         print(
-            f"hotswap-proxy {__version__} ready: proxy {proxy_url}, admin {listeners.shown(claims.admin)}, "
+            f"hotswap-proxy {__version__} ready: proxy {addresses}, admin {listeners.shown(claims.admin)}, "
             f"generation {configuration.generation}, {configuration.routes} routes, "
-            f"{settings.workers} workers",
+            f"{self._settings.workers} workers",
             flush=True,
         )
-        return status, supervisor
 
     def _tell_of(self, password: str | None) -> None:
         if password is not None:
@@ -294,20 +291,17 @@ class NodeProcess:
     async def _start_admin(self, stack: AsyncExitStack, parts: Parts, orders: Commands) -> None:
         from hotswap_proxy.admin.app import AdminContext, create_app
 
-        context = AdminContext(parts.settings, parts.store, parts.configuration, parts.status, orders)
+        context = AdminContext(
+            parts.settings, parts.store, parts.configuration, parts.status, orders, parts.redis
+        )
         server = AdminServer(create_app(context), self._claims.admin)
         await server.begin()
         stack.push_async_callback(server.end)
 
-    def _start_timers(
-        self,
-        stack: AsyncExitStack,
-        node: _core.Node,
-        configuration: Configuration,
-        status: NodeStatus,
-        keys: KeyKeeper,
-        watch: StandingWatch,
-    ) -> None:
+    def _start_timers(self, stack: AsyncExitStack, parts: Parts, keys: KeyKeeper) -> None:
+        node, configuration, status, alerts = parts.node, parts.configuration, parts.status, parts.alerts
+        watch = StandingWatch(node, alerts.tell, outliers=parts.settings.outlier_ejection == "on")
+        teller = AuditHeadTeller(parts.store, alerts.event)
         memory = MemoryKeeper()
 
         async def each_second() -> None:
@@ -327,6 +321,7 @@ class NodeProcess:
         tasks = [
             asyncio.create_task(_every(RECLAIM_INTERVAL, each_second)),
             asyncio.create_task(_every(RESOLVE_INTERVAL, resolve)),
+            asyncio.create_task(_every(audithead.LOOK_INTERVAL, teller.look)),
         ]
         if self._reloader is not None:
             tasks.append(asyncio.create_task(self._reloader.run(configuration, status.note_reload)))

@@ -114,6 +114,18 @@ class Redis:
         except Exception as error:
             raise RedisUnavailable(f"Redis: {self._told(error)}") from None
 
+    async def get(self, name: str) -> bytes | None:
+        """A cached value; None also without a connection. Who can write to Redis can forge it."""
+        with suppress(RedisUnavailable):
+            found = await self.do(lambda client: client.get(self.key(name)))
+            return found if isinstance(found, bytes) else None
+        return None
+
+    async def put(self, name: str, value: bytes, seconds: float) -> None:
+        """Cache a value, if there is a connection."""
+        with suppress(RedisUnavailable):
+            await self.do(lambda client: client.set(self.key(name), value, px=int(seconds * 1000)))
+
     @asynccontextmanager
     async def lock(self, name: str, seconds: float, owner: str) -> AsyncIterator[bool]:
         """Try to be the only one for at most ``seconds``: whether this one is. Saves work and guards nothing:

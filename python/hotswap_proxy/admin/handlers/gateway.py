@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hotswap_proxy.deploy.writing import LEASE
 from hotswap_proxy.errors import StoreUnavailable
+from hotswap_proxy.observe.exposition import CONTENT_TYPE
 from hotswap_proxy.store import leases
 
 from ..routing import EVERYONE, PUBLIC, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway"
-PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def nodes(call: Call) -> Answer:
@@ -32,7 +32,7 @@ async def metrics(call: Call) -> Answer:
 
 
 async def prometheus(call: Call) -> Answer:
-    return Answer(call.context.node.prometheus(), media_type=PROMETHEUS)
+    return Answer(call.context.node.prometheus(), media_type=CONTENT_TYPE)
 
 
 ENDPOINTS = (

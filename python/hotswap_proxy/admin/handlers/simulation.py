@@ -9,7 +9,7 @@ from ..routing import EVERYONE, Answer, Call, Endpoint
 
 
 async def simulate(call: Call) -> Answer:
-    return Answer(await forecast(call.body))
+    return Answer(await forecast(call.body, call.context.cache))
 
 
 ENDPOINTS = (

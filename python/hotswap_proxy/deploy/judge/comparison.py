@@ -199,17 +199,3 @@ class Limit:
 
     def __call__(self, latency: float) -> float:
         return latency * self._times + self._plus
-
-
-def quantile_interval(slowness: Slowness, q: float, enough: float) -> tuple[int, int | None]:
-    """Bounds (µs) between which the quantile lies; None: above all that was seen."""
-    tail = 1 - q
-    low, high = 0, None
-    for bound in slowness.bounds:
-        if hedged(evidence_above(slowness.above(bound), tail)) >= enough:
-            low = bound
-    for bound in reversed(slowness.bounds):
-        if hedged(evidence_below(slowness.not_below(bound), tail)) < enough:
-            break
-        high = bound
-    return low, high

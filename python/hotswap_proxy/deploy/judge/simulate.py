@@ -18,8 +18,6 @@ from ..record import Thresholds
 from .chance import Buckets, binomial
 from .verdict import Levels, examine
 
-NOTHING = ArmCounts()
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
