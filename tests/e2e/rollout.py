@@ -18,6 +18,8 @@ from tests.processes import eventually
 HERE = Path(__file__).parent
 ROUTE = {"name": "users", "pathPattern": "/users/**"}
 FINISHED = {"Completed", "Failed", "RolledBack"}
+# For candidates that are good: a busy machine gives two processes unequal turns, which is not their fault.
+LENIENT = {"minimumRequests": 20, "latencyIncrease": 1000}
 
 
 @contextmanager

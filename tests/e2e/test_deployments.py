@@ -12,7 +12,7 @@ from urllib.error import HTTPError
 import pytest
 from e2e.conftest import Api
 from e2e.load import Load
-from e2e.rollout import Rollout, Traffic, versioned
+from e2e.rollout import LENIENT, Rollout, Traffic, versioned
 from harness.backend import Backend, ok
 
 from tests.node import Node
@@ -129,7 +129,7 @@ def test_a_candidate_that_hangs_is_rolled_back_although_its_clients_give_up(node
 def test_a_candidate_is_held_without_traffic_and_a_good_one_completes(node: Node, stable: str) -> None:
     with versioned("v2", delay=0.004) as candidate:
         rollout = Rollout(Api(node), stable, candidate)
-        rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
+        rollout.deploy(phases=SHORT, thresholds=LENIENT)
 
         def judged() -> dict[str, Any] | None:
             found = rollout.get()
@@ -185,7 +185,7 @@ def test_it_survives_the_process_that_drives_it(start_node: Callable[..., Node],
     with versioned("v2", delay=0.004) as candidate:
         rollout = Rollout(Api(node), stable, candidate)
         with Traffic([node.proxy_port], rate=300) as traffic:
-            rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
+            rollout.deploy(phases=SHORT, thresholds=LENIENT)
             eventually(lambda: rollout.get()["currentPhase"] == 1, "the second phase", 60)
             rollout.command("promote", targetPercentage=75)
             node.process.kill()
