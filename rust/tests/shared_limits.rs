@@ -41,6 +41,8 @@ struct Fleet {
     letters: Vec<Letter>,
     unix: u64,
     turn: u64,
+    /// By how many milliseconds each node's wall clock is ahead.
+    ahead: Vec<u64>,
 }
 
 impl Fleet {
@@ -56,13 +58,14 @@ impl Fleet {
             letters: Vec::new(),
             unix: BEGIN,
             turn,
+            ahead: vec![0; nodes],
         }
     }
 
     fn now(&self, node: usize) -> Now {
         Now {
             monotonic: self.unix - BEGIN + (node as u64 + 1) * 1_000 * SECOND,
-            unix: self.unix,
+            unix: self.unix + self.ahead[node] * MS,
         }
     }
 
@@ -71,7 +74,7 @@ impl Fleet {
         let site = &mut self.sites[node];
         if let Some(next) = self.limit.count(site.state, now, weight).next {
             site.state = next;
-            site.tally = self.limit.note(site.tally, now);
+            site.tally = self.limit.note(site.tally, site.state, now);
             site.passed += 1;
         }
     }
@@ -379,7 +382,8 @@ fn whatever_is_let_through_is_taken_once() {
                             let tag = tag(&state.limits_key(), &[&(turn % KEYS).to_le_bytes()]);
                             let now = clocks(0);
                             let count = |state| limit.count(state, now, 2);
-                            let note = |tally| limit.note(tally, now);
+                            // Where no window ends, a tally is of the bucket's.
+                            let note = |tally| limit.note(tally, tally, now);
                             state.shared_bucket(tag, limit.shape(), now.monotonic, count, note);
                         }
                     }
@@ -412,4 +416,23 @@ fn whatever_is_let_through_is_taken_once() {
     assert_eq!(next, None);
     // Counted with the weight of the fleet, and not settled.
     assert_eq!(count_of(&standing), 2 * taken);
+}
+
+#[test]
+fn clocks_that_differ_by_less_than_a_window_share_it() {
+    for algorithm in [
+        Algorithm::FixedWindow,
+        Algorithm::SlidingWindow,
+        Algorithm::TokenBucket,
+    ] {
+        let mut fleet = Fleet::new(limit(algorithm, 60, 10_000), 3, 5);
+        fleet.ahead = vec![2_000, 0, 1_000];
+        for _ in 0..100_000 {
+            (0..3).for_each(|node| fleet.request(node));
+            fleet.pass(|_, _| Some(3));
+        }
+        // Ten windows, and the parts of two at the ends.
+        let windows = fleet.passed() as f64 / 60.0;
+        assert!((9.5..12.0).contains(&windows), "{algorithm:?}: {windows}");
+    }
 }

@@ -21,8 +21,8 @@ from harness.postgres import PostgresServer
 from harness.redisserver import RedisServer
 
 from tests.conftest import MIGRATED
-from tests.node import PASSWORD, Node, backend
-from tests.processes import eventually
+from tests.node import PASSWORD, Node, backend, children
+from tests.processes import alive, eventually
 
 ALL = ("a", "b", "c")
 
@@ -319,6 +319,36 @@ def test_a_start_without_the_store(fleet: Fleet, postgres: PostgresServer) -> No
         fleet.call("b", "GET", "/gateway/routes")
         fleet.start("c")
         fleet.everywhere("/missed")
+
+
+def test_a_signal_ends_a_start_that_waits_for_a_server_that_hangs(
+    fleet: Fleet, postgres: PostgresServer
+) -> None:
+    """With the process that applies the file, which would keep the addresses and the data directory."""
+    (fleet.directory / "a").mkdir()
+    file = fleet.directory / "gateway.yaml"
+    file.write_text('version: "1"\nroutes: []\n')
+    postgres.pause()
+    starting = threading.Thread(target=fleet._start, args=("a",))
+    fleet.options = (*fleet.options, "--config", str(file))
+    starting.start()
+    node = eventually(lambda: fleet.nodes.get("a"), "a starts") or fleet.nodes["a"]
+    (child,) = eventually(lambda: _seeds(node), "the file is being applied") or []
+    assert node.end() == 0
+    starting.join()
+    assert not alive(child) and not node.ready
+
+
+def _seeds(node: Node) -> list[int]:
+    """The process that applies the file at the start: the one child with its parent's command line."""
+    with contextlib.suppress(AttributeError, OSError):
+        parent = Path(f"/proc/{node.process.pid}/cmdline").read_bytes()
+        found = [
+            pid for pid in children(node.process.pid) if Path(f"/proc/{pid}/cmdline").read_bytes() == parent
+        ]
+        if node.log.exists() and '"open files' in node.log.read_text():
+            return found
+    return []
 
 
 def test_two_nodes_with_one_id(fleet: Fleet) -> None:

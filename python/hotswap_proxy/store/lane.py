@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 P = ParamSpec("P")
 T = TypeVar("T")
 
-CLOSE_SECONDS = 0.5  # for what is under way when a lane is closed
+CLOSE_SECONDS = 0.3  # for what is under way when a lane is closed
 
 
 class Lane(ABC):

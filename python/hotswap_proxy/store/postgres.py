@@ -33,7 +33,7 @@ from .postgreserrors import failure, origin
 T = TypeVar("T")
 
 CONNECT_SECONDS = 4.5
-FAREWELL_SECONDS = 0.3  # to say that a session ends
+FAREWELL_SECONDS = 0.2  # to say that a session ends
 OUTCOME_SECONDS = 3.0  # to ask what became of a transaction
 _GRACE = 0.5  # the server's own limits are reached before ours: its errors say more
 # Of the transactions that take turns; any number that no other program in the same database uses.

@@ -12,6 +12,7 @@ use crate::policy::limit::{Algorithm, ArchivedKeyBy, Limit, Now, Verdict};
 use crate::policy::transform::respond::Prepared;
 use crate::policy::ArchivedPolicy;
 use crate::state::sets::tag;
+use std::cell::Cell;
 
 /// Fields that only a limit may write: a backend's own would contradict them.
 const FIELDS: Names<'_> = Names {
@@ -110,13 +111,16 @@ impl WorkerCore {
             0 | 1 => self
                 .lane
                 .bucket(tag, shape, now, |state| limit.count(state, clocks, 1)),
-            nodes => self.lane.shared_bucket(
-                tag,
-                shape,
-                now,
-                |state| limit.count(state, clocks, nodes),
-                |tally| limit.note(tally, clocks),
-            ),
+            nodes => {
+                let counted = Cell::new(0);
+                let count = |state| {
+                    let step = limit.count(state, clocks, nodes);
+                    counted.set(step.next.unwrap_or(state));
+                    step
+                };
+                let note = |tally| limit.note(tally, counted.get(), clocks);
+                self.lane.shared_bucket(tag, shape, now, count, note)
+            }
         }
     }
 

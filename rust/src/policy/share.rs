@@ -75,11 +75,17 @@ impl Limit {
         })
     }
 
-    /// Note a request in a tally, 0 for a new one.
-    pub fn note(&self, tally: u64, now: Now) -> u64 {
+    /// Note a request in a tally, 0 for a new one. `state` is its bucket, in which it was counted.
+    pub fn note(&self, tally: u64, state: u64, now: Now) -> u64 {
         match self.algorithm {
             Algorithm::FixedWindow => {
-                let (begun, count) = self.fixed_at(tally, now);
+                // Of the window in which it was counted: a node whose clock is ahead may have begun the next.
+                let (begun, _) = self.fixed_at(state, now);
+                let count = if tally >> 20 == begun {
+                    tally & COUNT
+                } else {
+                    0
+                };
                 begun << 20 | (count + 1).min(COUNT)
             }
             Algorithm::SlidingWindow => {
