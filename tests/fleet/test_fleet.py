@@ -335,8 +335,9 @@ def test_a_signal_ends_a_start_that_waits_for_a_server_that_hangs(
     node = eventually(lambda: fleet.nodes.get("a"), "a starts") or fleet.nodes["a"]
     (child,) = eventually(lambda: _seeds(node), "the file is being applied") or []
     assert node.end() == 0
+    assert not alive(child)
     starting.join()
-    assert not alive(child) and not node.ready
+    assert not node.ready
 
 
 def _seeds(node: Node) -> list[int]:
