@@ -25,6 +25,8 @@ LONG = [
 ]
 SHORT = [{"trafficPercentage": share, "duration": "2s"} for share in (10, 50, 100)]
 FINISHED = {"Completed", "Failed", "RolledBack"}
+# For candidates that are good: a busy machine gives two processes unequal turns, which is not their fault.
+LENIENT = {"minimumRequests": 20, "latencyIncrease": 1000}
 
 
 @contextmanager

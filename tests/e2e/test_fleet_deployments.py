@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from e2e.conftest import Api
-from e2e.rollout import Rollout, Traffic, versioned
+from e2e.rollout import LENIENT, Rollout, Traffic, versioned
 from harness.postgres import PostgresServer
 from harness.redisserver import RedisServer
 
@@ -102,7 +102,7 @@ def test_a_good_and_a_bad_rollout_on_three_nodes(fleet: Fleet, stable: str) -> N
         rollout.stage("3.0", bad)
         everywhere(fleet)
         with Traffic(fleet.ports, rate=400, clients=30) as traffic:
-            rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
+            rollout.deploy(phases=SHORT, thresholds=LENIENT)
             rollout.reaches("Completed", within=110)
             traffic.more(100)
             assert {key for key, n in traffic.more(300).items() if n} == {"v2 200"}
@@ -120,7 +120,7 @@ def test_the_node_that_drives_is_stopped_then_killed_and_another_finishes(fleet:
     with versioned("v2", delay=0.004) as good:
         rollout = Rollout(fleet.api(), stable, good)
         everywhere(fleet)
-        rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
+        rollout.deploy(phases=SHORT, thresholds=LENIENT)
         asleep = takes_over(rollout, list(NAMES))
         others = [name for name in NAMES if name != asleep]
         rollout.api = fleet.api(others[0])

@@ -7,7 +7,7 @@ from urllib.error import HTTPError
 
 import pytest
 from e2e.conftest import Api
-from e2e.rollout import LONG, SHORT, Rollout, Traffic, check_returned, versioned
+from e2e.rollout import LENIENT, LONG, SHORT, Rollout, Traffic, check_returned, versioned
 
 from tests.node import Node
 from tests.processes import eventually
@@ -19,7 +19,7 @@ def test_a_good_candidate_completes_and_nobody_notices(node: Node, stable: str) 
     with versioned("v2", delay=0.004) as candidate:
         rollout = Rollout(Api(node), stable, candidate)
         with Traffic([node.proxy_port], rate=400) as traffic:
-            rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
+            rollout.deploy(phases=SHORT, thresholds=LENIENT)
             record = rollout.reaches("Completed", within=110)
             traffic.more(50)
             before = traffic.count("v1")
@@ -65,7 +65,7 @@ def test_it_survives_the_process_that_drives_it(start_node: Callable[..., Node],
     with versioned("v2", delay=0.004) as candidate:
         rollout = Rollout(Api(node), stable, candidate)
         with Traffic([node.proxy_port], rate=300) as traffic:
-            rollout.deploy(phases=SHORT, thresholds={"minimumRequests": 20})
+            rollout.deploy(phases=SHORT, thresholds=LENIENT)
             eventually(lambda: rollout.get()["currentPhase"] == 1, "the second phase", 100)
             node.process.kill()
             node.process.wait()
