@@ -143,7 +143,12 @@ def subprocess_of(cli: Cli, *args: str, **more: Any) -> subprocess.Popen[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("HOTSWAP_")}
     environ |= {name: value for name, value in cli.environ.items() if value is not None}
     command = [sys.executable, "-P", "-m", "hotswap_proxy", *args]
-    return subprocess.Popen(command, text=True, env=environ, **more)
+    return subprocess.Popen(command, text=True, env=environ, preexec_fn=_interruptible, **more)
+
+
+def _interruptible() -> None:
+    """Whoever runs the tests in the background has them, and what they start, ignore interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 # --- versions -------------------------------------------------------------------------------------
