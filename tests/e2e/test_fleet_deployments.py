@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from e2e.conftest import Api
 from e2e.rollout import LENIENT, Rollout, Traffic, versioned
+from harness.client import Client
 from harness.postgres import PostgresServer
 from harness.redisserver import RedisServer
 
@@ -61,12 +61,6 @@ class Fleet:
             self.apis[node] = Api(node)
         return self.apis[node]
 
-    def revisions(self) -> dict[str, Any]:
-        """What each node says it serves."""
-        return {
-            name: self.api(name).call("GET", "/gateway/nodes")["nodes"][0]["revision"] for name in self.nodes
-        }
-
 
 @pytest.fixture
 def fleet(tmp_path: Path, postgres_url: str, redis_server: RedisServer) -> Iterator[Fleet]:
@@ -77,12 +71,6 @@ def fleet(tmp_path: Path, postgres_url: str, redis_server: RedisServer) -> Itera
         node.clean_up()
 
 
-@pytest.fixture
-def stable() -> Iterator[str]:
-    with versioned("v1", delay=0.004) as url:
-        yield url
-
-
 def everywhere(fleet: Fleet) -> None:
     """Wait until each node answers for the route."""
     for node in fleet.nodes.values():
@@ -90,8 +78,6 @@ def everywhere(fleet: Fleet) -> None:
 
 
 def ask_users(node: Node) -> int:
-    from harness.client import Client
-
     with Client(node.proxy_port) as client:
         return client.get("/users/1").status
 

@@ -23,6 +23,7 @@ from hotswap_proxy.cli.options import (
     command,
     show,
 )
+from hotswap_proxy.cli.phases import read_phase
 from hotswap_proxy.cli.simulate import simulate
 from hotswap_proxy.cli.watching import PATH, finish, path_of, watch
 
@@ -144,7 +145,7 @@ def create(
     given = {
         "configVersion": version,
         "strategy": strategy,
-        "phases": [_phase(text) for text in phase] if phase else None,
+        "phases": [read_phase(text, "10:5m, or 10") for text in phase] if phase else None,
         "canaryPercentage": canary_percentage,
         "assignment": assignment,
         "autoPromote": auto_promote,
@@ -335,15 +336,6 @@ def _show_one(found: dict[str, Any], output: OutputFormat) -> None:
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _phase(text: str) -> dict[str, Any]:
-    share, _, duration = text.partition(":")
-    try:
-        phase: dict[str, Any] = {"trafficPercentage": float(share.removesuffix("%"))}
-    except ValueError:
-        raise CommandError([f"--phase {text!r}: write 10:5m, or 10"], EXIT_INVALID) from None
-    return phase | ({"duration": duration} if duration else {})
 
 
 def _smoke_test(text: str) -> dict[str, Any]:

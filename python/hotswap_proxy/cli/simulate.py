@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hotswap_proxy.cli.options import EXIT_INVALID, CommandError, Output, OutputFormat, command, show
+from hotswap_proxy.cli.phases import read_phase
 
 if TYPE_CHECKING:
     from hotswap_proxy.model.simulation import SimulationRequest
@@ -93,7 +94,7 @@ def simulate(
     if p50 is not None:
         document["latency"] = {"p50": p50, "p99": p99}
     if phase:
-        document["phases"] = [_phase(text) for text in phase]
+        document["phases"] = [read_phase(text, "10:5m") for text in phase]
     if harm or slower:
         document["harms"] = [{"errorRateIncrease": points} for points in harm or ()]
         document["harms"] += [{"latencyIncrease": percent} for percent in slower or ()]
@@ -105,14 +106,6 @@ def simulate(
         show(answer, output)
     else:
         _tell(answer)
-
-
-def _phase(text: str) -> dict[str, Any]:
-    share, _, duration = text.partition(":")
-    try:
-        return {"trafficPercentage": float(share.removesuffix("%")), "duration": duration}
-    except ValueError:
-        raise CommandError([f"--phase {text!r}: write 10:5m"], EXIT_INVALID) from None
 
 
 def _checked(document: dict[str, Any]) -> SimulationRequest:

@@ -96,13 +96,14 @@ class Engine:
 
     async def _drive(self) -> None:
         """Nobody holds the lease, and nothing is written, while there is nothing to drive."""
-        self._is_busy = bool(await self._store.read(deployments.driven_ids))
+        ids = await self._store.read(deployments.driven_ids)
+        self._is_busy = bool(ids)
         if not self._is_busy:
             await self._leadership.release()
             return
         if self._leadership.fencing is None:
             await self._leadership.keep()
-        await self.tick()
+        await self._turn(ids)
 
     async def _guarded(self, action: Callable[[], Awaitable[object]], failed: str) -> None:
         """Whatever happens, there is a next turn; said once until it works again."""
@@ -121,9 +122,11 @@ class Engine:
 
     async def tick(self) -> None:
         """One turn: each deployment that has not ended makes one step at most. Nothing without the lease."""
+        await self._turn(await self._store.read(deployments.driven_ids))
+
+    async def _turn(self, ids: list[str]) -> None:
         if self._leadership.fencing is None:
             return
-        ids = await self._store.read(deployments.driven_ids)
         self._forget_smokes(ids)
         for deployment_id in ids:
             fencing = self._leadership.fencing
