@@ -21,6 +21,7 @@ SERVER = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 4096  # head and body in one write: killed in between, it would have cut its answer
     def do_GET(self):
         self.send_response(200)
         self.send_header("Content-Length", "2")
