@@ -1,8 +1,8 @@
-"""The thread that takes what the workers tell of their requests: lines for the access log, spans for traces.
+"""The thread that takes what workers tell of their requests: lines for the access log, spans for traces.
 
-A thread and not the event loop, because a disk can hang: then the rings fill, and what does not fit is counted
-and not waited for. What is costly (reading the rings, formatting, writing) happens in Rust without the
-interpreter's lock.
+A thread and not the event loop, because a disk can hang: then the rings fill, and what does not fit is
+counted and not waited for. What is costly (reading the rings, formatting, writing) happens in Rust without
+the interpreter's lock.
 """
 
 from __future__ import annotations
