@@ -74,7 +74,7 @@ class Draining:
         yield from family(
             "gateway_journal_dropped_total",
             "counter",
-            "Requests missing in access log and traces: no room was left for them, or they were not readable.",
+            "Requests missing in access log and traces: there was no room, or they were not readable.",
             (({"reason": reason}, getattr(self.counts, reason)) for reason in ("full", "broken")),
         )
         if self._file is not None:
