@@ -16,6 +16,7 @@ __all__ = [
     "_C_API",
     "Catalog",
     "ConfigError",
+    "Journal",
     "Node",
     "Staged",
     "Worker",
@@ -33,6 +34,8 @@ __all__ = [
     "histogram_bounds",
     "histogram_quantile",
     "histogram_sum",
+    "response_flags",
+    "usual_redactions",
 ]
 
 __version__: Final[str]
@@ -369,10 +372,10 @@ class Worker:
         `settings` is a JSON object with the optional members `maxHeaderBytes`, `maxTargetBytes`,
         `maxConnectionsPerClient` and `maxRequestsPerSecondPerClient` (0: any number), `trustedProxies` (a
         list of networks), `forwarded` (whether backends get that field), `retryBudget` (percent),
-        `outlierEjection`, and of the journal `accessLog`, `tracing` (whether records are for it),
+        `outlierEjection`, and for the journal `accessLog`, `tracing` (whether records are for it),
         `accessLogSample` and `traceSample` (shares from 0 to 1). `journal_fd` is a `Journal`'s; without it
-        nothing is told of requests. Raises OSError when the descriptors are not a node's of this version, or the lane
-        does not exist or is taken; ValueError for other settings.
+        nothing is told of requests. Raises OSError when the descriptors are not a node's of this version, or
+        the lane does not exist or is taken; ValueError for other settings.
         """
     @property
     def generation(self) -> int:
@@ -456,10 +459,10 @@ class Journal:
     def drain(self, log_fd: int, *, most: int = 65536) -> Drained:
         """Take what workers have told, about `most` records, and write access lines to `log_fd` (-1: none).
 
-        Without the interpreter lock; one call at a time. Blocks as long as a write(2) to `log_fd` does. Returns
-        what this call found: `records`, `sampled` (of them, for traces), `lines` and `bytes` written,
-        `linesLost` (that could not be written) and `errno` (why; 0), `dropped` (records that found a ring
-        full, since the last call), `corrupt` (records that were none), `more` (call again).
+        Without the interpreter lock; one call at a time. Blocks as long as a write(2) to `log_fd` does.
+        Returns what this call found: `records`, `sampled` (of them, for traces), `lines` and `bytes`
+        written, `linesLost` (that could not be written) and `errno` (why; 0), `dropped` (records that found
+        a ring full, since the last call), `corrupt` (records that were none), `more` (call again).
         """
 
 def response_flags() -> list[tuple[str, str]]:

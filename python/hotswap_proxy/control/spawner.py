@@ -9,9 +9,9 @@ would save 0.8 MB for a node, but could not be repeated once threads and heavy i
 that dies could not be replaced. It is single-threaded, blocks in ``select`` and ends when the control process
 does (end of file on its socket). Its workers do not end with it.
 
-Messages in:  {"spawn": id, "lane": int, "settings": text, "more": [name, …]} with the descriptors listen, state,
-arena, control, presence and those that ``more`` names: tls (the listener, where TLS has an address of its own),
-journal.
+Messages in:  {"spawn": id, "lane": int, "settings": text, "more": [name, …]} with the descriptors listen,
+state, arena, control, presence and those that ``more`` names: tls (the listener, where TLS has an address of
+its own), journal.
 Messages out: {"started": id, "pid": int} | {"failed": id, "error": text} | {"exited": pid, "status": int}
 """
 

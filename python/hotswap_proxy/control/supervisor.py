@@ -221,7 +221,7 @@ class Supervisor:
         try:
             ours.setblocking(False)
             listen = self._sockets[slot].fileno()
-            more = {"tls": sock.fileno() for sock in self._tls_sockets[slot : slot + 1]}
+            more = {"tls": self._tls_sockets[slot].fileno()} if self._tls_sockets else {}
             if self._journal_fd is not None:
                 more["journal"] = self._journal_fd
             fds = (listen, node.state_fd, node.arena_fd, theirs.fileno(), self._presence_fd)
