@@ -4,11 +4,11 @@
 use super::layout::{self, Exchange, Peer};
 use super::WorkerCore;
 use crate::codec::RequestHead;
-use crate::journal::context;
+use crate::journal::context::Context;
 use crate::journal::entry::{Entry, Place};
 use crate::journal::flags::Flag;
 use crate::journal::record::{bit, Text, MAX_AGENT, MAX_PATH, MAX_QUERY, MAX_TEXT, NEVER};
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, Tracer};
 use crate::snapshot::{ArchivedBackend, ArchivedRoute};
 use std::io;
 use std::os::fd::RawFd;
@@ -19,13 +19,6 @@ impl Exchange {
     pub(super) fn entry(&mut self) -> Option<&mut Entry> {
         // SAFETY: null, or made by `Journal::open` and not yet closed; the exchange is borrowed as long.
         unsafe { self.entry.as_mut() }
-    }
-
-    /// The same, to be read.
-    #[inline]
-    pub(super) fn noted(&self) -> Option<&Entry> {
-        // SAFETY: as in `entry`.
-        unsafe { self.entry.as_ref() }
     }
 
     /// Something happened that the record has to say.
@@ -73,11 +66,10 @@ impl WorkerCore {
         let (Some(entry), Some(journal)) = (ex.entry(), &mut self.journal) else {
             return;
         };
-        let options = journal.options;
-        if options.tracing {
-            context::begin(entry, head, &options, || journal.random());
+        if let Some(Tracer { sampler, ids }) = journal.tracer() {
+            let parents = head.fields.all(b"traceparent");
+            entry.trace(Context::enter(parents, sampler, ids, entry.started_ns));
         }
-        entry.told |= entry.is(bit::SAMPLED);
         if !entry.told {
             return;
         }
@@ -148,8 +140,11 @@ impl WorkerCore {
             family: address.family,
         });
         entry.attempt_begins(now, backend.name.as_bytes(), place);
-        if entry.is(bit::SAMPLED) {
-            context::attempt(entry, || journal.random());
+        if let (true, Some(tracer)) = (entry.is(bit::SAMPLED), journal.tracer()) {
+            let span_id = tracer.ids.span_id();
+            if let Some(attempt) = entry.last() {
+                attempt.span_id = span_id;
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What an exchange notes on its way, for the record that `finish` makes of it. Pooled: in the steady
 //! state a request allocates nothing for it.
 
+use super::context::{Context, SpanId};
 use super::flags::{Flag, Flags};
 use super::record::{bit, Fixed, Span, Text, Try, MAX_ATTEMPTS, NEVER};
 
@@ -19,6 +20,8 @@ pub struct Entry {
     pub own_bytes: u64,
     /// Somebody will read what the strings say: there is an access log, or the request is sampled.
     pub told: bool,
+    /// The request's place in its trace; nothing where there is no tracing.
+    pub context: Context,
 }
 
 impl Entry {
@@ -31,6 +34,7 @@ impl Entry {
             flags: Flags::default(),
             own_bytes: 0,
             told: false,
+            context: Context::default(),
         }
     }
 
@@ -43,6 +47,7 @@ impl Entry {
         self.flags = Flags::default();
         self.own_bytes = 0;
         self.told = false;
+        self.context = Context::default();
     }
 
     #[inline]
@@ -79,6 +84,22 @@ impl Entry {
             len: len as u16,
         };
         (span, len < bytes.len())
+    }
+
+    /// The request's place in its trace is known.
+    pub fn trace(&mut self, context: Context) {
+        self.context = context;
+        self.set(bit::TRACED);
+        if context.sampled {
+            self.set(bit::SAMPLED);
+            self.told = true;
+        }
+        if context.parent_id != SpanId::default() {
+            self.set(bit::HAS_PARENT);
+        }
+        self.fixed.trace_id = context.trace_id;
+        self.fixed.span_id = context.span_id;
+        self.fixed.parent_id = context.parent_id;
     }
 
     pub fn set_version(&mut self, minor: u8) {

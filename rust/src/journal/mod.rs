@@ -14,10 +14,13 @@ pub mod reader;
 pub mod record;
 pub mod redact;
 pub mod ring;
+pub mod sampling;
 
+use context::Ids;
 use entry::Entry;
 use record::bit;
 use ring::{Producer, Rings};
+use sampling::Sampler;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -33,8 +36,10 @@ pub struct Options {
     /// Part of the uneventful requests that do, of 2^32. All others always do.
     pub access_log_sample: u64,
     pub tracing: bool,
-    /// Part of the traces begun here that are sampled, of 2^32.
-    pub trace_sample: u64,
+    /// Share of the traces begun here that are sampled, from 0 to 1.
+    pub trace_sample: f64,
+    /// Traces per second that callers may have sampled by their flag.
+    pub trace_forced_limit: u32,
 }
 
 /// A share from 0 to 1 as [`Options`] has it.
@@ -50,6 +55,14 @@ pub struct Journal {
     #[allow(clippy::vec_box)]
     spare: Vec<Box<Entry>>,
     random: u64,
+    /// None without tracing.
+    tracer: Option<Tracer>,
+}
+
+/// What traces are begun with.
+pub struct Tracer {
+    pub sampler: Sampler,
+    pub ids: Ids,
 }
 
 impl Journal {
@@ -62,7 +75,15 @@ impl Journal {
             producer,
             spare: Vec::new(),
             random: seed | 1,
+            tracer: options.tracing.then(|| Tracer {
+                sampler: Sampler::new(options.trace_sample, options.trace_forced_limit),
+                ids: Ids::new(),
+            }),
         })
+    }
+
+    pub fn tracer(&mut self) -> Option<&mut Tracer> {
+        self.tracer.as_mut()
     }
 
     /// An entry for an exchange that begins; it comes back by `close`.
@@ -99,7 +120,7 @@ impl Journal {
     }
 
     /// xorshift64*: spreads, keeps no secret.
-    pub fn random(&mut self) -> u64 {
+    fn random(&mut self) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;

@@ -32,6 +32,7 @@ struct Settings {
     access_log_sample: Option<f64>,
     tracing: bool,
     trace_sample: f64,
+    trace_forced_limit: u32,
 }
 
 impl Settings {
@@ -48,7 +49,8 @@ impl Settings {
             access_log: self.access_log,
             access_log_sample: journal::share(self.access_log_sample.unwrap_or(1.0)),
             tracing: self.tracing,
-            trace_sample: journal::share(self.trace_sample),
+            trace_sample: self.trace_sample,
+            trace_forced_limit: self.trace_forced_limit,
         }
     }
 
