@@ -139,7 +139,7 @@ class Settings:
     log_level: LogLevel = "info"
     access_log: str = NO_ACCESS_LOG  # or "-", or a path
     access_log_sample: float = 1.0  # share of the uneventful requests that get a line
-    access_log_redact: tuple[str, ...] = ()  # query parameters besides `_core.usual_redactions`
+    access_log_redact: tuple[str, ...] = ()  # query parameters besides `_core.REDACTED_PARAMETERS`
     proxy_tls: str | None = None  # None: with certificates, `proxy` speaks TLS
     tls_cert: tuple[str, ...] = ()  # files; each with the key of the same place, the first is the default
     tls_key: tuple[str, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import threading
@@ -17,7 +16,7 @@ from hotswap_proxy.observe.draining import Draining
 from hotswap_proxy.observe.logfile import LogFile
 from tests.processes import eventually
 
-NOTHING = {"records": 0, "lines": 0, "linesLost": 0, "errno": 0, "dropped": 0, "corrupt": 0}
+NOTHING = {"records": 0, "lines": 0, "linesLost": 0, "error": None, "dropped": 0, "corrupt": 0}
 pytestmark = pytest.mark.anyio
 
 
@@ -48,7 +47,7 @@ async def test_it_counts_and_hands_on_spans(journal: Journal, tmp_path: Path) ->
     draining = Draining(journal, LogFile(str(tmp_path / "log")), spans.append)
     journal.answers = [
         {"records": 3, "lines": 2, "spans": b"one"},
-        {"records": 1, "lines": 1, "linesLost": 4, "errno": errno.ENOSPC},
+        {"records": 1, "lines": 1, "linesLost": 4, "error": "No space left on device"},
         {"records": 1, "dropped": 5, "corrupt": 6, "spans": b""},
     ]
     draining.start()
@@ -115,7 +114,7 @@ async def test_errors_are_told_at_the_edges(
 ) -> None:
     caplog.set_level(logging.INFO)
     draining = Draining(journal, LogFile(str(tmp_path / "log")))
-    full = {"records": 1, "linesLost": 1, "errno": errno.ENOSPC}
+    full = {"records": 1, "linesLost": 1, "error": "No space left on device"}
     well = {"records": 1, "lines": 1}
     lost = {"records": 1, "dropped": 7}
     journal.answers = [full, full, {"records": 1}, full, well, well, lost, lost]
