@@ -28,7 +28,7 @@ def total(inner: str, *by: str) -> str:
 def error_ratio(*joins: str, by: tuple[str, ...] = ()) -> str:
     """Share of the requests that failed: answered 5xx, or not to the end."""
     failed = total(rate("gateway_requests_failed_total", *joins), *by)
-    return f"{failed} / {total(rate('gateway_requests_total', *joins), *by)}"
+    return f"{failed} / {total(rate('gateway_request_duration_seconds_count', *joins), *by)}"
 
 
 def quantile(q: float, histogram: str, *joins: str, by: tuple[str, ...] = ()) -> str:
