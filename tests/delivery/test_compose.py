@@ -142,6 +142,26 @@ def test_who_reaches_whom() -> None:
         assert all(gateway in group for group in members.values())
 
 
+def test_prometheus_scrapes_the_gateways() -> None:
+    directory = ROOT / "deploy" / "prometheus"
+    command = services()["prometheus"]["command"]
+    [name] = [Path(line.partition("=")[2]).name for line in command if line.startswith("--config.file=")]
+    checked = subprocess.run(
+        ["promtool", "check", "config", str(directory / name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    config = yaml.safe_load((directory / name).read_text())
+    [job] = config["scrape_configs"]
+    [targets] = job["static_configs"]
+    assert targets["targets"] == [f"{gateway}:5000" for gateway in GATEWAYS]
+    own = yaml.safe_load((directory / "prometheus.yml").read_text())["scrape_configs"][0]
+    assert job["job_name"] == own["job_name"]  # the alerts go by it
+
+
 def test_the_health_check_is_the_image_s() -> None:
     """It asks the admin address of the variable, so it holds for 0.0.0.0 in a container, too."""
     dockerfile = (ROOT / "Dockerfile").read_text()
