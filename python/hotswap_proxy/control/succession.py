@@ -109,10 +109,10 @@ class Succession:
         if self._listener is not None:
             with contextlib.suppress(OSError):
                 self._path.unlink()
+            if self._server is not None:
+                self._server.close()
             self._listener.close()
             self._listener = None
-        if self._server is not None:
-            self._server.close()
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Whoever comes when our workers serve."""

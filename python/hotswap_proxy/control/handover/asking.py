@@ -2,7 +2,7 @@
 
 After the word ``UPGRADE`` come JSON frames (``control.channel``). Asked: ``{"program": …, "timeout": …}``.
 Answered: ``{"begun": true, "pid": …, "version": …}``, then either ``{"failed": …}`` or, of the process that
-is in charge now, ``{"pid": …, "version": …, "drainTimeout": …}``. Only the node's own user and root are heard:
+is in charge now, ``{"pid": …, "version": …, "drainTimeout": …}``. Only the node's user and root are heard:
 the socket has mode 0700 in a directory of mode 0700, and the kernel says who is at its other end.
 """
 
