@@ -202,7 +202,7 @@ def test_a_canary_goes_on(start: Start, stable: str) -> None:
         traffic.check_nothing_was_lost()
     # Both processes' counts are in what was judged.
     counted = rollout.metrics()
-    assert counted["canary"]["requests"] >= 0.9 * traffic.count("v2") - 500
+    assert counted["arms"]["canary"]["requests"] >= 0.9 * traffic.count("v2") - 500
 
 
 # Of a module: a line, and what stands before it in the new version.
@@ -256,7 +256,7 @@ def test_one_that_does_not_come_up_is_not_waited_for(start: Start, victim: Victi
 
 STAGES = {
     "prepares": ("control/handover/predecessor.py", '        await self._tell({"prepared"'),
-    "takes over": ("control/main.py", "        standing.take(found or (), node"),
+    "takes over": ("control/handover/turn.py", "    standing.take(found or (), node"),
     "serves": ("control/handover/predecessor.py", '        await self._tell({"serving": True})'),
     "takes the duties": ("control/main.py", "        await duties.take()\n"),
 }

@@ -32,6 +32,9 @@ def main() -> int:
             predecessor.refuse(error.problems)
         return 2
     os.umask(PRIVATE)
+    # For the access log: its default would end a process, and a service manager may send it to all of them.
+    # Spawner and workers inherit that it is ignored.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     from hotswap_proxy.control.machine import raise_descriptor_limit
     from hotswap_proxy.control.spawning import Spawner
 

@@ -16,17 +16,19 @@ from functools import partial
 from typing import NoReturn
 
 from hotswap_proxy import __version__, _core
-from hotswap_proxy.control import listeners, servicemanager
+from hotswap_proxy.control import journaling, listeners, servicemanager
 from hotswap_proxy.control.applying import Applier
 from hotswap_proxy.control.claims import Claims, StartError, claim
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.duties import Duties, Helpers
 from hotswap_proxy.control.handover import asking, standing
 from hotswap_proxy.control.handover.predecessor import BequestError, Predecessor
+from hotswap_proxy.control.handover.turn import check, take_turn
 from hotswap_proxy.control.handover.upgrade import Estate, Upgrade
 from hotswap_proxy.control.handover.words import UpgradeError
 from hotswap_proxy.control.health.alerts import Alerts
 from hotswap_proxy.control.health.checker import Checker
+from hotswap_proxy.control.journaling import Journaling
 from hotswap_proxy.control.jwks import KeyKeeper
 from hotswap_proxy.control.nodeview import NodeStatus
 from hotswap_proxy.control.parts import Parts
@@ -39,10 +41,10 @@ from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, Worke
 from hotswap_proxy.control.tls.bundle import Bundle, TlsError
 from hotswap_proxy.control.tls.keeper import CertificateKeeper
 from hotswap_proxy.deploy import start as deploy
-from hotswap_proxy.errors import GatewayError, StoreUnavailable
+from hotswap_proxy.errors import GatewayError
 from hotswap_proxy.fleet import opening
 from hotswap_proxy.fleet.lastgood import LastGood
-from hotswap_proxy.observe import log as logs
+from hotswap_proxy.observe import structured as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 from hotswap_proxy.worker.protocol import GEOIP, TLS
@@ -60,7 +62,7 @@ def run(
     ``descriptors``: how many files each process could have open, and can now. ``predecessor``: the process
     whose node this one is to go on with.
     """
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.node_id)
     log.info("open files of each process", extra={"limit": descriptors[1], "limit_at_start": descriptors[0]})
     # Until the event loop has its own handlers: an end during the start is an end like any other.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -144,6 +146,7 @@ class NodeProcess:
         self._ending = asyncio.Event()
         self._supervisor: Supervisor | None = None
         self._upgrade: Upgrade | None = None
+        self._journaling: Journaling | None = None
 
     async def run(self) -> int:
         """Start, serve, end; what was started ends in reverse order, also when the start fails half-way."""
@@ -152,6 +155,7 @@ class NodeProcess:
             loop.add_signal_handler(number, self._on_end)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
+        loop.add_signal_handler(signal.SIGUSR1, self._on_rotated)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._claims.datadir.close)
             stack.push_async_callback(self._spawner.close)
@@ -205,12 +209,16 @@ class NodeProcess:
             loaded = await self._load(stack, node)
         except GatewayError as error:
             raise StartError(sentences(error)) from error
+        self._journaling = journaling.start(stack, settings, node.lanes)
         supervisor = self._make_supervisor(stack, node)
         regions = Regions(settings.geoip, partial(supervisor.publish, GEOIP))
         await regions.load()
         try:
             await supervisor.prepare()
-            await self._await_turn(node, loaded)
+            if self._predecessor is not None:
+                await take_turn(
+                    self._predecessor, self._claims.datadir, node, loaded.configuration, loaded.checker
+                )
             await supervisor.begin()
         except WorkerStartError as error:
             raise StartError([str(error)]) from error
@@ -227,6 +235,7 @@ class NodeProcess:
             loaded.alerts,
             None,
             loaded.last_good,
+            self._journaling.journal if self._journaling is not None else None,
         )
         deploy.measure(stack, parts)
         when_up = (self._first_administrator(parts.store), self._missed_file)
@@ -236,7 +245,7 @@ class NodeProcess:
         stack.push_async_callback(duties.let_go)
         if self._predecessor is not None:
             await self._predecessor.serving()
-            self._check_predecessor()
+            check(self._predecessor)
         await duties.take()
         estate = Estate(parts, self._claims, duties, self._reloader, self._relieve)
         upgrade = self._upgrade = Upgrade(estate)
@@ -249,30 +258,6 @@ class NodeProcess:
         self._tell_of(loaded.password)
         self._tell_ready(parts.configuration)
         return upgrade
-
-    async def _await_turn(self, node: _core.Node, loaded: Loaded) -> None:
-        """All is prepared; go on when a predecessor has let go of the node."""
-        if self._predecessor is None:
-            return
-        import hotswap_proxy.admin.app  # noqa: F401  now, while somebody else answers
-
-        await self._predecessor.prepared()
-        found = await self._predecessor.take_over()
-        self._check_predecessor()
-        standing.take(found or (), node, loaded.checker.registry)
-        self._claims.datadir.take()
-        with contextlib.suppress(StoreUnavailable):  # it is followed as soon as it is back
-            await loaded.configuration.follow()
-
-    def _check_predecessor(self) -> None:
-        """If it died before this process was in charge, a service manager is about to start the next one: it
-        gets the sockets from the workers, these or those, as after any control process that died.
-        """
-        if self._predecessor is not None and self._predecessor.gone.is_set():
-            if servicemanager.is_watching():
-                log.error("the process that was to be succeeded has died; leaving the node to the next one")
-                os._exit(EXIT_FAILED)
-            log.warning("the process that was to be succeeded has died; going on alone")
 
     async def _relieve(self) -> None:
         """Be found by orphans, and by who asks for an upgrade."""
@@ -326,7 +311,13 @@ class NodeProcess:
     def _make_supervisor(self, stack: AsyncExitStack, node: _core.Node) -> Supervisor:
         claims = self._claims
         supervisor = self._supervisor = Supervisor(
-            self._settings, node, self._spawner, claims.proxy, claims.datadir.presence_fd, claims.proxy_tls
+            self._settings,
+            node,
+            self._spawner,
+            claims.proxy,
+            claims.datadir.presence_fd,
+            claims.proxy_tls,
+            self._journaling.journal.fd if self._journaling is not None else None,
         )
         if self._certificates is not None:
             supervisor.publish(TLS, self._certificates.bundle.descriptor())
@@ -341,6 +332,8 @@ class NodeProcess:
         )
         if self._certificates is not None:
             status.certificates = self._certificates.bundle
+        if self._journaling is not None:
+            status.journal = self._journaling.draining
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
         return status
@@ -402,6 +395,10 @@ class NodeProcess:
             self._upgrade.begin()
         except UpgradeError as error:
             log.error("no upgrade", extra={"reason": str(error)})
+
+    def _on_rotated(self) -> None:
+        if self._journaling is not None:
+            self._journaling.draining.reopen()
 
     def _on_hangup(self) -> None:
         servicemanager.reloading()

@@ -25,7 +25,11 @@ class LogFile:
     def __init__(self, target: str) -> None:
         """``target``: a path, or ``-`` for standard output."""
         self.path = None if target == STANDARD_OUTPUT else Path(target).absolute()
-        self.fd = os.dup(1) if self.path is None else _open(self.path)
+        if self.path is not None:
+            self.fd = _open(self.path)
+        else:
+            self.fd = os.dup(1)
+            os.set_blocking(self.fd, True)  # whose pipe it was before: lines wait, and are not thrown away
 
     @property
     def name(self) -> str:
@@ -57,7 +61,8 @@ def _open(path: Path) -> int:
     except OSError as error:
         reason = error.strerror
         if isinstance(error, FileNotFoundError):
-            reason = f"the directory {path.parent} does not exist"
+            missing = "the file that it links to" if path.is_symlink() else f"the directory {path.parent}"
+            reason = f"{missing} does not exist"
         raise LogFileError(f"cannot write the access log {path}: {reason}") from error
 
 
