@@ -81,6 +81,9 @@ DatabaseUrl = Annotated[
 RedisUrl = Annotated[
     Value, _option("redis-url", "URL", "Redis for messages between nodes and shared limits.", "none")
 ]
+MetricsAccess = Annotated[
+    Value, _option("metrics-access", "WHO", "Who may read /metrics: public or token.", "public")
+]
 LogLevel = Annotated[Value, _option("log-level", "LEVEL", "debug, info, warning or error.", "info")]
 DrainTimeout = Annotated[
     Value, _limit("drain-timeout", "SECONDS", "For requests in flight when the node ends.", "30")
@@ -172,6 +175,7 @@ def run(
     node_id: NodeId = None,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
+    metrics_access: MetricsAccess = None,
     log_level: LogLevel = None,
     drain_timeout: DrainTimeout = None,
     keepalive_timeout: KeepaliveTimeout = None,

@@ -30,6 +30,7 @@ from hotswap_proxy.control.parts import Parts
 from hotswap_proxy.control.regions import Regions
 from hotswap_proxy.control.reload import ConfigFileReloader, sentences
 from hotswap_proxy.control.resolver import Resolver, url_rules
+from hotswap_proxy.control.scraping import Scraping
 from hotswap_proxy.control.seed import REFUSED, STORE_AWAY, seed
 from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.standing import StandingWatch
@@ -44,6 +45,7 @@ from hotswap_proxy.fleet import start as fleet
 from hotswap_proxy.fleet.lastgood import LastGood
 from hotswap_proxy.fleet.redis import Redis
 from hotswap_proxy.observe import log as logs
+from hotswap_proxy.observe.rollouts import Rollouts
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 from hotswap_proxy.worker.protocol import GEOIP, TLS
@@ -188,6 +190,7 @@ class NodeProcess:
         )
         await fleet.start(stack, parts, (self._first_administrator(parts.store), self._missed_file))
         orders = await deploy.start(stack, parts)
+        self._start_scraping(stack, parts)
         await self._start_admin(stack, parts, orders)
         self._start_timers(stack, parts, loaded.keys)
         self._start_regions(stack, regions, parts.catalog)
@@ -287,6 +290,11 @@ class NodeProcess:
         if self._reloader is not None and self._reloader.missed:
             self._reloader.missed = False
             self._reloader.ask()
+
+    def _start_scraping(self, stack: AsyncExitStack, parts: Parts) -> None:
+        rollouts = Rollouts(parts.store)
+        parts.status.scraping = Scraping(parts, rollouts)
+        stack.callback(asyncio.create_task(rollouts.run()).cancel)
 
     async def _start_admin(self, stack: AsyncExitStack, parts: Parts, orders: Commands) -> None:
         from hotswap_proxy.admin.app import AdminContext, create_app

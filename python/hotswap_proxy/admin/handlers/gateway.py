@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hotswap_proxy.deploy.writing import LEASE
 from hotswap_proxy.errors import StoreUnavailable
-from hotswap_proxy.observe.exposition import CONTENT_TYPE
+from hotswap_proxy.observe import exposition
 from hotswap_proxy.store import leases
 
 from ..routing import EVERYONE, PUBLIC, Answer, Call, Endpoint
@@ -32,7 +32,13 @@ async def metrics(call: Call) -> Answer:
 
 
 async def prometheus(call: Call) -> Answer:
-    return Answer(call.context.node.prometheus(), media_type=CONTENT_TYPE)
+    openmetrics = exposition.wants_openmetrics(call.accept)
+    pieces = call.context.node.prometheus(openmetrics=openmetrics)
+    headers = {"vary": "Accept, Accept-Encoding"}
+    if exposition.takes_gzip(call.accept_encoding):
+        pieces, headers["content-encoding"] = exposition.compressed(pieces), "gzip"
+    media_type = exposition.OPENMETRICS if openmetrics else exposition.TEXT
+    return Answer(pieces, headers=headers, media_type=media_type)
 
 
 ENDPOINTS = (
@@ -54,6 +60,11 @@ ENDPOINTS = (
         summary="Requests, errors and latency in one JSON object",
     ),
     Endpoint(
-        method="GET", path="/metrics", handler=prometheus, roles=PUBLIC, summary="Metrics for Prometheus"
+        method="GET",
+        path="/metrics",
+        handler=prometheus,
+        roles=EVERYONE,
+        is_public=lambda settings: settings.metrics_access == "public",
+        summary="Metrics for Prometheus",
     ),
 )
