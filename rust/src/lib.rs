@@ -9,6 +9,7 @@ pub mod codec;
 pub mod exchange;
 pub mod exposition;
 pub mod fleet;
+pub mod journal;
 pub mod net;
 pub mod outlier;
 pub mod policy;

@@ -62,6 +62,7 @@ class Scraping:
             store_up=fleet.store_up if fleet is not None else None,
             redis_up=fleet.redis_up if fleet is not None else None,
             deployments=self._rollouts.pieces,
+            journal=status.journal.metrics() if status.journal is not None else (),
             cpu_seconds=status.cpu.seconds(),
             processes=status.processes(),
             **self._limits(),

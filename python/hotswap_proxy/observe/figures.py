@@ -57,5 +57,6 @@ class NodeFigures:
     store_up: bool | None = None
     redis_up: bool | None = None  # None: without one
     deployments: Sequence[str] = ()  # pieces of text about those in the store, see ``rollouts``
+    journal: Iterable[str] = ()  # pieces of text of its metrics
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)  # role → CPU time
     processes: Mapping[str, int] = field(default_factory=dict)  # name ("control", "worker-0" …) → pid

@@ -84,6 +84,7 @@ def _of_node(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     yield from _limits(figures)
     yield from _ledger(node.ledger(), node.generation)
     yield from _certificates(figures)
+    yield from figures.journal
     yield from _processes(figures)
 
 

@@ -1,9 +1,7 @@
-"""Figures of processes, rates, and log lines."""
+"""Figures of processes, and rates."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import resource
 import subprocess
@@ -12,7 +10,6 @@ import sys
 import pytest
 
 from hotswap_proxy.observe import process
-from hotswap_proxy.observe.log import JsonFormatter, configure
 from hotswap_proxy.observe.rates import Rate
 
 
@@ -62,40 +59,3 @@ def test_rate_over_a_window() -> None:
     assert rate.per_second == 25  # from second 1 to 3
     rate.add(4.0, 5)
     assert rate.per_second == 0  # a total that shrank is no negative traffic
-
-
-def record(message: str, **extra: object) -> dict[str, object]:
-    made = logging.getLogger("hotswap_proxy.test").makeRecord(
-        "hotswap_proxy.test", logging.WARNING, __file__, 1, message, (), None, extra=extra
-    )
-    line = JsonFormatter().format(made)
-    assert "\n" not in line
-    found: dict[str, object] = json.loads(line)
-    return found
-
-
-def test_a_line_is_one_json_object() -> None:
-    line = record("two\nlines", route="users", status=503)
-    assert line["event"] == "two\nlines"
-    assert line["level"] == "warning"
-    assert line["route"] == "users"
-    assert line["status"] == 503
-    assert line["pid"] == os.getpid()
-    assert str(line["time"]).endswith("Z")
-
-
-def test_an_exception_is_a_field(capsys: pytest.CaptureFixture[str]) -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        configure("info")
-        try:
-            raise RuntimeError("broken")
-        except RuntimeError:
-            logging.getLogger("hotswap_proxy.test").exception("failed")
-        logging.getLogger("hotswap_proxy.test").debug("unseen")
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "RuntimeError: broken" in json.loads(line)["exception"]
