@@ -1,4 +1,4 @@
-"""A Prometheus server for tests, and its tool: data in a directory of its own, nothing reachable from elsewhere."""
+"""A Prometheus server for tests, and its tool; its data is its own, and nobody else reaches it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is given to Prometheus: its own tools are content, each alert fires and does not, and leads to a runbook."""
+"""What is given to Prometheus: its tools are content, alerts fire and do not, and lead to runbooks."""
 
 from __future__ import annotations
 
