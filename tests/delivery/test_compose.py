@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from harness.prometheus import promtool
 
 from hotswap_proxy.settings import PREFIX, Settings
 
@@ -146,14 +147,8 @@ def test_prometheus_scrapes_the_gateways() -> None:
     directory = ROOT / "deploy" / "prometheus"
     command = services()["prometheus"]["command"]
     [name] = [Path(line.partition("=")[2]).name for line in command if line.startswith("--config.file=")]
-    checked = subprocess.run(
-        ["promtool", "check", "config", str(directory / name)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    checked = promtool("check", "config", str(directory / name))
+    assert checked.returncode == 0, checked.stdout
     config = yaml.safe_load((directory / name).read_text())
     [job] = config["scrape_configs"]
     [targets] = job["static_configs"]

@@ -214,7 +214,9 @@ def test_the_user_is_the_image_s() -> None:
 
 def test_the_rules_are_those_of_prometheus() -> None:
     """In the fields that the operator's definition has, and no others."""
-    assert prometheusrule.RESULT.read_text() == prometheusrule.render(), "run: python -m scripts.prometheusrule"
+    assert prometheusrule.RESULT.read_text() == prometheusrule.render(), (
+        "run: python -m scripts.prometheusrule"
+    )
     rule = manifests.find("PrometheusRule", of="monitoring")
     assert rule["apiVersion"] == "monitoring.coreos.com/v1" and set(rule["spec"]) == {"groups"}
     names = [group["name"] for group in rule["spec"]["groups"]]
