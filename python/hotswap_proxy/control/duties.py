@@ -74,7 +74,7 @@ class Duties:
             stack.push_async_callback(parts.checker.stop)
             await fleet.start(stack, parts, self._helpers.when_up)
             orders = await deploy.start(stack, parts)
-            self._start_scraping(stack, parts)
+            _start_scraping(stack, parts)
             await self._start_admin(stack, parts, orders)
             self._start_timers(stack, parts)
             self._start_regions(stack, parts.catalog)
@@ -89,11 +89,6 @@ class Duties:
         await self._parts.configuration.rest()
         if self._parts.last_good is not None:
             self._parts.last_good.hold(True)
-
-    def _start_scraping(self, stack: AsyncExitStack, parts: Parts) -> None:
-        rollouts = Rollouts(parts.store)
-        parts.status.scraping = Scraping(parts, rollouts)
-        stack.callback(asyncio.create_task(rollouts.run()).cancel)
 
     async def _start_admin(self, stack: AsyncExitStack, parts: Parts, orders: Commands) -> None:
         from hotswap_proxy.admin.app import AdminContext, create_app
@@ -149,6 +144,12 @@ class Duties:
 
         for work in (every(RECLAIM_INTERVAL, check_need), regions.run()):
             stack.callback(asyncio.create_task(work).cancel)
+
+
+def _start_scraping(stack: AsyncExitStack, parts: Parts) -> None:
+    rollouts = Rollouts(parts.store)
+    parts.status.scraping = Scraping(parts, rollouts)
+    stack.callback(asyncio.create_task(rollouts.run()).cancel)
 
 
 def _told(note: Callable[[str | None], None]) -> Callable[[str | None], None]:
