@@ -14,7 +14,7 @@ from harness.worker import backend, route
 
 from hotswap_proxy.middleware import Response
 from tests.proxy.attempts import breaker, nobody, publish
-from tests.proxy.journaled import Line
+from tests.proxy.journaled import outcome
 from tests.proxy.test_upgrade import SWITCH, UPGRADE
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -25,10 +25,6 @@ JSON = "Content-Type: application/json"
 def plane(make_told_plane):
     """One whose requests are told of."""
     return make_told_plane()
-
-
-def outcome(line: Line) -> tuple[int, list[str]]:
-    return line["status"], line["flags"]
 
 
 # ---- backends that fail ----

@@ -11,7 +11,7 @@ from harness.worker import backend, route
 
 from hotswap_proxy.control.policies import compile_policy
 from hotswap_proxy.model import Route
-from tests.proxy.journaled import Line
+from tests.proxy.journaled import outcome
 from tests.proxy.test_auth import guarded
 from tests.proxy.test_cors import ask, sharing
 from tests.proxy.test_rate_limit import limited
@@ -25,10 +25,6 @@ JSON = "Content-Type: application/json"
 def plane(make_told_plane):
     """One whose requests are told of."""
     return make_told_plane()
-
-
-def outcome(line: Line) -> tuple[int, list[str]]:
-    return line["status"], line["flags"]
 
 
 def test_nothing_matches(plane, told, make_backend, connect):
