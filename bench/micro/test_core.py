@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,7 +139,7 @@ def test_lines_of_the_access_log(benchmark: Benchmark) -> None:
         assert journal.drain(sink)["lines"] == 1000
         return (time.thread_time() - started) * 1e6
 
-    with open(os.devnull, "wb") as null:
+    with Path(os.devnull).open("wb") as null:
         best = min(nanos(null.fileno()) for _ in range(100))
         benchmark.extra_info["nanoseconds"] = best
         benchmark(journal.drain, null.fileno())

@@ -148,7 +148,7 @@ def test_a_request_body_that_is_too_large(plane, told, make_backend, connect, fr
     else:
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n")
     assert client.read("POST").status == 413
-    assert outcome(told.one()) == (413, ["PTL"])
+    assert outcome(told.one()) == (413, ["RQL"])
 
 
 def test_a_request_body_without_sense_or_without_end(make_told_plane, told, make_raw, connect):
