@@ -121,7 +121,8 @@ def test_a_full_disk_costs_lines_and_nothing_else(start_node: Start, config: Pat
     assert api.metric("gateway_journal_dropped_total") == 0
     assert node.health()["status"] == "Healthy"
     told = [line for line in node.events() if line["event"] == "the access log cannot be written"]
-    assert [line["reason"] for line in told] == ["No space left on device"]
+    (line,) = told
+    assert line["reason"].startswith("No space left on device")
     assert node.end() == 0
 
 
