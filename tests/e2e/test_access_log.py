@@ -18,6 +18,7 @@ from tests.node import Node
 from tests.processes import eventually
 
 NOBODY = "http://127.0.0.1:1"  # refuses connections
+DOCS = Path(__file__).parents[2] / "docs"
 KEY = "route-key-0123456789abcdef"
 
 
@@ -98,6 +99,8 @@ def test_what_is_refused_and_why(begin: Callable[..., Logged], backends: list[Ba
         assert line["bytesOut"] == len(answer.body)
     answer, line = logged.ask("/open/a", method="DELETE")
     assert (answer.status, line["flags"], line["method"]) == (405, ["MNA"], "DELETE")
+    fields = set(json.loads((DOCS / "logs.md").read_text().partition("```json\n")[2].partition("```")[0]))
+    assert {*line, "failedAttempts"} == fields, "the documented ones"
     known = {name for name, _ in _core.response_flags()}
     assert {flag for line in read(logged.log) for flag in line["flags"]} <= known
     assert "wrong" not in logged.log.read_text() + logged.node.log.read_text()
