@@ -155,7 +155,6 @@ class NodeProcess:
             loop.add_signal_handler(number, self._on_end)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
-        loop.add_signal_handler(signal.SIGUSR1, self._on_rotated)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._claims.datadir.close)
             stack.push_async_callback(self._spawner.close)
@@ -395,10 +394,6 @@ class NodeProcess:
             self._upgrade.begin()
         except UpgradeError as error:
             log.error("no upgrade", extra={"reason": str(error)})
-
-    def _on_rotated(self) -> None:
-        if self._journaling is not None:
-            self._journaling.draining.reopen()
 
     def _on_hangup(self) -> None:
         servicemanager.reloading()
