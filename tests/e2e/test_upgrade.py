@@ -22,7 +22,7 @@ from e2e.test_tls import tls_port
 from harness.certs import client_context
 from harness.client import Client
 
-from tests.node import READY
+from tests.node import READY, write_config
 from tests.processes import alive, eventually
 from tests.upgrades import Copy, Halt, Upgradable, family
 
@@ -187,6 +187,29 @@ def test_what_is_known_of_backends_survives(start: Start, victim: Victim) -> Non
     assert node.upgrade()[0] == 0
     assert health(dead) == "Unhealthy" and health(victim.url) == "Healthy"
     assert api.call("GET", f"/gateway/backends/{held}/health")["circuitBreaker"]["mode"] == "Closed"
+
+
+def test_the_configuration_file_goes_with_the_node(start: Start, victim: Victim, tmp_path: Path) -> None:
+    file = write_config(tmp_path / "gateway.json", victim.port)
+    node = start("--config", str(file))
+    api = Api(node)
+
+    def names() -> set[str]:
+        return {route["name"] for route in api.call("GET", "/gateway/routes")["routes"]}
+
+    add_route(api, "/by-hand", victim.url)
+    write_config(file, victim.port, text="{}")
+    node.logged("configuration file refused")
+    code, said = node.upgrade()
+    assert code == 1 and "is refused; its mistakes are on standard error" in said
+    write_config(file, victim.port)
+    node.logged("configuration file applied")
+    add_route(api, "/by-hand", victim.url)
+    code, said = node.upgrade()
+    assert code == 0, said
+    assert names() == {"route-0", "/by-hand"}, "it was not applied again"
+    write_config(file, victim.port, routes=3)
+    eventually(lambda: names() == {"route-0", "route-1", "route-2"}, "the new process looks at it")
 
 
 def counted(rollout: Rollout) -> int:
