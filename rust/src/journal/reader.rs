@@ -14,6 +14,9 @@ const CHUNK: usize = 64 * 1024;
 /// Bytes of lines that are written at once, or a little more.
 const BATCH: usize = 64 * 1024;
 
+/// More than a lane can drop between two looks.
+const MOST_DROPPED: u64 = 1 << 40;
+
 /// What one call of [`Reader::drain`] found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Drained {
@@ -103,7 +106,10 @@ impl Reader {
     fn count_dropped(&mut self, lane: usize, drained: &mut Drained) {
         let dropped = Consumer::of(&self.rings, lane).dropped();
         let before = std::mem::replace(&mut self.seen[lane].dropped, dropped);
-        drained.dropped += dropped.saturating_sub(before);
+        match dropped.wrapping_sub(before) {
+            new @ ..=MOST_DROPPED => drained.dropped += new,
+            _ => drained.corrupt += 1, // nobody has counted that
+        }
     }
 
     /// Deal with the next bytes of a lane; false: there are none.
