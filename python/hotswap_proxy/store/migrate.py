@@ -24,8 +24,8 @@ from hotswap_proxy.settings import PRIVATE, environment_without_secrets
 
 from .database import failure, make_engine
 
-HEAD = "0002"
-KNOWN = ("0001", "0002")  # oldest first; a test compares both with the migrations
+HEAD = "0003"
+KNOWN = ("0001", "0002", "0003")  # oldest first; a test compares both with the migrations
 
 
 def current(connection: Connection) -> str | None:

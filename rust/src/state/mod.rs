@@ -57,6 +57,7 @@ pub mod node;
 pub mod protocol;
 pub mod recovery;
 pub mod region;
+pub mod rollup;
 pub mod series;
 pub mod sets;
 mod shm;
