@@ -43,6 +43,8 @@ from hotswap_proxy.fleet import opening
 from hotswap_proxy.fleet import start as fleet
 from hotswap_proxy.fleet.lastgood import LastGood
 from hotswap_proxy.fleet.redis import Redis
+from hotswap_proxy.history import start as history
+from hotswap_proxy.history.windows import History
 from hotswap_proxy.observe import log as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
@@ -188,7 +190,7 @@ class NodeProcess:
         )
         await fleet.start(stack, parts, (self._first_administrator(parts.store), self._missed_file))
         orders = await deploy.start(stack, parts)
-        await self._start_admin(stack, parts, orders)
+        await self._start_admin(stack, parts, orders, await history.start(stack, parts))
         self._start_timers(stack, parts, loaded.keys)
         self._start_regions(stack, regions, parts.catalog)
         await self._claims.datadir.succession.relieve()
@@ -288,11 +290,13 @@ class NodeProcess:
             self._reloader.missed = False
             self._reloader.ask()
 
-    async def _start_admin(self, stack: AsyncExitStack, parts: Parts, orders: Commands) -> None:
+    async def _start_admin(
+        self, stack: AsyncExitStack, parts: Parts, orders: Commands, windows: History
+    ) -> None:
         from hotswap_proxy.admin.app import AdminContext, create_app
 
         context = AdminContext(
-            parts.settings, parts.store, parts.configuration, parts.status, orders, parts.redis
+            parts.settings, parts.store, parts.configuration, parts.status, orders, windows, parts.redis
         )
         server = AdminServer(create_app(context), self._claims.admin)
         await server.begin()

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -101,6 +101,7 @@ class NodeStatus:
         self._certificate_error: str | None = None
         self.certificates: Bundle | None = None
         self.fleet: FleetView | None = None
+        self.anomalies: Callable[[], Mapping[tuple[str, str], int]] = dict  # (route, kind) → that go on
         self._costly = (0, 0)
         self._costly_until = 0.0
 
@@ -247,6 +248,7 @@ class NodeStatus:
             revision=self._configuration.revision,
             store_up=self.fleet.store_up if self.fleet is not None else None,
             redis_up=self.fleet.redis_up if self.fleet is not None else None,
+            anomalies=self.anomalies(),
             **self._limit_figures(),
         )
         pieces: list[str] = []

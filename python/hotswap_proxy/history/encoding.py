@@ -27,7 +27,7 @@ def encode(counts: Sequence[int]) -> bytes:
 
 
 def pairs(encoded: bytes) -> list[tuple[int, int]]:
-    """(bucket, count), by bucket. What does not lie in a histogram, as a damaged row may claim, is left out."""
+    """(bucket, count), by bucket. What lies outside a histogram, in a damaged row, is left out."""
     found: list[tuple[int, int]] = []
     numbers = _numbers(encoded)
     following = 0

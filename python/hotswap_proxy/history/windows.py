@@ -114,8 +114,8 @@ class History:
         since: float = 0.0,
         until: float = float("inf"),
     ) -> Window:
-        """The last ``minutes`` that are over and the one that is not, within ``since`` and ``until``. ``ALL``:
-        all routes together. A point is ``step`` minutes long and begins at a multiple of that.
+        """The last ``minutes`` that are over and the one that is not, within ``since`` and ``until``; of
+        ``ALL``: all routes together. A point is ``step`` minutes long and begins at a multiple of that.
         """
         recent = await self._recorder.recent(route_id, minutes)
         first = max(recent.minute - minutes, int(since // MINUTE))

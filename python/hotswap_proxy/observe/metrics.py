@@ -55,6 +55,7 @@ class NodeFigures:
     revision: int = 0  # of the store, that is served
     store_up: bool | None = None
     redis_up: bool | None = None  # None: without one
+    anomalies: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (route, kind) → that go on
     processes: dict[str, int] = field(default_factory=dict)  # name ("control", "worker-0" …) → pid
 
 
@@ -78,6 +79,7 @@ def render(node: Statistics, figures: NodeFigures) -> Iterator[str]:
         text = "Time until a certificate of this node expires; negative afterwards."
         yield from family("gateway_tls_certificate_expiry_seconds", "gauge", text, left)
     yield from _ledger(node.ledger(), node.generation)
+    yield from _anomalies(figures)
     yield from _processes(figures)
 
 
@@ -301,6 +303,12 @@ def _ledger(rows: Sequence[Row], current: int) -> Iterator[str]:
         ("lost", "Exchanges in flight in a worker that died; 0 unless one did."),
     ):
         yield from _counter(f"gateway_requests_{key}_total", text, sum(row[key] for row in rows))
+
+
+def _anomalies(figures: NodeFigures) -> Iterator[str]:
+    text = "Anomalies of a route that go on, by kind; of the fleet, the same on all nodes."
+    samples = (({"route": route, "kind": kind}, count) for (route, kind), count in figures.anomalies.items())
+    yield from family("gateway_anomalies_active", "gauge", text, samples)
 
 
 _PROCESS: tuple[tuple[str, str, str, Callable[[process.ProcessFigures], float | int | None]], ...] = (

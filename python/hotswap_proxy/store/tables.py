@@ -220,8 +220,8 @@ api_keys = Table(
     Index("ix_api_keys_user_id", "user_id"),
 )
 
-# What each node has counted in each minute, of each series that had traffic; ``store.rollups``. In this order,
-# what comes in a minute is written to, and goes from, one place of the table.
+# What each node has counted in each minute, of each series that had traffic; ``store.rollups``. In the order
+# of this key, what comes in a minute is written to, and goes from, one place of the table.
 rollups = Table(
     "rollups",
     metadata,
@@ -236,8 +236,8 @@ rollups = Table(
     sqlite_with_rowid=False,
 )
 
-# ``document`` is the whole record; ``active`` is set while it lasts, so that its uniqueness is the rule "one at
-# a time of each kind".
+# ``document`` is the whole record; ``active`` is set while it lasts, so that its uniqueness is the rule "one
+# at a time of each kind".
 anomalies = Table(
     "anomalies",
     metadata,
