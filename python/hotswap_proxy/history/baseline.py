@@ -27,8 +27,9 @@ ERROR_SCORE, ERROR_FLOOR, ERROR_POINTS = 6.0, 0.005, 0.01
 WILSON_Z = 3.29  # 99.95 % on one side
 LATENCY_SCORE, LATENCY_FLOOR, LATENCY_FACTOR, LATENCY_MS = 6.0, 0.1, 1.5, 5.0
 TRAFFIC_REQUESTS = 60  # a minute, in the median: with fewer, none is nothing unusual
-DROP_SCORE, DROP_PART = 4.0, 0.1
-SPIKE_SCORE, SPIKE_FLOOR, SPIKE_FACTOR, SPIKE_OVER_MOST, SPIKE_REQUESTS = 6.0, 0.1, 3.0, 1.5, 300
+TRAFFIC_SCORE, TRAFFIC_FLOOR = 6.0, 0.1
+DROP_PART = 0.1
+SPIKE_FACTOR, SPIKE_OVER_MOST, SPIKE_REQUESTS = 3.0, 1.5, 300
 
 _NO_P99 = 0xFFFF
 _LOG_MS = tuple(math.log(bound / 1000) for bound in hist.UPPER)
@@ -43,13 +44,14 @@ class Minute(NamedTuple):
 
 
 class Ordinary(NamedTuple):
-    """What is to be expected: of requests or, where a factor counts, of their logarithm; of the failed part
-    (0–1); of the logarithm of a p99 in ms.
+    """What is to be expected: of the logarithm of requests, of the failed part (0–1), or of the logarithm of
+    a p99 in ms.
     """
 
     minutes: int  # with data
     median: float
     deviation: float
+    least: float
     most: float
 
 
@@ -71,10 +73,12 @@ def ordinary(values: Iterable[float]) -> Ordinary:
     """Median and spread of some values."""
     sorted_values = sorted(values)
     if not sorted_values:
-        return Ordinary(0, 0.0, 0.0, 0.0)
+        return Ordinary(0, 0.0, 0.0, 0.0, 0.0)
     middle = _median(sorted_values)
     deviation = _median(sorted(abs(value - middle) for value in sorted_values))
-    return Ordinary(len(sorted_values), middle, MAD_TO_DEVIATION * deviation, sorted_values[-1])
+    return Ordinary(
+        len(sorted_values), middle, MAD_TO_DEVIATION * deviation, sorted_values[0], sorted_values[-1]
+    )
 
 
 def _median(sorted_values: Sequence[float]) -> float:
@@ -100,7 +104,7 @@ def judge(kind: Kind, minute: Minute, usual: Ordinary) -> Judgement:
         return _error_rate(minute, usual)
     if kind == "latency":
         return _latency(minute, usual)
-    return _traffic_drop(minute, usual) if kind == "trafficDrop" else _traffic_spike(minute, usual)
+    return _traffic(kind, minute, usual)
 
 
 def _error_rate(minute: Minute, usual: Ordinary) -> Judgement:
@@ -129,27 +133,30 @@ def _latency(minute: Minute, usual: Ordinary) -> Judgement:
     return Judgement(anomalous, value, expected, score)
 
 
-def _traffic_drop(minute: Minute, usual: Ordinary) -> Judgement:
-    if usual.median < TRAFFIC_REQUESTS:
-        return UNKNOWN
-    score = (usual.median - minute.requests) / max(usual.deviation, math.sqrt(usual.median))
-    dropped = minute.requests <= DROP_PART * usual.median
-    return Judgement(dropped and score >= DROP_SCORE, minute.requests, usual.median, -score)
-
-
-def _traffic_spike(minute: Minute, usual: Ordinary) -> Judgement:
-    """On a logarithmic scale: traffic that comes in bursts differs by factors."""
+def _traffic(kind: Kind, minute: Minute, usual: Ordinary) -> Judgement:
+    """On a logarithmic scale: traffic that comes in bursts differs by factors. What was seen before, in all
+    these hours, is nothing unusual.
+    """
     expected = math.exp(usual.median)
     if expected < TRAFFIC_REQUESTS:
         return UNKNOWN
-    value = math.log(max(minute.requests, 1))
-    score = (value - usual.median) / max(usual.deviation, SPIKE_FLOOR)
-    large = (
-        minute.requests >= SPIKE_FACTOR * expected
-        and minute.requests - expected >= SPIKE_REQUESTS
-        and minute.requests >= SPIKE_OVER_MOST * math.exp(usual.most)
-    )
-    return Judgement(large and score >= SPIKE_SCORE, minute.requests, expected, score)
+    value = _log(minute.requests)
+    score = (value - usual.median) / max(usual.deviation, TRAFFIC_FLOOR)
+    if kind == "trafficDrop":
+        large = score <= -TRAFFIC_SCORE and minute.requests <= DROP_PART * expected and value < usual.least
+    else:
+        large = (
+            score >= TRAFFIC_SCORE
+            and minute.requests >= SPIKE_FACTOR * expected
+            and minute.requests - expected >= SPIKE_REQUESTS
+            and minute.requests >= SPIKE_OVER_MOST * math.exp(usual.most)
+        )
+    return Judgement(large, minute.requests, expected, score)
+
+
+def _log(requests: int) -> float:
+    """None at all is half a request."""
+    return math.log(requests or 0.5)
 
 
 class RouteHistory:
@@ -205,7 +212,4 @@ class RouteHistory:
                 for requests, _, p99, excluded in rows
                 if requests >= LATENCY_REQUESTS and p99 != _NO_P99 and not excluded & bit
             )
-        counted = [requests for requests, _, _, excluded in rows if not excluded & bit]
-        if kind == "trafficSpike":
-            return ordinary(math.log(max(requests, 1)) for requests in counted)
-        return ordinary(counted)
+        return ordinary(_log(requests) for requests, _, _, excluded in rows if not excluded & bit)

@@ -12,7 +12,7 @@ import logging
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -64,7 +64,7 @@ class Recent(NamedTuple):
 
 
 class Recorder:
-    """``clock``: this machine's, seconds since 1970; ``store_clock`` is for tests."""
+    """``clock``: this machine's, seconds since 1970; ``store_clock`` and ``sleep`` are for tests."""
 
     def __init__(
         self,
@@ -75,6 +75,7 @@ class Recorder:
         *,
         clock: Callable[[], float] = time.time,
         store_clock: StoreClock = database_clock,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._counting = counting
         self._store = store
@@ -84,6 +85,7 @@ class Recorder:
         self._store_clock = store_clock
         self._thread = ThreadPoolExecutor(1, "history")
         self._pending: deque[Pending] = deque()
+        self._sleep = sleep
         self._offset = 0.0  # of the database's clock to ours
         self._since = self.now()
         self._passes = 0  # how often the clock went back
@@ -100,7 +102,7 @@ class Recorder:
         """Until it is cancelled."""
         await self._guarded(self._look_at_the_clock)
         while True:
-            await asyncio.sleep(MINUTE - self.now() % MINUTE)
+            await self._sleep(MINUTE - self.now() % MINUTE)
             await self._guarded(self.turn)
 
     async def turn(self) -> None:
@@ -189,10 +191,10 @@ class Recorder:
         finally:
             self._thread.shutdown(wait=False)
 
-    async def _guarded(self, action: Callable[[], object]) -> None:
+    async def _guarded(self, action: Callable[[], Awaitable[object]]) -> None:
         """Whatever happens, there is a next minute; said once until it works again."""
         try:
-            await action()  # type: ignore[misc]
+            await action()
             self._failing = False
         except Exception as error:
             if not self._failing:

@@ -190,7 +190,7 @@ class AnomalyWatch:
         """Whether all nodes have told of a minute: without one of them, traffic would seem to drop."""
         told = rollups.nodes_of(connection, minute)
         before = (rollups.nodes_of(connection, minute - back) for back in range(1, REPORTING + 1))
-        return bool(told) and told.issuperset(*before)
+        return bool(told) and told.issuperset(set().union(*before))
 
     def _write(
         self, connection: Connection, events: list[Begun | Ended], fencing: int
@@ -213,7 +213,8 @@ class AnomalyWatch:
 
     def _tell(self, name: str, anomaly: Anomaly) -> None:
         level = logging.WARNING if name == "anomaly.started" else logging.INFO
-        log.log(level, name.replace(".", " "), extra={name: anomaly[name] for name in _LOGGED})
+        told = {name: anomaly[name] for name in _LOGGED} | {"reason": anomaly["message"]}
+        log.log(level, name.replace(".", " "), extra=told)
         self._announce(name, **anomaly)
 
     async def _in_thread(self, work: Any, *args: Any) -> Any:
@@ -221,15 +222,8 @@ class AnomalyWatch:
 
 
 _LOGGED = (
-    "anomalyId",
-    "routeId",
-    "routeName",
-    "kind",
-    "arm",
-    "message",
-    "deploymentId",
-    "version",
-    "endReason",
+    *("anomalyId", "routeId", "routeName", "kind", "arm"),
+    *("deploymentId", "version", "endReason"),
 )
 
 

@@ -85,7 +85,7 @@ def of_route(connection: Connection, route_id: str, minutes: Sequence[int]) -> I
             *(_mine.requests, _mine.failed, _mine.latency),
         )
         .where(_mine.minute.in_(minutes), _mine.route_id == route_id)
-        .order_by(_mine.minute)
+        .order_by(_mine.minute, _mine.arm)
     )
     for row in connection.execute(query):
         yield Counted(*row)
