@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from hotswap_proxy.errors import (
 )
 from hotswap_proxy.jsonbody import json_object
 from hotswap_proxy.model import Model
+from hotswap_proxy.observe.structured import caller
 from hotswap_proxy.store import Author
 from hotswap_proxy.store.times import now
 from hotswap_proxy.store.users import Role, User
@@ -92,21 +93,33 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One row of the table. An empty ``roles`` is public."""
+    """One row of the table. An empty ``roles`` is public.
+
+    ``answers`` and ``errors`` are what the call can be answered with, for the OpenAPI document: of an answer
+    the name of its model in ``admin.shapes`` ("" without a body, "A | B" for one of two), of an error when it
+    comes. By name, because the models are loaded for the document only. Errors that follow from the rest of
+    the row, as 401 does from ``roles``, are not repeated here; see ``openapi``.
+    """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     handler: Handler
     roles: frozenset[Role]
     summary: str
+    answers: Mapping[int, str] = field(default_factory=dict)
+    errors: Mapping[int, str] = field(default_factory=dict)
     query: type[Query] = Query
     body: type[Model] | None = None
+    example: Mapping[str, Any] | None = None  # of a body
+    partial: bool = False  # of ``body`` the fields that change, as PUT takes them
+    conditional: bool = False  # heeds If-Match
     raw: bool = (
         False  # the JSON object is validated later, by who knows the node's rules and the stored object
     )
     unread: bool = False  # not even parsed: bytes, for another process
     max_body: int = MAX_BODY
     optional_body: bool = False  # no body at all means {}
+    media_type: str = "application/json"  # of the answer
 
 
 def starlette_routes(endpoints: Iterable[Endpoint], services: Services) -> list[Route]:
@@ -137,7 +150,7 @@ def _dispatcher(methods: dict[str, Endpoint], services: Services) -> Callable[[R
         except ClientDisconnect:
             return Response(status_code=499)  # nobody reads it
         except Exception:
-            log.exception("%s %s failed, trace %s", request.method, request.url.path, trace_id(request))
+            log.exception("%s %s failed", request.method, request.url.path)
             return error_response(GatewayError("internal error; the log has the trace id"), request)
 
     return dispatch
@@ -151,11 +164,13 @@ async def _receive(call: Call, request: Request, endpoint: Endpoint) -> None:
         call.author = call.author._replace(
             username=call.user.username, user_id=call.user.user_id, api_key_id=key_id
         )
+        caller(call.user.username)
         if call.user.role not in endpoint.roles:
             raise Forbidden(f"this needs one of the roles {', '.join(sorted(endpoint.roles))}")
         services.quotas.count(call.user.user_id, endpoint.method, endpoint.path)
     call.query = _read_query(request, endpoint)
-    call.if_match = request.headers.get("if-match")
+    if endpoint.conditional:
+        call.if_match = request.headers.get("if-match")
     if endpoint.body is not None:
         call.body = await _read_body(request, endpoint.max_body, optional=endpoint.optional_body)
         if not endpoint.unread:

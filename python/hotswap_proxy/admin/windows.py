@@ -41,19 +41,9 @@ def statistics(window: Window) -> dict[str, Any]:
 
 
 def arms(window: Window) -> dict[str, Any]:
-    """``stable`` and ``canary`` of a deployment: all its requests as clients saw them, retries included."""
+    """``window`` of a deployment: all its requests as clients saw them, retries included."""
     found = window.arms()
-    return {arm: _arm(found.get(arm, Sum())) for arm in ("stable", "canary")} | {"window": window.answer()}
-
-
-def _arm(counts: Sum) -> dict[str, Any]:
-    shown = counts.answer()
-    return {
-        "requestCount": shown["requests"],
-        "failed": shown["failed"],
-        "errorRate": shown["errorRate"],
-        **{f"{name}Latency": shown[name] for name in ("p50", "p95", "p99")},
-    }
+    return window.answer() | {arm: found.get(arm, Sum()).answer() for arm in ("stable", "canary")}
 
 
 def history(route_id: str, step: str, window: Window) -> dict[str, Any]:

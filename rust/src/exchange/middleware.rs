@@ -161,7 +161,7 @@ impl WorkerCore {
                     return layout::BAD;
                 }
                 super::respond::note_framing(ex, head.framing);
-                self.passed(ex, &head, written);
+                self.passed(ex, now, &head, written);
                 layout::FORWARD
             }
             _ => layout::BAD,

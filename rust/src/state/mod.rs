@@ -60,7 +60,7 @@ pub mod region;
 pub mod rollup;
 pub mod series;
 pub mod sets;
-mod shm;
+pub(crate) mod shm;
 pub mod slots;
 mod standing;
 pub mod stats;

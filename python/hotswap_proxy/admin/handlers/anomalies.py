@@ -24,6 +24,7 @@ ENDPOINTS = (
         handler=list_anomalies,
         roles=EVERYONE,
         summary="What was out of the ordinary, newest first",
+        answers={200: "AnomalyPage"},
         query=AnomalyQuery,
     ),
 )

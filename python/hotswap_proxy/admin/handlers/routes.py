@@ -78,7 +78,13 @@ async def delete_route(call: Call) -> Answer:
 
 ENDPOINTS = (
     Endpoint(
-        method="GET", path=PATH, handler=list_routes, roles=EVERYONE, summary="List routes", query=RouteQuery
+        method="GET",
+        path=PATH,
+        handler=list_routes,
+        roles=EVERYONE,
+        summary="List routes",
+        answers={200: "RoutePage"},
+        query=RouteQuery,
     ),
     Endpoint(
         method="POST",
@@ -86,6 +92,8 @@ ENDPOINTS = (
         handler=create_route,
         roles=ADMIN,
         summary="Add a route",
+        answers={201: "RouteWritten", 200: "Plan"},
+        errors={409: "A name or an id is taken, or another route can match the same request."},
         query=WriteQuery,
         body=Route,
         raw=True,
@@ -96,6 +104,7 @@ ENDPOINTS = (
         handler=get_route,
         roles=EVERYONE,
         summary="One route with its statistics and ETag",
+        answers={200: "RouteShown"},
         query=WindowQuery,
     ),
     Endpoint(
@@ -104,6 +113,7 @@ ENDPOINTS = (
         handler=get_history,
         roles=EVERYONE,
         summary="What a route has counted, minute by minute, of each arm",
+        answers={200: "RouteHistory"},
         query=HistoryQuery,
     ),
     Endpoint(
@@ -112,6 +122,12 @@ ENDPOINTS = (
         handler=update_route,
         roles=ADMIN,
         summary="Change the given fields of a route: a new version",
+        answers={200: "RouteWritten | RouteProposed | Plan"},
+        errors={
+            409: "A name is taken, another route can match the same request, or a deployment has not ended."
+        },
+        partial=True,
+        conditional=True,
         query=WriteQuery,
         body=Route,
         raw=True,
@@ -122,6 +138,9 @@ ENDPOINTS = (
         handler=delete_route,
         roles=ADMIN,
         summary="Remove a route; requests on it finish",
+        answers={204: "", 200: "Plan"},
+        errors={409: "A deployment of the route has not ended."},
+        conditional=True,
         query=WriteQuery,
     ),
 )
