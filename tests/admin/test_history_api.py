@@ -59,8 +59,12 @@ async def test_what_is_answered(gateway: Gateway) -> None:
     assert route["window"]["timeWindow"] == "PT5M"
     assert route["window"]["from"] == of_seconds((now - 5) * 60)
     assert route["arms"]["canary"] == {
-        "requests": 20, "failed": 20, "errorRate": 1.0,
-        "p50": None, "p95": None, "p99": None,
+        "requests": 20,
+        "failed": 20,
+        "errorRate": 1.0,
+        "p50": None,
+        "p95": None,
+        "p99": None,
     }
     whole = (await gateway.client.get(f"{GATEWAY}/metrics?timeWindow=24h")).json()
     assert (whole["totalRequests"], whole["failedRequests"]) == (330, 30)
@@ -70,8 +74,14 @@ async def test_what_is_answered(gateway: Gateway) -> None:
     assert (history["routeId"], history["step"], len(history["points"])) == ("rt-1", "1m", 6)
     assert [point["requests"] for point in history["points"]] == [0, 0, 110, 0, 110, 0]
     assert history["points"][0] == {
-        "minute": of_seconds((now - 5) * 60), "requests": 0, "failed": 0, "errorRate": None,
-        "p50": None, "p95": None, "p99": None, "arms": {},
+        "minute": of_seconds((now - 5) * 60),
+        "requests": 0,
+        "failed": 0,
+        "errorRate": None,
+        "p50": None,
+        "p95": None,
+        "p99": None,
+        "arms": {},
     }
     assert history["points"][2]["arms"]["stable"]["requests"] == 100
     as_before = (await gateway.client.get(f"{ROUTES}/rt-1")).json()["statistics"]

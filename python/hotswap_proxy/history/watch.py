@@ -26,8 +26,8 @@ from hotswap_proxy.store.leases import LeaseLost
 from hotswap_proxy.store.rollups import Row
 from hotswap_proxy.store.times import of_seconds, seconds_of
 
-from .baseline import HISTORY, Judgement, Kind, Minute
-from .detector import Begun, Detector, Ended, Key, RouteMinute
+from .baseline import HISTORY, LATENCY_REQUESTS, LEAST, Judgement, Kind, Minute
+from .detector import REFRESH, Begun, Detector, Ended, Key, RouteMinute
 from .encoding import quantile_bucket
 from .recorder import MINUTE, Recorder
 
@@ -37,6 +37,7 @@ LEASE = "anomalies"
 TTL = 150.0  # seconds: renewed each minute
 DELAY = 20.0  # seconds after the end of a minute
 REPORTING = 3  # minutes in which a node that tells of no minute any more is still waited for
+MOST_LEARNED = 300_000  # rows, some 30 µs each
 CHANGE_WITHIN = 3600.0  # seconds before an anomaly in which a change may be its reason
 NOTES: dict[Kind, str] = {
     "errorRate": "{value:.2%} of the requests fail; usual is {expected:.2%}",
@@ -59,8 +60,9 @@ def routes_of(rows: Iterable[Row]) -> dict[str, RouteMinute]:
         else:
             requests = sum(each.requests for each in counted.values())
             failed = sum(each.failed for each in counted.values())
-            latency = (one for _, encoded in arms.values() for one in encoded)
-            whole = Minute(requests, failed, quantile_bucket(latency, 0.99))
+            whole = Minute(
+                requests, failed, _p99(requests, [one for _, each in arms.values() for one in each])
+            )
         found[route_id] = RouteMinute(whole, counted)
     return found
 
@@ -68,7 +70,12 @@ def routes_of(rows: Iterable[Row]) -> dict[str, RouteMinute]:
 def _minute(rows: list[Row]) -> tuple[Minute, list[bytes]]:
     latency = [row.latency for row in rows]
     requests, failed = sum(row.requests for row in rows), sum(row.failed for row in rows)
-    return Minute(requests, failed, quantile_bucket(latency, 0.99)), latency
+    return Minute(requests, failed, _p99(requests, latency)), latency
+
+
+def _p99(requests: int, latency: list[bytes]) -> int | None:
+    """None also for what is too little to be judged by."""
+    return quantile_bucket(latency, 0.99) if requests >= LATENCY_REQUESTS else None
 
 
 class AnomalyWatch:
@@ -151,8 +158,7 @@ class AnomalyWatch:
             if each["endedAt"] is None:
                 key = Key(each["kind"], each["routeId"], each["arm"])
                 detector.adopt(key, int(seconds_of(each["startedAt"]) // MINUTE))
-        oldest = await self._store.read(rollups.oldest)
-        for minute in range(max(last - HISTORY, last if oldest is None else oldest), last):
+        for minute in range(last - await self._store.read(self._learned, last), last):
             excluded: dict[str, set[Kind]] = {}
             for each in known:
                 if _lasts(each, minute):
@@ -180,6 +186,16 @@ class AnomalyWatch:
             self._next = minute + 1
             for name, anomaly in told:
                 self._tell(name, anomaly)
+
+    @staticmethod
+    def _learned(connection: Connection, last: int) -> int:
+        """How many minutes to learn: of a large fleet enough to begin with, for reading takes its time."""
+        oldest = rollups.oldest(connection)
+        if oldest is None:
+            return 0
+        rows = rollups.rows_of(connection, last - 1)
+        enough = max(LEAST + REFRESH, min(HISTORY, MOST_LEARNED // max(rows, 1)))
+        return max(0, min(enough, last - oldest))
 
     @staticmethod
     def _read(connection: Connection, minute: int) -> dict[str, RouteMinute]:

@@ -106,3 +106,8 @@ def nodes_of(connection: Connection, minute: int) -> set[str]:
     """The nodes that have told of a minute."""
     query = select(_mine.node_id).where(_mine.minute == minute, _mine.route_id == ALL)
     return set(connection.execute(query).scalars())
+
+
+def rows_of(connection: Connection, minute: int) -> int:
+    query = select(func.count()).select_from(rollups).where(_mine.minute == minute)
+    return int(connection.execute(query).scalar_one())

