@@ -1,8 +1,9 @@
-"""Starts the history of a node; called once by the control process, when the node serves."""
+"""Starts the history of a node; called by the control process, when the node serves."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -10,30 +11,36 @@ from hotswap_proxy import _core
 
 from .recorder import Recorder
 from .watch import AnomalyWatch
-from .windows import History
 
 if TYPE_CHECKING:
     from hotswap_proxy.control.parts import Parts
 
 
-async def start(stack: AsyncExitStack, parts: Parts) -> History:
-    """What is started ends with ``stack``, when no request comes any more. Returns what answers about
-    windows.
+def record(stack: AsyncExitStack, parts: Parts) -> Recorder:
+    """Store what this process's workers count, until ``stack`` ends, and once more then. Beside a successor
+    too: the rows are this run's own.
     """
-    settings, store = parts.settings, parts.store
-    recorder = Recorder(_core.Rollups(parts.node), store, settings.node_id, parts.boot_id)
+    recorder = Recorder(_core.Rollups(parts.node), parts.store, parts.settings.node_id, parts.boot_id)
+    running = asyncio.create_task(recorder.run())
     stack.push_async_callback(recorder.stop)
-    stack.push_async_callback(_end, asyncio.create_task(recorder.run()))
-    if settings.anomaly_detection == "on":
+    stack.push_async_callback(_end, running)
+    return recorder
 
-        def announce(event: str, /, **fields: Any) -> None:
-            parts.alerts.event(event, **fields)
 
-        owner = f"{settings.node_id}:{parts.boot_id}"
-        watch = AnomalyWatch(store, recorder, owner, announce=announce)
-        parts.status.anomalies = watch.counts
-        stack.push_async_callback(_end, asyncio.create_task(watch.run()))
-    return History(store, recorder)
+def watch(
+    stack: AsyncExitStack, parts: Parts, recorder: Recorder
+) -> Callable[[], Mapping[tuple[str, str], int]]:
+    """Look for anomalies until ``stack`` ends. What is returned says how many go on, by (route, kind)."""
+    if parts.settings.anomaly_detection == "off":
+        return dict
+
+    def announce(event: str, /, **fields: Any) -> None:
+        parts.alerts.event(event, **fields)
+
+    owner = f"{parts.settings.node_id}:{parts.boot_id}"
+    watching = AnomalyWatch(parts.store, recorder, owner, announce=announce)
+    stack.push_async_callback(_end, asyncio.create_task(watching.run()))
+    return watching.counts
 
 
 async def _end(task: asyncio.Task[None]) -> None:

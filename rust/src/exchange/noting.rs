@@ -155,7 +155,7 @@ impl WorkerCore {
         let body = body.map_or(0, |at| self.head.len() - at - 4);
         if let Some(entry) = ex.entry() {
             entry.flag(flag);
-            entry.own_bytes = body as u64;
+            entry.own_bytes = Some(body as u64);
             entry.head_sent(now);
         }
     }
@@ -184,7 +184,7 @@ impl WorkerCore {
             flag => flag,
         };
         ex.attempt_ends(now, flag);
-        let (status, generation) = (ex.status, ex.generation);
+        let (status, generation, resent) = (ex.status, ex.generation, ex.resent != 0);
         let overhead = match (ex.sent_ns, ex.waited) {
             (0, _) => NEVER,
             (sent, 0) => sent.saturating_sub(ex.started_ns),
@@ -197,6 +197,9 @@ impl WorkerCore {
             return;
         };
         entry.flag(flag);
+        if resent {
+            entry.flag(Some(Flag::Resent));
+        }
         entry.put(
             Text::RequestId,
             id.get(..id_len).unwrap_or_default(),

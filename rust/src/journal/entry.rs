@@ -3,7 +3,7 @@
 
 use super::context::{Context, SpanId};
 use super::flags::{Flag, Flags};
-use super::record::{bit, Fixed, Span, Text, Try, MAX_ATTEMPTS, NEVER};
+use super::layout::{bit, Fixed, Span, Text, Try, MAX_ATTEMPTS, MAX_TEXT, NEVER};
 
 /// Longest text: more than the strings of any record together.
 const MAX_TEXTS: usize = 12 * 1024;
@@ -16,8 +16,8 @@ pub struct Entry {
     /// Monotonic, nanoseconds: what offsets are counted from.
     pub started_ns: u64,
     pub flags: Flags,
-    /// Body bytes of the gateway's own answer.
-    pub own_bytes: u64,
+    /// Body bytes of an answer that is not the backend's; None: it is.
+    pub own_bytes: Option<u64>,
     /// Somebody will read what the strings say: there is an access log, or the request is sampled.
     pub told: bool,
     /// The request's place in its trace; nothing where there is no tracing.
@@ -32,7 +32,7 @@ impl Entry {
             text: Vec::with_capacity(1024),
             started_ns: 0,
             flags: Flags::default(),
-            own_bytes: 0,
+            own_bytes: None,
             told: false,
             context: Context::default(),
         }
@@ -45,7 +45,7 @@ impl Entry {
         self.text.clear();
         self.started_ns = started_ns;
         self.flags = Flags::default();
-        self.own_bytes = 0;
+        self.own_bytes = None;
         self.told = false;
         self.context = Context::default();
     }
@@ -109,6 +109,10 @@ impl Entry {
     /// There is a route, and an arm of it.
     pub fn route(&mut self, canary: bool) {
         self.set(bit::ROUTED);
+        if self.is(bit::SAMPLED) {
+            // Only for traces: it is the one moment that no caller brings the time of.
+            self.fixed.matched_ns = self.since_start(monotonic_ns());
+        }
         self.fixed.arm = 1 + u8::from(canary);
     }
 
@@ -135,7 +139,7 @@ impl Entry {
         fixed.generation = generation;
         fixed.overhead_ns = overhead_ns;
         fixed.bytes_in = moved.0;
-        fixed.bytes_out = moved.1.max(self.own_bytes);
+        fixed.bytes_out = self.own_bytes.unwrap_or(moved.1);
         fixed.upstream_ns = upstream_ns;
     }
 
@@ -174,7 +178,7 @@ impl Entry {
                 return one.name;
             }
         }
-        self.keep(backend, super::record::MAX_TEXT).0
+        self.keep(backend, MAX_TEXT).0
     }
 
     /// The attempt that is under way, or was the last one.
@@ -235,6 +239,12 @@ impl Entry {
         self.fixed.bits & bit != 0
     }
 
+    /// To write what no request could.
+    #[doc(hidden)]
+    pub fn fixed_for_tests(&mut self) -> &mut Fixed {
+        &mut self.fixed
+    }
+
     /// The pieces of the record, see [`super::record`].
     pub fn pieces(&mut self, into: impl FnOnce(&[&[u8]]) -> bool) -> bool {
         self.fixed.flags = self.flags.0;
@@ -254,6 +264,17 @@ impl Default for Entry {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The clock of the data plane, in nanoseconds.
+fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a valid timespec; if there were no such clock, the time would stay 0.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// A backend's address.

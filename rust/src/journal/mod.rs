@@ -8,6 +8,7 @@
 pub mod context;
 pub mod entry;
 pub mod flags;
+pub mod layout;
 pub mod line;
 pub mod output;
 pub mod reader;
