@@ -12,6 +12,7 @@ from hotswap_proxy.cli.options import EXIT_INVALID, CommandError, command
 from hotswap_proxy.settings import PREFIX, PRIVATE, Settings, SettingsError
 
 LIMITS = "Limits and timeouts"
+TRACES = "Traces"
 CLIENTS = "Clients and proxies before the node"
 
 
@@ -82,6 +83,25 @@ RedisUrl = Annotated[
     Value, _option("redis-url", "URL", "Redis for messages between nodes and shared limits.", "none")
 ]
 LogLevel = Annotated[Value, _option("log-level", "LEVEL", "debug, info, warning or error.", "info")]
+Tracing = Annotated[
+    Value, _option("tracing", "on|off", "Record traces.", "on with --otlp-endpoint, else off", TRACES)
+]
+OtlpEndpoint = Annotated[
+    Value, _option("otlp-endpoint", "URL", "Collector of traces (OTLP over HTTP).", "none", TRACES)
+]
+OtlpHeaders = Annotated[
+    Value, _option("otlp-headers", "NAME=VALUE,…", "For the collector; better by the variable.", "", TRACES)
+]
+TraceSample = Annotated[
+    Value, _option("trace-sample", "0…1", "Share of the traces begun here that are recorded.", "0.1", TRACES)
+]
+TraceForcedLimit = Annotated[
+    Value,
+    _option("trace-forced-limit", "N", "A second and worker, recorded because a caller says so.", "1000", TRACES),
+]
+ServiceName = Annotated[
+    Value, _option("service-name", "NAME", "What traces call this gateway.", "hotswap-proxy", TRACES)
+]
 DrainTimeout = Annotated[
     Value, _limit("drain-timeout", "SECONDS", "For requests in flight when the node ends.", "30")
 ]
@@ -173,6 +193,12 @@ def run(
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
     log_level: LogLevel = None,
+    tracing: Tracing = None,
+    otlp_endpoint: OtlpEndpoint = None,
+    otlp_headers: OtlpHeaders = None,
+    trace_sample: TraceSample = None,
+    trace_forced_limit: TraceForcedLimit = None,
+    service_name: ServiceName = None,
     drain_timeout: DrainTimeout = None,
     keepalive_timeout: KeepaliveTimeout = None,
     header_timeout: HeaderTimeout = None,

@@ -158,6 +158,7 @@ fn forward(
         forward_expect: true,
         withheld: auth.map_or(b"", |auth| auth.withheld()),
         added: identity.map_or(b"", |identity| &identity.field),
+        trace: None,
         edit,
     };
     codec::write_upstream_head(out, request.head, &context);

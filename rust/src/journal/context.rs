@@ -193,6 +193,19 @@ impl Default for Ids {
     }
 }
 
+/// The id of a request's n-th child span. It follows from the request's own, so nothing has to keep it:
+/// who writes `traceparent` for an attempt and who tells of that attempt later find the same.
+#[inline]
+pub fn child_id(span_id: &SpanId, n: u32) -> SpanId {
+    // The finaliser of splitmix64, a bijection: children of one span differ.
+    let own = u64::from_be_bytes(*span_id);
+    let mut word = own.wrapping_add((u64::from(n) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^= word >> 31;
+    word.max(1).to_be_bytes()
+}
+
 /// Small hexadecimal digits, two for each byte.
 pub fn write_hex(bytes: &[u8], out: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";

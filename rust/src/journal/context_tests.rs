@@ -100,6 +100,15 @@ fn without_a_parent_the_ratio_decides() {
 }
 
 #[test]
+fn children_of_a_span_differ_and_are_found_again() {
+    let span = [1, 2, 3, 4, 5, 6, 7, 8];
+    let children: std::collections::HashSet<_> = (0..300).map(|n| child_id(&span, n)).collect();
+    assert_eq!(children.len(), 300);
+    assert!(!children.contains(&span) && !children.contains(&[0; 8]));
+    assert_eq!(child_id(&span, 7), child_id(&span, 7));
+}
+
+#[test]
 fn ids_differ() {
     let mut ids = Ids::new();
     let drawn: std::collections::HashSet<_> = (0..10_000).map(|_| ids.trace_id()).collect();
