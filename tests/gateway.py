@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import conformance
 import httpx
 import pytest
 
@@ -46,6 +47,41 @@ def anyio_backend() -> str:
 
 
 CLOSED = {"state": "Closed", "mode": "Auto"}
+MOMENT = "2030-01-31T12:00:00.000Z"
+HEALTH: dict[str, Any] = {
+    "version": "0",
+    "nodeId": "n1",
+    "lastConfigUpdate": None,
+    "configError": False,
+    "geoipError": False,
+    "degraded": [],
+    **dict.fromkeys(("generation", "revision", "workers", "activeConnections", "routesConfigured"), 1),
+    **dict.fromkeys(("backendsHealthy", "backendsUnhealthy", "backendsTotal", "memoryBytes"), 1),
+    **dict.fromkeys(("uptime", "requestsPerSecond", "cpuUsage", "memoryUsage"), 1.5),
+}
+SUMMARY: dict[str, Any] = {
+    "totalRequests": 7,
+    "failedRequests": 0,
+    "errorRate": 0.0,
+    "requestsPerSecond": 0.0,
+    "activeConnections": 0,
+    "latency": dict.fromkeys(("p50", "p95", "p99", "average")),
+    "backends": [],
+    "circuitBreakers": {"closed": 0, "open": 0, "halfOpen": 0},
+    "generation": 1,
+    "ledger": dict.fromkeys(("accepted", "completed", "aborted", "lost", "inFlight"), 0)
+    | {"generations": []},
+}
+NODE: dict[str, Any] = {
+    "nodeId": "n1",
+    "environment": "Development",
+    "version": "0",
+    "status": "Healthy",
+    "generation": 1,
+    "revision": 1,
+    "startedAt": MOMENT,
+    "lastConfigUpdate": None,
+}
 
 
 class FakeNode:
@@ -58,10 +94,10 @@ class FakeNode:
         self.looks = 0  # at the statistics of all backends
 
     def health(self) -> dict[str, Any]:
-        return {"status": "Healthy" if self.ready else "Starting", "ready": self.ready}
+        return HEALTH | {"status": "Healthy" if self.ready else "Unhealthy", "ready": self.ready}
 
     def summary(self) -> dict[str, Any]:
-        return {"totalRequests": 7}
+        return SUMMARY
 
     def prometheus(self) -> bytes:
         return b"gateway_routes_count 1\n"
@@ -93,7 +129,7 @@ class FakeNode:
         return None if running is None else report(await running)
 
     def nodes(self) -> list[dict[str, Any]]:
-        return [{"nodeId": "n1"}]
+        return [NODE]
 
 
 class FakeResolver:
@@ -206,12 +242,20 @@ async def running(data_dir: Path, **fields: Any) -> AsyncIterator[Gateway]:
         context = AdminContext(settings, store, configuration, node, orders)
         transport = httpx.ASGITransport(create_app(context), client=("192.0.2.1", 5555))
         async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+            client.event_hooks["response"].append(_conforms)
             client.headers.update(await login(client, "admin"))
             yield Gateway(client, context, node, resolver, core, worker, keys)
         await keys.stop()
         await checker.stop()
     finally:
         await store.close()
+
+
+async def _conforms(answer: httpx.Response) -> None:
+    """Whatever a test asks, the answer is as documented."""
+    await answer.aread()
+    found = conformance.problems(answer.request.method, answer.request.url.path, answer)
+    assert not found, "\n".join(found)
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ _AT_LEAST = {
     "api_limit_reads": 0,
     "api_limit_route_writes": 0,
     "api_limit_deployments": 0,
+    "access_log_sample": 0,
 }
 _AT_MOST = {
     "workers": 512,
@@ -79,8 +80,11 @@ _AT_MOST = {
     "api_limit_reads": 10_000,
     "api_limit_route_writes": 10_000,
     "api_limit_deployments": 10_000,
+    "access_log_sample": 1,
 }
 TRACE_SAMPLE, TRACE_FORCED_LIMIT = 0.1, 1000
+NO_ACCESS_LOG, STANDARD_OUTPUT = "off", "-"  # values of `access_log` that are no path
+MAX_PARAMETER_NAME = 64
 MIN_WEBHOOK_SECRET = 16  # bytes: it can be guessed at by whoever has seen one event
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _MIDDLEWARE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}={_DOTTED}:{_DOTTED}")
@@ -144,8 +148,11 @@ class Settings:
     otlp_endpoint: str | None = None  # OTLP over HTTP; None: traces are only kept for the API
     otlp_headers: str | None = field(default=None, repr=False)
     trace_sample: float = TRACE_SAMPLE  # share of the traces that begin here
-    trace_forced_limit: int = TRACE_FORCED_LIMIT  # traces a second and worker that callers may have recorded by their flag
+    trace_forced_limit: int = TRACE_FORCED_LIMIT  # a second and worker: recorded because callers say so
     service_name: str = "hotswap-proxy"
+    access_log: str = NO_ACCESS_LOG  # or "-", or a path
+    access_log_sample: float = 1.0  # share of the uneventful requests that get a line
+    access_log_redact: tuple[str, ...] = ()  # query parameters besides `_core.REDACTED_PARAMETERS`
     proxy_tls: str | None = None  # None: with certificates, `proxy` speaks TLS
     tls_cert: tuple[str, ...] = ()  # files; each with the key of the same place, the first is the default
     tls_key: tuple[str, ...] = ()
@@ -164,6 +171,11 @@ class Settings:
     def traces(self) -> bool:
         """Whether requests and changes are traced."""
         return (self.tracing or ("on" if self.otlp_endpoint else "off")) == "on"
+
+    @property
+    def logs_requests(self) -> bool:
+        """Whether there is an access log."""
+        return self.access_log != NO_ACCESS_LOG
 
     @property
     def store_place(self) -> Path | PostgresUrl:
@@ -213,6 +225,7 @@ class Settings:
         for name in ("config", "geoip", "tls_client_ca", "tls_dir"):
             values[name] = Path(values[name]) if values[name] else None
         for name in (
+            "access_log_redact",
             "allowed_backend_hosts",
             "health_check_commands",
             "middleware",
@@ -258,6 +271,12 @@ def _combinations(settings: Settings) -> list[str]:
         ]
     if settings.otlp_headers is not None and settings.otlp_endpoint is None:
         found.append(f"{PREFIX}OTLP_HEADERS: needs --otlp-endpoint")
+    if not settings.logs_requests:
+        given = {
+            "ACCESS_LOG_SAMPLE": settings.access_log_sample != 1,
+            "ACCESS_LOG_REDACT": bool(settings.access_log_redact),
+        }
+        found += [f"{PREFIX}{name}: needs --access-log" for name, is_set in given.items() if is_set]
     return found
 
 
@@ -293,6 +312,8 @@ def _convert(name: str, hint: Any, text: str) -> Any:
         otlpsettings.parse_headers(text)
     if name == "service_name" and not (len(text) <= 255 and text.isprintable()):
         raise ValueError("it has more than 255 characters, or some that cannot be shown")
+    if name == "access_log" and "\0" in text:
+        raise ValueError("a path cannot have a NUL in it")
     if name == "node_id" and not (len(text) <= MAX_NODE_ID and text.isprintable()):
         raise ValueError(f"it has more than {MAX_NODE_ID} characters, or some that cannot be shown")
     if name == "webhook_secret" and len(text.encode()) < MIN_WEBHOOK_SECRET:
@@ -326,6 +347,10 @@ def _listed(name: str, text: str) -> str:
             check_network(text)
         except ValueError as error:
             raise ValueError(str(error)) from None
+    if name == "access_log_redact" and not (
+        len(text) <= MAX_PARAMETER_NAME and text.isprintable() and not set(text) & set("=&?# ")
+    ):
+        raise ValueError(f"{text[:MAX_PARAMETER_NAME]!r} is not the name of a query parameter")
     if name == "middleware" and not _MIDDLEWARE.fullmatch(text):
         raise ValueError(f"{text!r} is not NAME=package.module:function")
     if name == "alert_webhooks":

@@ -14,7 +14,7 @@ from hotswap_proxy.store.deployments import NodeMeasurement
 from hotswap_proxy.store.times import rfc3339
 
 # What the engine keeps for itself; the salt would tell a client how to get into an arm.
-_INTERNAL = {"salt", "baseline", "window_baseline", "window_started_at", "windows", "before", "measured"}
+INTERNAL = {"salt", "baseline", "window_baseline", "window_started_at", "windows", "before", "measured"}
 _QUANTILES = (("p50Latency", 0.50), ("p95Latency", 0.95), ("p99Latency", 0.99))
 
 
@@ -27,7 +27,7 @@ def list_item(deployment: Deployment) -> dict[str, Any]:
 
 def deployment_answer(deployment: Deployment) -> dict[str, Any]:
     """The record without what is the engine's own; what is not set is null, and so is always there."""
-    answer = deployment.model_dump(by_alias=True, exclude=_INTERNAL)
+    answer = deployment.model_dump(by_alias=True, exclude=INTERNAL)
     for test in answer["smokeTests"] or ():
         if test["headers"]:  # they may be credentials
             test["headers"] = dict.fromkeys(test["headers"], MASK)

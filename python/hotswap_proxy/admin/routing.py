@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -92,21 +92,33 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One row of the table. An empty ``roles`` is public."""
+    """One row of the table. An empty ``roles`` is public.
+
+    ``answers`` and ``errors`` are what the call can be answered with, for the OpenAPI document: of an answer
+    the name of its model in ``admin.shapes`` ("" without a body, "A | B" for one of two), of an error when it
+    comes. By name, because the models are loaded for the document only. Errors that follow from the rest of
+    the row, as 401 does from ``roles``, are not repeated here; see ``openapi``.
+    """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     handler: Handler
     roles: frozenset[Role]
     summary: str
+    answers: Mapping[int, str] = field(default_factory=dict)
+    errors: Mapping[int, str] = field(default_factory=dict)
     query: type[Query] = Query
     body: type[Model] | None = None
+    example: Mapping[str, Any] | None = None  # of a body
+    partial: bool = False  # of ``body`` the fields that change, as PUT takes them
+    conditional: bool = False  # heeds If-Match
     raw: bool = (
         False  # the JSON object is validated later, by who knows the node's rules and the stored object
     )
     unread: bool = False  # not even parsed: bytes, for another process
     max_body: int = MAX_BODY
     optional_body: bool = False  # no body at all means {}
+    media_type: str = "application/json"  # of the answer
 
 
 def starlette_routes(endpoints: Iterable[Endpoint], services: Services) -> list[Route]:
@@ -155,7 +167,8 @@ async def _receive(call: Call, request: Request, endpoint: Endpoint) -> None:
             raise Forbidden(f"this needs one of the roles {', '.join(sorted(endpoint.roles))}")
         services.quotas.count(call.user.user_id, endpoint.method, endpoint.path)
     call.query = _read_query(request, endpoint)
-    call.if_match = request.headers.get("if-match")
+    if endpoint.conditional:
+        call.if_match = request.headers.get("if-match")
     if endpoint.body is not None:
         call.body = await _read_body(request, endpoint.max_body, optional=endpoint.optional_body)
         if not endpoint.unread:

@@ -25,7 +25,8 @@ Percentage = Annotated[float, Field(ge=0, le=100)]
 class Part(Model):
     """A part of the record; unlike a caller's document it is also made by attribute names."""
 
-    model_config = ConfigDict(validate_by_name=True)
+    # In answers nothing is left out, whatever has a default.
+    model_config = ConfigDict(validate_by_name=True, json_schema_serialization_defaults_required=True)
 
 
 class Person(Part):

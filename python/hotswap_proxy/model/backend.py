@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
@@ -92,11 +92,17 @@ class Backend(BackendFields):
 InlineId = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]([ -~]*[!-~])?$")]
 
 
+def _no_default(schema: dict[str, Any]) -> None:
+    del schema["default"]  # it only stands for what is worked out
+
+
 class InlineBackend(BackendFields):
     """A backend that belongs to one route and is versioned with it."""
 
     backend_id: InlineId | None = Field(None, description="route id:name when left out")
-    name: Name = Field("", validate_default=False, description="host:port when left out")
+    name: Name = Field(
+        "", validate_default=False, description="host:port when left out", json_schema_extra=_no_default
+    )
 
     @model_validator(mode="after")
     def _default_name(self) -> Self:

@@ -14,7 +14,7 @@ from ..routing import EVERYONE, Answer, Call, Endpoint
 PATH = "/api/v1/authentication/api-keys"
 
 
-async def list_keys(call: Call) -> Answer:
+async def list_api_keys(call: Call) -> Answer:
     assert call.user is not None
     query: ApiKeyQuery = call.query
     whose = query.user_id
@@ -26,7 +26,7 @@ async def list_keys(call: Call) -> Answer:
     return answers.page("apiKeys", [key.answer() for key in found], total, query)
 
 
-async def create_key(call: Call) -> Answer:
+async def create_api_key(call: Call) -> Answer:
     assert call.user is not None
     if call.author.api_key_id is not None:
         # Else one that was stolen could leave others behind, which outlive its deletion.
@@ -41,7 +41,7 @@ async def create_key(call: Call) -> Answer:
     return Answer(key.answer() | {"key": shown}, 201)
 
 
-async def delete_key(call: Call) -> Answer:
+async def delete_api_key(call: Call) -> Answer:
     assert call.user is not None
     if call.user.role != "Admin" and call.author.api_key_id not in (None, call.path["id"]):
         # Else one of little power could take those away that others need.
@@ -60,26 +60,32 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path=PATH,
-        handler=list_keys,
+        handler=list_api_keys,
         roles=EVERYONE,
         summary="List one's own API keys; for Admin all, or those of one user",
+        answers={200: "KeyPage"},
+        errors={403: "Only an Admin sees the keys of others."},
         query=ApiKeyQuery,
     ),
     Endpoint(
         method="POST",
         path=PATH,
-        handler=create_key,
+        handler=create_api_key,
         roles=EVERYONE,
         summary="Make an API key; it is shown in this answer only",
+        answers={201: "KeyCreated", 200: "Plan"},
+        errors={403: "An API key makes no API keys.", 409: "The name is taken, or there are too many."},
         query=WriteQuery,
         body=ApiKeyCreate,
     ),
     Endpoint(
         method="DELETE",
         path=f"{PATH}/{{id}}",
-        handler=delete_key,
+        handler=delete_api_key,
         roles=EVERYONE,
         summary="End an API key: one's own; for Admin any",
+        answers={204: "", 200: "Plan"},
+        errors={403: "An API key ends no other API keys."},
         query=WriteQuery,
     ),
 )

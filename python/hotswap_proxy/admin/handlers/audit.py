@@ -12,7 +12,7 @@ from ..models import AuditQuery, AuditVerifyQuery
 from ..routing import ADMIN, Answer, Call, Endpoint
 
 
-async def list_entries(call: Call) -> Answer:
+async def list_audit_logs(call: Call) -> Answer:
     query: AuditQuery = call.query
     wanted = AuditFilter(
         entity_type=query.entity_type,
@@ -25,14 +25,14 @@ async def list_entries(call: Call) -> Answer:
     return answers.page("auditLogs", found, total, query)
 
 
-async def head(call: Call) -> Answer:
+async def get_audit_head(call: Call) -> Answer:
     found = await call.context.store.read(audit_chain.read_head)
     if found is None:
         raise Conflict("the audit log has lost its head; see what verify says")
     return Answer(found.answer())
 
 
-async def verify(call: Call) -> Answer:
+async def verify_audit_log(call: Call) -> Answer:
     lock = call.services.verifying
     if lock.locked():  # it reads everything: one at a time is enough work
         raise Conflict("the audit log is being verified already")
@@ -45,24 +45,29 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/v1/audit-logs",
-        handler=list_entries,
+        handler=list_audit_logs,
         roles=ADMIN,
         summary="Who changed what, newest first",
+        answers={200: "AuditPage"},
         query=AuditQuery,
     ),
     Endpoint(
         method="GET",
         path="/api/v1/audit-logs/head",
-        handler=head,
+        handler=get_audit_head,
         roles=ADMIN,
         summary="The end of the chain, to be noted in another place",
+        answers={200: "AuditHead"},
+        errors={409: "The log has lost its head."},
     ),
     Endpoint(
         method="GET",
         path="/api/v1/audit-logs/verify",
-        handler=verify,
+        handler=verify_audit_log,
         roles=ADMIN,
         summary="Follow the chain from the first row to the head",
+        answers={200: "AuditVerified"},
+        errors={409: "Another verification runs."},
         query=AuditVerifyQuery,
     ),
 )

@@ -51,7 +51,7 @@ async def _remember(call: Call, action: str, username: str, user_id: str | None)
     await call.services.trail.remember(author, AuditEntry(action, user_id, username))
 
 
-async def me(call: Call) -> Answer:
+async def get_me(call: Call) -> Answer:
     assert call.user is not None
     return Answer(call.user.answer())
 
@@ -73,14 +73,17 @@ ENDPOINTS = (
         handler=login,
         roles=PUBLIC,
         summary="Exchange user name and password for a token",
+        answers={200: "LoggedIn"},
+        errors={401: "The user name or the password is wrong.", 429: "Too many attempts."},
         body=Login,
     ),
     Endpoint(
         method="GET",
         path="/api/v1/authentication/me",
-        handler=me,
+        handler=get_me,
         roles=EVERYONE,
         summary="The user of the token",
+        answers={200: "User"},
     ),
     Endpoint(
         method="PUT",
@@ -88,6 +91,8 @@ ENDPOINTS = (
         handler=change_password,
         roles=EVERYONE,
         summary="Change one's own password; all tokens given before end",
+        answers={204: ""},
+        errors={429: "Too many attempts."},
         body=PasswordChange,
     ),
 )

@@ -44,7 +44,7 @@ async def get_backend(call: Call) -> Answer:
     return answers.stored(found, **_live(call, found))
 
 
-async def get_health(call: Call) -> Answer:
+async def get_backend_health(call: Call) -> Answer:
     found = await _get(call)
     told = {key: found.document[key] for key in ("backendId", "name", "url", "isEnabled")}
     live = _live(call, found)
@@ -54,7 +54,7 @@ async def get_health(call: Call) -> Answer:
     return Answer(told | live | counted | {"healthCheck": seen})
 
 
-async def run_check(call: Call) -> Answer:
+async def run_health_check(call: Call) -> Answer:
     given: HealthCheckRun = call.body
     call.path["id"] = given.backend_id
     defines = "health_check" in given.model_fields_set
@@ -81,7 +81,7 @@ async def run_check(call: Call) -> Answer:
     return Answer(told | {"healthStatus": status, "healthCheck": seen})
 
 
-async def order_circuit(call: Call) -> Answer:
+async def order_circuit_breaker(call: Call) -> Answer:
     """Of a registered backend or a route's own. Written down before it is done."""
     given: CircuitOrder = call.body
     found = await call.context.store.read(backends.find_any, call.path["id"])
@@ -124,6 +124,7 @@ ENDPOINTS = (
         handler=list_backends,
         roles=EVERYONE,
         summary="List registered backends",
+        answers={200: "BackendPage"},
         query=BackendQuery,
     ),
     Endpoint(
@@ -132,6 +133,8 @@ ENDPOINTS = (
         handler=create_backend,
         roles=ADMIN,
         summary="Register a backend",
+        answers={201: "BackendWritten", 200: "Plan"},
+        errors={409: "A name or an id is taken."},
         query=WriteQuery,
         body=Backend,
         raw=True,
@@ -142,6 +145,7 @@ ENDPOINTS = (
         handler=get_backend,
         roles=EVERYONE,
         summary="One backend with its health, statistics and ETag",
+        answers={200: "BackendShown"},
     ),
     Endpoint(
         method="PUT",
@@ -149,6 +153,10 @@ ENDPOINTS = (
         handler=update_backend,
         roles=ADMIN,
         summary="Change the given fields; isEnabled: false takes it out without dropping requests in flight",
+        answers={200: "BackendWritten | Plan"},
+        errors={409: "A name is taken, or a route uses it by its name."},
+        partial=True,
+        conditional=True,
         query=WriteQuery,
         body=Backend,
         raw=True,
@@ -159,29 +167,38 @@ ENDPOINTS = (
         handler=delete_backend,
         roles=ADMIN,
         summary="Remove a backend that no route uses",
+        answers={204: "", 200: "Plan"},
+        errors={409: "A route uses it."},
+        conditional=True,
         query=WriteQuery,
     ),
     Endpoint(
         method="GET",
         path=f"{PATH}/{{id}}/health",
-        handler=get_health,
+        handler=get_backend_health,
         roles=EVERYONE,
         summary="Health and load of one backend",
+        answers={200: "BackendHealth"},
     ),
     Endpoint(
         method="PUT",
         path=f"{PATH}/{{id}}/circuit-breaker",
-        handler=order_circuit,
+        handler=order_circuit_breaker,
         roles=ADMIN_OPERATOR,
         summary="Hold a backend's circuit breaker open or closed, or leave it to itself",
+        answers={200: "CircuitOrdered"},
+        errors={409: "No route of this node has it."},
         body=CircuitOrder,
     ),
     Endpoint(
         method="POST",
         path="/api/v1/gateway/health-checks",
-        handler=run_check,
+        handler=run_health_check,
         roles=ADMIN_OPERATOR,
         summary="Run a backend's health check now, after defining it if it is given; the result counts",
+        answers={200: "CheckRun | Plan"},
+        errors={404: "There is no such backend.", 409: "It has no health check, or is disabled."},
+        conditional=True,
         query=WriteQuery,
         body=HealthCheckRun,
     ),

@@ -20,7 +20,7 @@ def _answer(head: dict[str, Any], done: Applied) -> Answer:
     return Answer(orjson.dumps(head)[:-1] + b"," + done.plan[1:])
 
 
-async def apply(call: Call) -> Answer:
+async def apply_config(call: Call) -> Answer:
     query: ApplyQuery = call.query
     configuration = call.context.configuration
     body, call.body = call.body, None
@@ -33,7 +33,7 @@ async def apply(call: Call) -> Answer:
     return _answer(head, done)
 
 
-async def validate(call: Call) -> Answer:
+async def validate_config(call: Call) -> Answer:
     body, call.body = call.body, None
     done = await call.context.configuration.apply(
         body, prune=call.query.prune, author=call.author, dry_run=True
@@ -41,7 +41,7 @@ async def validate(call: Call) -> Answer:
     return _answer({"valid": True}, done)
 
 
-async def export(call: Call) -> Answer:
+async def export_config(call: Call) -> Answer:
     return Answer(await call.context.configuration.export())
 
 
@@ -49,9 +49,13 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path=f"{PATH}/apply",
-        handler=apply,
+        handler=apply_config,
         roles=ADMIN,
         summary="Make the configuration agree with a file: all of it or nothing",
+        answers={200: "Applied"},
+        errors={
+            409: "A name is taken, routes conflict, a deployment has not ended, or a change needs approval."
+        },
         query=ApplyQuery,
         body=FileFormat,
         unread=True,
@@ -60,9 +64,11 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path=f"{PATH}/validate",
-        handler=validate,
+        handler=validate_config,
         roles=EVERYONE,
         summary="Check a file as apply would, and answer the difference",
+        answers={200: "Validated"},
+        errors={409: "As apply would be refused."},
         query=ValidateQuery,
         body=FileFormat,
         unread=True,
@@ -71,8 +77,9 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path=f"{PATH}/export",
-        handler=export,
+        handler=export_config,
         roles=EVERYONE,
         summary="The configuration as a file",
+        answers={200: "Exported"},
     ),
 )

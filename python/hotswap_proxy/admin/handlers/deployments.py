@@ -34,7 +34,7 @@ async def get_deployment(call: Call) -> Answer:
     return Answer(answer)
 
 
-async def get_metrics(call: Call) -> Answer:
+async def get_deployment_metrics(call: Call) -> Answer:
     return Answer(await _metrics(call, await _find(call)))
 
 
@@ -49,7 +49,7 @@ async def create_deployment(call: Call) -> Answer:
     return _ordered(call, made, status=201)
 
 
-async def promote(call: Call) -> Answer:
+async def promote_deployment(call: Call) -> Answer:
     given: Promotion = call.body
     done = await call.context.deployments.promote(
         call.path["id"], call.author, given.target_percentage, dry_run=call.query.dry_run
@@ -57,7 +57,7 @@ async def promote(call: Call) -> Answer:
     return _ordered(call, done)
 
 
-async def roll_back(call: Call) -> Answer:
+async def roll_back_deployment(call: Call) -> Answer:
     given: RollbackOrder = call.body
     done = await call.context.deployments.roll_back(
         call.path["id"], call.author, given.reason, dry_run=call.query.dry_run
@@ -65,22 +65,22 @@ async def roll_back(call: Call) -> Answer:
     return _ordered(call, done)
 
 
-async def pause(call: Call) -> Answer:
+async def pause_deployment(call: Call) -> Answer:
     orders = call.context.deployments
     return _ordered(call, await orders.pause(call.path["id"], call.author, dry_run=call.query.dry_run))
 
 
-async def resume(call: Call) -> Answer:
+async def resume_deployment(call: Call) -> Answer:
     orders = call.context.deployments
     return _ordered(call, await orders.resume(call.path["id"], call.author, dry_run=call.query.dry_run))
 
 
-async def approve(call: Call) -> Answer:
+async def approve_deployment(call: Call) -> Answer:
     orders = call.context.deployments
     return _ordered(call, await orders.approve(call.path["id"], call.author, dry_run=call.query.dry_run))
 
 
-async def reject(call: Call) -> Answer:
+async def reject_deployment(call: Call) -> Answer:
     given: Rejection = call.body
     done = await call.context.deployments.reject(
         call.path["id"], call.author, given.reason, dry_run=call.query.dry_run
@@ -109,6 +109,7 @@ ENDPOINTS = (
         handler=list_deployments,
         roles=EVERYONE,
         summary="Deployments, newest first",
+        answers={200: "DeploymentPage"},
         query=DeploymentQuery,
     ),
     Endpoint(
@@ -117,6 +118,11 @@ ENDPOINTS = (
         handler=create_deployment,
         roles=ADMIN_OPERATOR,
         summary="Deploy a version of a route; in Production it waits for another administrator's approval",
+        answers={201: "Ordered", 200: "Rehearsed"},
+        errors={
+            404: "There is no such route or version.",
+            409: "The route has an active deployment, or the version is live.",
+        },
         query=WriteQuery,
         body=DeploymentCreate,
     ),
@@ -126,21 +132,25 @@ ENDPOINTS = (
         handler=get_deployment,
         roles=EVERYONE,
         summary="One deployment with its phases, verdict and events",
+        answers={200: "Deployment"},
         query=DeploymentView,
     ),
     Endpoint(
         method="GET",
         path=f"{ONE}/metrics",
-        handler=get_metrics,
+        handler=get_deployment_metrics,
         roles=EVERYONE,
         summary="What both arms have counted, and how they compare",
+        answers={200: "DeploymentMetrics"},
     ),
     Endpoint(
         method="POST",
         path=f"{ONE}/promote",
-        handler=promote,
+        handler=promote_deployment,
         roles=ADMIN_OPERATOR,
         summary="To the next phase, or to a share",
+        answers={200: "Ordered | Rehearsed"},
+        errors={409: "The order makes no sense in the present status."},
         query=WriteQuery,
         body=Promotion,
         optional_body=True,
@@ -148,42 +158,52 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path=f"{ONE}/rollback",
-        handler=roll_back,
+        handler=roll_back_deployment,
         roles=ADMIN_OPERATOR,
         summary="All traffic to the previous version",
+        answers={200: "Ordered | Rehearsed"},
+        errors={409: "The order makes no sense in the present status."},
         query=WriteQuery,
         body=RollbackOrder,
     ),
     Endpoint(
         method="POST",
         path=f"{ONE}/pause",
-        handler=pause,
+        handler=pause_deployment,
         roles=ADMIN_OPERATOR,
         summary="Hold the share and the phase's clock; it is judged all the same",
+        answers={200: "Ordered | Rehearsed"},
+        errors={409: "The order makes no sense in the present status."},
         query=WriteQuery,
     ),
     Endpoint(
         method="POST",
         path=f"{ONE}/resume",
-        handler=resume,
+        handler=resume_deployment,
         roles=ADMIN_OPERATOR,
         summary="Go on where it was paused",
+        answers={200: "Ordered | Rehearsed"},
+        errors={409: "The order makes no sense in the present status."},
         query=WriteQuery,
     ),
     Endpoint(
         method="POST",
         path=f"{ONE}/approve",
-        handler=approve,
+        handler=approve_deployment,
         roles=ADMIN,
         summary="Let it start; not by who made it",
+        answers={200: "Ordered | Rehearsed"},
+        errors={409: "The order makes no sense in the present status."},
         query=WriteQuery,
     ),
     Endpoint(
         method="POST",
         path=f"{ONE}/reject",
-        handler=reject,
+        handler=reject_deployment,
         roles=ADMIN,
         summary="End it before it starts; who made it withdraws it by rollback",
+        answers={200: "Ordered | Rehearsed"},
+        errors={409: "The order makes no sense in the present status."},
         query=WriteQuery,
         body=Rejection,
         optional_body=True,

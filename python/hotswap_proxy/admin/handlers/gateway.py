@@ -12,7 +12,7 @@ from ..routing import EVERYONE, PUBLIC, Answer, Call, Endpoint
 PATH = "/api/v1/gateway"
 
 
-async def nodes(call: Call) -> Answer:
+async def list_nodes(call: Call) -> Answer:
     try:
         driver = await call.context.store.read(leases.holder, LEASE)
     except StoreUnavailable:  # the nodes are worth seeing just then
@@ -22,38 +22,51 @@ async def nodes(call: Call) -> Answer:
     return Answer({"nodes": [node | {"drivesDeployments": node["nodeId"] == name} for node in told]})
 
 
-async def health(call: Call) -> Answer:
+async def get_health(call: Call) -> Answer:
     body = call.context.node.health()
     return Answer(body, 200 if body["ready"] else 503)
 
 
-async def metrics(call: Call) -> Answer:
+async def get_summary(call: Call) -> Answer:
     return Answer(call.context.node.summary())
 
 
-async def prometheus(call: Call) -> Answer:
+async def get_metrics(call: Call) -> Answer:
     return Answer(call.context.node.prometheus(), media_type=CONTENT_TYPE)
 
 
 ENDPOINTS = (
     Endpoint(
-        method="GET", path=f"{PATH}/nodes", handler=nodes, roles=EVERYONE, summary="The nodes of the fleet"
+        method="GET",
+        path=f"{PATH}/nodes",
+        handler=list_nodes,
+        roles=EVERYONE,
+        summary="The nodes of the fleet",
+        answers={200: "Nodes"},
     ),
     Endpoint(
         method="GET",
         path=f"{PATH}/health",
-        handler=health,
+        handler=get_health,
         roles=PUBLIC,
         summary="Health of this node; 503 when it is not ready",
+        answers={200: "Health", 503: "Health"},
     ),
     Endpoint(
         method="GET",
         path=f"{PATH}/metrics",
-        handler=metrics,
+        handler=get_summary,
         roles=EVERYONE,
         summary="Requests, errors and latency in one JSON object",
+        answers={200: "Summary"},
     ),
     Endpoint(
-        method="GET", path="/metrics", handler=prometheus, roles=PUBLIC, summary="Metrics for Prometheus"
+        method="GET",
+        path="/metrics",
+        handler=get_metrics,
+        roles=PUBLIC,
+        summary="Metrics for Prometheus",
+        answers={200: "text"},
+        media_type=CONTENT_TYPE,
     ),
 )

@@ -64,7 +64,13 @@ async def delete_route(call: Call) -> Answer:
 
 ENDPOINTS = (
     Endpoint(
-        method="GET", path=PATH, handler=list_routes, roles=EVERYONE, summary="List routes", query=RouteQuery
+        method="GET",
+        path=PATH,
+        handler=list_routes,
+        roles=EVERYONE,
+        summary="List routes",
+        answers={200: "RoutePage"},
+        query=RouteQuery,
     ),
     Endpoint(
         method="POST",
@@ -72,6 +78,8 @@ ENDPOINTS = (
         handler=create_route,
         roles=ADMIN,
         summary="Add a route",
+        answers={201: "RouteWritten", 200: "Plan"},
+        errors={409: "A name or an id is taken, or another route can match the same request."},
         query=WriteQuery,
         body=Route,
         raw=True,
@@ -82,6 +90,7 @@ ENDPOINTS = (
         handler=get_route,
         roles=EVERYONE,
         summary="One route with its statistics and ETag",
+        answers={200: "RouteShown"},
     ),
     Endpoint(
         method="PUT",
@@ -89,6 +98,12 @@ ENDPOINTS = (
         handler=update_route,
         roles=ADMIN,
         summary="Change the given fields of a route: a new version",
+        answers={200: "RouteWritten | RouteProposed | Plan"},
+        errors={
+            409: "A name is taken, another route can match the same request, or a deployment has not ended."
+        },
+        partial=True,
+        conditional=True,
         query=WriteQuery,
         body=Route,
         raw=True,
@@ -99,6 +114,9 @@ ENDPOINTS = (
         handler=delete_route,
         roles=ADMIN,
         summary="Remove a route; requests on it finish",
+        answers={204: "", 200: "Plan"},
+        errors={409: "A deployment of the route has not ended."},
+        conditional=True,
         query=WriteQuery,
     ),
 )

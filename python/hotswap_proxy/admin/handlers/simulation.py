@@ -8,7 +8,7 @@ from hotswap_proxy.model.simulation import SimulationRequest
 from ..routing import EVERYONE, Answer, Call, Endpoint
 
 
-async def simulate(call: Call) -> Answer:
+async def simulate_deployment(call: Call) -> Answer:
     return Answer(await forecast(call.body, call.context.cache))
 
 
@@ -16,9 +16,11 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/api/v1/gateway/deployments/simulate",
-        handler=simulate,
+        handler=simulate_deployment,
         roles=EVERYONE,
         summary="Forecast a rollout: how long, how many exposed to a fault, how likely a false alarm",
+        answers={200: "SimulationAnswer"},
+        errors={429: "Another forecast is being calculated."},
         body=SimulationRequest,
     ),
 )

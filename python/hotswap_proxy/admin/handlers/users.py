@@ -58,23 +58,42 @@ def _rehearsed(action: Action, user: User, old: User | None = None) -> Answer:
 
 
 ENDPOINTS = (
-    Endpoint(method="GET", path=PATH, handler=list_users, roles=ADMIN, summary="List users", query=Page),
+    Endpoint(
+        method="GET",
+        path=PATH,
+        handler=list_users,
+        roles=ADMIN,
+        summary="List users",
+        answers={200: "UserPage"},
+        query=Page,
+    ),
     Endpoint(
         method="POST",
         path=PATH,
         handler=create_user,
         roles=ADMIN,
         summary="Add a user",
+        answers={201: "User", 200: "Plan"},
+        errors={409: "The name is taken."},
         query=WriteQuery,
         body=UserCreate,
     ),
-    Endpoint(method="GET", path=f"{PATH}/{{id}}", handler=get_user, roles=ADMIN, summary="One user"),
+    Endpoint(
+        method="GET",
+        path=f"{PATH}/{{id}}",
+        handler=get_user,
+        roles=ADMIN,
+        summary="One user",
+        answers={200: "User"},
+    ),
     Endpoint(
         method="PUT",
         path=f"{PATH}/{{id}}",
         handler=update_user,
         roles=ADMIN,
         summary="Change role, password or enabled; the user's tokens end",
+        answers={200: "User | Plan"},
+        errors={409: "This is the last enabled administrator."},
         query=WriteQuery,
         body=UserUpdate,
     ),
@@ -84,6 +103,8 @@ ENDPOINTS = (
         handler=delete_user,
         roles=ADMIN,
         summary="Remove a user; not the last administrator",
+        answers={204: "", 200: "Plan"},
+        errors={409: "This is the last enabled administrator."},
         query=WriteQuery,
     ),
 )

@@ -45,7 +45,7 @@ async def get_version(call: Call) -> Answer:
     return Answer(await _find(call, call.path["id"], call.path["version"]))
 
 
-async def compare(call: Call) -> Answer:
+async def compare_versions(call: Call) -> Answer:
     route_id = call.path["id"]
     old, new = [await _read(call, route_id, call.path[side]) for side in ("a", "b")]
     # The version's name always differs and says nothing.
@@ -74,6 +74,7 @@ ENDPOINTS = (
         handler=list_versions,
         roles=EVERYONE,
         summary="The versions of a route, newest first, and which is live",
+        answers={200: "VersionPage"},
         query=Page,
     ),
     Endpoint(
@@ -82,6 +83,9 @@ ENDPOINTS = (
         handler=stage_version,
         roles=ADMIN,
         summary="Stage a version: the given fields over those of the live one, checked but not applied",
+        answers={201: "VersionShown", 200: "Plan"},
+        errors={409: "There is a version of this name, or it would be the same as the live one."},
+        partial=True,
         query=StageQuery,
         body=Route,
         raw=True,
@@ -92,12 +96,14 @@ ENDPOINTS = (
         handler=get_version,
         roles=EVERYONE,
         summary="A route as it was or would be in one version",
+        answers={200: "VersionShown"},
     ),
     Endpoint(
         method="GET",
         path=f"{PATH}/{{a}}/diff/{{b}}",
-        handler=compare,
+        handler=compare_versions,
         roles=EVERYONE,
         summary="What differs between two versions; `live` is the live one",
+        answers={200: "VersionDiff"},
     ),
 )
