@@ -98,7 +98,7 @@ TraceSample = Annotated[
 TraceForcedLimit = Annotated[
     Value,
     _option(
-        "trace-forced-limit", "N", "A second and worker: recorded because callers say so.", "1000", TRACES
+        "trace-forced-limit", "N", "Most a second and worker because callers say so.", "1000", TRACES
     ),
 ]
 ServiceName = Annotated[

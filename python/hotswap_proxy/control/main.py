@@ -44,6 +44,7 @@ from hotswap_proxy.fleet import start as fleet
 from hotswap_proxy.fleet.lastgood import LastGood
 from hotswap_proxy.fleet.redis import Redis
 from hotswap_proxy.observe import log as logs
+from hotswap_proxy.observe.journal import open_journal
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 from hotswap_proxy.worker.protocol import GEOIP, TLS
@@ -132,6 +133,7 @@ class NodeProcess:
         self._certificates = certificates
         self._ending = asyncio.Event()
         self._supervisor: Supervisor | None = None
+        self._journal: _core.Journal | None = None
 
     async def run(self) -> int:
         """Start, serve, end; what was started ends in reverse order, also when the start fails half-way."""
@@ -185,6 +187,7 @@ class NodeProcess:
             loaded.alerts,
             Redis(settings.redis_url) if settings.redis_url else None,
             loaded.last_good,
+            self._journal,
         )
         await fleet.start(stack, parts, (self._first_administrator(parts.store), self._missed_file))
         orders = await deploy.start(stack, parts)
@@ -235,8 +238,15 @@ class NodeProcess:
 
     def _make_supervisor(self, stack: AsyncExitStack, node: _core.Node) -> Supervisor:
         claims = self._claims
+        self._journal = open_journal(self._settings, node.lanes)
         supervisor = self._supervisor = Supervisor(
-            self._settings, node, self._spawner, claims.proxy, claims.datadir.presence_fd, claims.proxy_tls
+            self._settings,
+            node,
+            self._spawner,
+            claims.proxy,
+            claims.datadir.presence_fd,
+            claims.proxy_tls,
+            self._journal.fd if self._journal else None,
         )
         if self._certificates is not None:
             supervisor.publish(TLS, self._certificates.bundle.descriptor())

@@ -76,7 +76,7 @@ class WorkerHandle:
 class Supervisor:
     """All workers of the node. ``sockets`` become ours to close; each worker gets ``presence_fd``.
 
-    ``tls_sockets`` are as many, where TLS has an address of its own.
+    ``tls_sockets`` are as many, where TLS has an address of its own. ``journal_fd`` stays the caller's.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Supervisor:
         sockets: list[socket.socket],
         presence_fd: int,
         tls_sockets: list[socket.socket] | None = None,
+        journal_fd: int | None = None,
     ) -> None:
         self._settings = settings
         self._worker_settings = settings.worker_json()
@@ -95,6 +96,7 @@ class Supervisor:
         self._sockets = sockets
         self._tls_sockets = tls_sockets or []
         self._presence_fd = presence_fd
+        self._journal_fd = journal_fd
         self._free_lanes = set(range(LANES_PER_WORKER * len(sockets)))
         self._handles: set[WorkerHandle] = set()
         self._resources: dict[bytes, int] = {}
@@ -219,9 +221,11 @@ class Supervisor:
         try:
             ours.setblocking(False)
             listen = self._sockets[slot].fileno()
-            own = [sock.fileno() for sock in self._tls_sockets[slot : slot + 1]]
-            fds = (listen, node.state_fd, node.arena_fd, theirs.fileno(), self._presence_fd, *own)
-            return await self._spawner.spawn(lane, self._worker_settings, fds), ours
+            more = {"tls": self._tls_sockets[slot].fileno()} if self._tls_sockets else {}
+            if self._journal_fd is not None:
+                more["journal"] = self._journal_fd
+            fds = (listen, node.state_fd, node.arena_fd, theirs.fileno(), self._presence_fd)
+            return await self._spawner.spawn(lane, self._worker_settings, fds, more), ours
         except BaseException:
             ours.close()
             raise

@@ -6,6 +6,8 @@ use super::layout::{self, Exchange, Peer};
 use super::why::{self, Answer};
 use super::WorkerCore;
 use crate::codec::{self, BodyFraming};
+use crate::journal::entry::Entry;
+use crate::journal::flags::Flag;
 use crate::route::{self, method, Match};
 use crate::select;
 use crate::snapshot::{ArchivedBackend, ArchivedRoute, ArchivedSnapshot};
@@ -27,6 +29,7 @@ impl WorkerCore {
             Ok(Some(head)) => self.decide(ex, peer, now, &head),
             Err(refusal) => {
                 self.open(ex, now);
+                self.note_peer(ex, peer);
                 ex.accepts_json = 1;
                 ex.head_len = buf.len() as u32;
                 let status = refusal.status();
@@ -38,6 +41,7 @@ impl WorkerCore {
                         code: codec::verdict::code_for(status),
                         message: refusal.message(),
                         backend_failed: false,
+                        flag: Some(Flag::Malformed),
                     },
                     b"",
                 );
@@ -75,9 +79,7 @@ impl WorkerCore {
         if let Some(id) = head.request_id {
             ex.set_request_id(id);
         }
-        let Some(snapshot) = self.open(ex, now) else {
-            return self.decline(ex, now, why::NO_CONFIGURATION, b"");
-        };
+        let opened = self.open(ex, now);
         let behind;
         let client = if peer.trusted == 0 {
             peer
@@ -85,6 +87,12 @@ impl WorkerCore {
             behind = self.client_behind(peer, head);
             ex.extras_mut().client = Some(behind);
             &behind
+        };
+        if !ex.entry.is_null() {
+            self.note_head(ex, client, head);
+        }
+        let Some(snapshot) = opened else {
+            return self.decline(ex, now, why::NO_CONFIGURATION, b"");
         };
         if self.edge.max_requests_per_second_per_client != 0 {
             if let Err(refused) = self.client_ceiling(ex, client, now) {
@@ -121,6 +129,9 @@ impl WorkerCore {
         };
         if let Some(split) = route.split.as_deref() {
             route = self.enter_arm(ex, snapshot, route, split, client, head);
+        }
+        if !ex.entry.is_null() {
+            self.note_route(ex, route, ex.route != index);
         }
         ex.series = route.series.to_native();
         ex.timeout_ms = route.timeout_ms.to_native();
@@ -172,6 +183,8 @@ impl WorkerCore {
     ) {
         ex.alternatives = u8::from(route.candidates.len() > 1);
         let mut differs = head.host.is_empty() || select::header_wanted(route).is_some();
+        // Each attempt has a span of its own, which its backend is told.
+        differs |= ex.noted().is_some_and(Entry::is_sampled);
         if let Some(policy) = route.policy.as_deref() {
             differs = true;
             ex.cut_trailers = u8::from(policy.guards_fields());
@@ -193,7 +206,7 @@ impl WorkerCore {
     #[allow(clippy::too_many_arguments)]
     #[inline]
     pub(super) fn select<'s>(
-        &self,
+        &mut self,
         ex: &mut Exchange,
         snapshot: &'s ArchivedSnapshot,
         route: &ArchivedRoute,
@@ -243,6 +256,9 @@ impl WorkerCore {
         ex.pool_wait_ms = backend.pool.wait_ms.to_native();
         self.lane.backend_enter(ex.backend);
         ex.phase |= layout::ENTERED;
+        if !ex.entry.is_null() {
+            self.note_attempt(ex, backend, now);
+        }
         Some(backend)
     }
 

@@ -206,6 +206,12 @@ pub fn child_id(span_id: &SpanId, n: u32) -> SpanId {
     word.max(1).to_be_bytes()
 }
 
+/// The id of a request's n-th attempt.
+#[inline]
+pub fn attempt_id(span_id: &SpanId, n: u8) -> SpanId {
+    child_id(span_id, 16 + u32::from(n))
+}
+
 /// Small hexadecimal digits, two for each byte.
 pub fn write_hex(bytes: &[u8], out: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";

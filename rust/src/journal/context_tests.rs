@@ -1,4 +1,5 @@
 use super::*;
+use crate::journal::sampling::Policy;
 use proptest::prelude::*;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -9,7 +10,10 @@ fn good() -> String {
 }
 
 fn enter(values: &[&str], ratio: f64, forced: u32) -> Context {
-    let mut sampler = Sampler::new(ratio, forced);
+    let mut sampler = Sampler::new(Policy {
+        ratio,
+        forced_per_second: forced,
+    });
     let values = values.iter().map(|value| value.as_bytes());
     Context::enter(values, &mut sampler, &mut Ids::seeded([3; 32]), 1)
 }

@@ -34,10 +34,10 @@ impl Filter<'_> {
     fn wants(&self, record: &Record<'_>) -> bool {
         let status = record.status();
         self.route_id
-            .is_none_or(|id| record.text(Text::RouteId) == id.as_bytes())
+            .map_or(true, |id| record.text(Text::RouteId) == id.as_bytes())
             && self
                 .status
-                .is_none_or(|(first, last)| (first..=last).contains(&status))
+                .map_or(true, |(first, last)| (first..=last).contains(&status))
             && record.end_ns() >= self.min_duration_ns
     }
 }
@@ -53,13 +53,19 @@ impl Kept {
     }
 
     fn newest_first(&self) -> impl Iterator<Item = Record<'_>> {
-        self.records.iter().rev().filter_map(|bytes| Record::read(bytes))
+        self.records
+            .iter()
+            .rev()
+            .filter_map(|bytes| Record::read(bytes))
     }
 
     /// A line about each, newest first.
     pub fn list(&self, filter: &Filter<'_>) -> Vec<Json> {
         let wanted = self.newest_first().filter(|record| filter.wants(record));
-        wanted.take(filter.limit).map(|record| line(&record)).collect()
+        wanted
+            .take(filter.limit)
+            .map(|record| line(&record))
+            .collect()
     }
 
     /// The spans of a trace, whose id is 32 digits.
@@ -104,9 +110,9 @@ fn line(record: &Record<'_>) -> Json {
 fn shown(span: &Span) -> Json {
     let parent = (!span.parent_span_id.is_empty()).then(|| hex(&span.parent_span_id));
     let status = span.status.as_ref();
-    let events = span.events.iter().map(|event| {
-        json!({"name": event.name, "time": moment(event.time_unix_nano), "attributes": {}})
-    });
+    let events = span.events.iter().map(
+        |event| json!({"name": event.name, "time": moment(event.time_unix_nano), "attributes": {}}),
+    );
     json!({
         "spanId": hex(&span.span_id),
         "parentSpanId": parent,
@@ -122,7 +128,9 @@ fn shown(span: &Span) -> Json {
 }
 
 fn attributes(found: &[KeyValue]) -> Map<String, Json> {
-    let pairs = found.iter().map(|one| (one.key.clone(), value(one.value.as_ref())));
+    let pairs = found
+        .iter()
+        .map(|one| (one.key.clone(), value(one.value.as_ref())));
     pairs.collect()
 }
 

@@ -39,7 +39,11 @@ pub fn spans(record: &Record<'_>, redaction: &Redaction) -> Option<Vec<Span>> {
     let skipped = usize::from(record.attempts_made()).saturating_sub(record.attempts().count());
     let last = record.attempts().count().saturating_sub(1);
     for (index, attempt) in record.attempts().enumerate() {
-        let resent = if index == last { index + skipped } else { index };
+        let resent = if index == last {
+            index + skipped
+        } else {
+            index
+        };
         spans.push(tree.attempt(&attempt, resent));
     }
     if let Some(head_sent) = tree.at(record.head_sent_ns()) {
@@ -130,22 +134,31 @@ impl Tree<'_, '_> {
         add("server.address", host);
         add("client.address", record.text(Text::Client));
         add("user_agent.original", record.text(Text::UserAgent));
-        add("network.protocol.version", match record.minor_version() {
-            Some(0) => b"1.0",
-            Some(_) => b"1.1",
-            None => b"",
-        });
+        add(
+            "network.protocol.version",
+            match record.minor_version() {
+                Some(0) => b"1.0",
+                Some(_) => b"1.1",
+                None => b"",
+            },
+        );
         add("http.route", record.text(Text::RoutePattern));
         add("hotswap.route.id", record.text(Text::RouteId));
         add("hotswap.route.name", record.text(Text::RouteName));
         add("hotswap.route.version", record.text(Text::RouteVersion));
-        add("hotswap.route.arm", record.arm().map_or(b"", |arm| arm.name().as_bytes()));
+        add(
+            "hotswap.route.arm",
+            record.arm().map_or(b"", |arm| arm.name().as_bytes()),
+        );
         add("hotswap.request.id", record.text(Text::RequestId));
         if !host.is_empty() {
             found.push(KeyValue::int("server.port", port.into()));
         }
         if record.status() != 0 {
-            found.push(KeyValue::int("http.response.status_code", record.status().into()));
+            found.push(KeyValue::int(
+                "http.response.status_code",
+                record.status().into(),
+            ));
         }
         found.push(KeyValue::int("hotswap.generation", record.generation()));
         found.push(KeyValue::int("http.request.body.size", record.bytes_in()));
@@ -169,7 +182,9 @@ impl Tree<'_, '_> {
             return Some(self.child(BACKEND_SELECT, "gateway.backend_select", from, selected));
         }
         let none = [Flag::NoHealthyBackend, Flag::CircuitOpen];
-        let flag = none.into_iter().find(|&flag| self.record.flags().contains(flag))?;
+        let flag = none
+            .into_iter()
+            .find(|&flag| self.record.flags().contains(flag))?;
         let to = self.at(self.record.head_sent_ns()).unwrap_or(self.end);
         let mut span = self.child(BACKEND_SELECT, "gateway.backend_select", from, to);
         fail(&mut span, flag.name().to_owned(), sentence(flag));
@@ -182,7 +197,10 @@ impl Tree<'_, '_> {
         let own = self.record.span_id();
         let mut span = self.span(attempt.span_id, &own, "gateway.proxy", CLIENT, from, to);
         let start = self.record.started_unix_ns();
-        for (name, offset) in [("request.sent", attempt.sent_ns), ("response.head", attempt.answered_ns)] {
+        for (name, offset) in [
+            ("request.sent", attempt.sent_ns),
+            ("response.head", attempt.answered_ns),
+        ] {
             if let Some(offset) = self.at(offset) {
                 span.events.push(Event {
                     time_unix_nano: start + offset.clamp(from, to.max(from)),
@@ -191,7 +209,10 @@ impl Tree<'_, '_> {
             }
         }
         let attributes = &mut span.attributes;
-        attributes.push(KeyValue::text("hotswap.backend.name", text(attempt.backend)));
+        attributes.push(KeyValue::text(
+            "hotswap.backend.name",
+            text(attempt.backend),
+        ));
         if let Some(address) = attempt.address {
             attributes.push(KeyValue::text("server.address", address.ip().to_string()));
             attributes.push(KeyValue::int("server.port", address.port().into()));
@@ -200,7 +221,10 @@ impl Tree<'_, '_> {
             attributes.push(KeyValue::int("http.request.resend_count", resent as u64));
         }
         if attempt.status != 0 {
-            attributes.push(KeyValue::int("http.response.status_code", attempt.status.into()));
+            attributes.push(KeyValue::int(
+                "http.response.status_code",
+                attempt.status.into(),
+            ));
         }
         match attempt.why {
             Some(flag) => fail(&mut span, flag.name().to_owned(), sentence(flag)),
@@ -225,7 +249,13 @@ fn sentence(flag: Flag) -> &'static str {
 
 /// Why a request failed, as far as a flag says so; what was tried on the way is no cause.
 fn first_cause(record: &Record<'_>) -> Option<Flag> {
-    let way = [Flag::Retried, Flag::FailedOver, Flag::Resent, Flag::RetriesExhausted, Flag::BudgetExhausted];
+    let way = [
+        Flag::Retried,
+        Flag::FailedOver,
+        Flag::Resent,
+        Flag::RetriesExhausted,
+        Flag::BudgetExhausted,
+    ];
     record.flags().iter().find(|flag| !way.contains(flag))
 }
 
@@ -241,7 +271,9 @@ fn authority<'h>(host: &'h [u8], scheme: &str) -> (&'h [u8], u16) {
     match colon.map(|at| (&host[..at], &host[at + 1..])) {
         // In an IPv6 address without a port the last colon is inside the brackets.
         Some((name, digits)) if !digits.contains(&b']') => {
-            let port = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+            let port = std::str::from_utf8(digits)
+                .ok()
+                .and_then(|digits| digits.parse().ok());
             (name, port.unwrap_or(usual))
         }
         _ => (host, usual),

@@ -7,6 +7,7 @@ mod catalog;
 mod checks;
 mod errors;
 mod histogram;
+mod journal;
 mod node;
 mod worker;
 
@@ -27,6 +28,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<catalog::Catalog>()?;
     m.add_class::<catalog::Staged>()?;
     m.add_class::<worker::Worker>()?;
+    m.add_class::<journal::Journal>()?;
+    m.add_class::<journal::OtlpRequest>()?;
     m.add_function(wrap_pyfunction!(arms::assignment_bucket, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_header_change, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_header_template, m)?)?;
@@ -40,5 +43,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(histogram::histogram_bounds, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_quantile, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_sum, m)?)?;
+    m.add_function(wrap_pyfunction!(journal::response_flags, m)?)?;
+    m.add_function(wrap_pyfunction!(journal::usual_redactions, m)?)?;
     Ok(())
 }
