@@ -116,7 +116,7 @@ fn only_what_the_gateway_or_a_backend_failed_at_is_an_error() {
         entry.end(1800, status, 3, NEVER, (0, 5));
         let root = &spans_of(&mut entry)[0];
         assert_eq!(root.status.is_some(), error, "{status}");
-        assert_eq!(root.parent_span_id, []);
+        assert!(root.parent_span_id.is_empty());
         let kind = text_of(root, "error.type");
         assert_eq!(kind, error.then(|| status.to_string()));
     }
