@@ -1,25 +1,29 @@
-"""The thread that takes what the workers tell of their requests: lines for the access log, spans for traces.
+"""The thread that takes what workers tell of their requests: lines for the access log, spans for traces.
 
-A thread and not the event loop, because a disk can hang: then the rings fill, and what does not fit is counted
-and not waited for. What is costly (reading the rings, formatting, writing) happens in Rust without the
-interpreter's lock.
+A thread and not the event loop, because a disk can hang: then the rings fill, and what does not fit is
+counted and not waited for. What is costly (reading the rings, formatting, writing) happens in Rust without
+the interpreter's lock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from hotswap_proxy.observe.exposition import family
 from hotswap_proxy.observe.logfile import LogFile, LogFileError
 
 log = logging.getLogger("hotswap_proxy.control")
 
 SHORTEST, LONGEST = 0.02, 0.1  # seconds between two looks: under load, and when nothing happens
-LAST_WITHIN = 5.0  # seconds for the last look: a disk that hangs must not keep the node from its end
+LAST_WITHIN = 5.0  # seconds for the last looks: a disk that hangs must not keep the node from its end
+TELL_EVERY = 60.0  # seconds between two messages that records were dropped
 
 
 class Journal(Protocol):
@@ -34,8 +38,9 @@ class Counts:
     """Since the node started. Written by the thread alone."""
 
     lines: int = 0
-    dropped: int = 0  # records for which there was no room
-    errors: int = 0  # writes of lines that failed
+    lost: int = 0  # lines that could not be written
+    full: int = 0  # records that workers dropped, because there was no room
+    broken: int = 0  # records that could not be read
 
 
 class Draining:
@@ -50,8 +55,9 @@ class Draining:
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._wake = threading.Event()
         self._reopen = threading.Event()
-        self._ending = False
-        self._failing = False
+        self._ending = threading.Event()
+        self._told_of_drops = -TELL_EVERY
+        self._errno = 0
         self.counts = Counts()
 
     def start(self) -> None:
@@ -63,62 +69,92 @@ class Draining:
         self._reopen.set()
         self._wake.set()
 
+    def metrics(self) -> Iterator[str]:
+        """What was counted, as text for Prometheus."""
+        yield from family(
+            "gateway_journal_dropped_total",
+            "counter",
+            "Requests missing in access log and traces: there was no room, or they were not readable.",
+            (({"reason": reason}, getattr(self.counts, reason)) for reason in ("full", "broken")),
+        )
+        if self._file is not None:
+            name, text = "gateway_access_log_lines_total", "Lines written to the access log."
+            yield from family(name, "counter", text, [({}, self.counts.lines)])
+            name, text = (
+                "gateway_access_log_errors_total",
+                "Lines that could not be written to the access log.",
+            )
+            yield from family(name, "counter", text, [({}, self.counts.lost)])
+
     async def stop(self) -> None:
         """Take what is left, after the workers have ended; gives up after some seconds."""
-        self._ending = True
+        self._ending.set()
         self._wake.set()
         await asyncio.to_thread(self._thread.join, LAST_WITHIN)
-        if self._thread.is_alive():
-            log.error("the access log cannot be written to its end", extra={"file": self._name})
+        if self._thread.is_alive():  # a daemon: the process ends without it
+            log.error("the access log is not written to its end", extra=self._place)
 
     @property
-    def _name(self) -> str | None:
-        return self._file.name if self._file is not None else None
+    def _place(self) -> dict[str, str]:
+        return {"file": self._file.name} if self._file is not None else {}
 
     def _run(self) -> None:
         wait = SHORTEST
         while True:
-            ending = self._ending  # before the look: what came before the end was announced is seen by it
-            try:
-                found = self._look()
-            except Exception:
-                log.exception("the journal cannot be read")
-                found = 0
-            if ending:
+            ending = self._ending.is_set()  # first: what is told before the end is seen by the look after it
+            busy = self._turn()
+            if ending and not busy:
                 return
-            wait = SHORTEST if found else min(2 * wait, LONGEST)
+            wait = SHORTEST if busy else min(2 * wait, LONGEST)
             self._wake.wait(wait)
             self._wake.clear()
 
-    def _look(self) -> int:
-        """One turn; the number of records found."""
-        if self._reopen.is_set():
-            self._reopen.clear()
-            self._open_anew()
+    def _turn(self) -> bool:
+        """One look that survives everything; whether there was something."""
+        try:
+            if self._reopen.is_set():
+                self._reopen.clear()
+                self._open_anew()
+            return self._look()
+        except Exception:
+            log.exception("the journal cannot be read")
+            return False
+
+    def _look(self) -> bool:
         taken = self._journal.drain(self._file.fd if self._file is not None else -1)
         counts = self.counts
         counts.lines += taken["lines"]
-        counts.dropped += taken["dropped"]
-        counts.errors += taken["errors"]
-        self._tell_of(taken.get("error"))
-        if self._spans is not None and taken["spans"]:
-            self._spans(taken["spans"])
-        return int(taken["records"])
+        counts.lost += taken["linesLost"]
+        counts.full += taken["dropped"]
+        counts.broken += taken["corrupt"]
+        self._tell_of_errors(taken["errno"], taken["lines"])
+        self._tell_of_drops(taken["dropped"] + taken["corrupt"])
+        if self._spans is not None and (spans := taken.get("spans")):
+            self._spans(spans)
+        return bool(taken["records"])
 
     def _open_anew(self) -> None:
         if self._file is None:
             return
         try:
             if self._file.reopen():
-                log.info("access log opened anew", extra={"file": self._name})
+                log.info("access log opened anew", extra=self._place)
         except LogFileError as error:
-            self.counts.errors += 1
             log.error("the access log stays the file it was", extra={"reason": str(error)})
 
-    def _tell_of(self, error: str | None) -> None:
+    def _tell_of_errors(self, errno: int, lines: int) -> None:
         """Once when it begins to fail, once when it is well again."""
-        if error is not None and not self._failing:
-            log.error("the access log cannot be written", extra={"file": self._name, "reason": error})
-        elif error is None and self._failing:
-            log.warning("the access log is written again", extra={"file": self._name})
-        self._failing = error is not None
+        if errno and not self._errno:
+            reason = os.strerror(errno)
+            log.error("the access log cannot be written", extra={**self._place, "reason": reason})
+            self._errno = errno
+        elif lines and not errno and self._errno:
+            log.warning("the access log is written again", extra=self._place)
+            self._errno = 0
+
+    def _tell_of_drops(self, dropped: int) -> None:
+        now = time.monotonic()
+        if dropped and now >= self._told_of_drops + TELL_EVERY:
+            self._told_of_drops = now
+            told = {"full": self.counts.full, "broken": self.counts.broken}
+            log.error("requests are missing in the access log or traces", extra=told)

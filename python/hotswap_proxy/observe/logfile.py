@@ -25,7 +25,11 @@ class LogFile:
     def __init__(self, target: str) -> None:
         """``target``: a path, or ``-`` for standard output."""
         self.path = None if target == STANDARD_OUTPUT else Path(target).absolute()
-        self.fd = os.dup(1) if self.path is None else _open(self.path)
+        if self.path is not None:
+            self.fd = _open(self.path)
+        else:
+            self.fd = os.dup(1)
+            os.set_blocking(self.fd, True)  # whose pipe it was before: lines wait, and are not thrown away
 
     @property
     def name(self) -> str:

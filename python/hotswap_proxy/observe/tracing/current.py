@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from hotswap_proxy.deploy.record import Deployment
 
 Value = str | int | float | bool
 NO_ATTRIBUTES: Mapping[str, Value] = {}
@@ -32,6 +35,14 @@ class Tracer(Protocol):
         self, name: str, attributes: Mapping[str, Value]
     ) -> contextlib.AbstractContextManager[Span]: ...
 
+    def call(
+        self, name: str, attributes: Mapping[str, Value], headers: Mapping[str, str]
+    ) -> contextlib.AbstractContextManager[tuple[Span, str]]: ...
+
+    def smoke_test(self, deployment_id: str) -> contextlib.AbstractContextManager[Span]: ...
+
+    def deployment(self, before: Deployment | None, after: Deployment) -> None: ...
+
 
 class _Nothing:
     def note(self, name: str, value: Value) -> None: ...
@@ -41,7 +52,7 @@ class _Nothing:
     def fail(self, kind: str, message: str = "") -> None: ...
 
 
-_NOTHING = _Nothing()
+NOTHING = _Nothing()
 _tracer: Tracer | None = None
 
 
@@ -55,7 +66,35 @@ def use(tracer: Tracer | None) -> None:
 def span(name: str, attributes: Mapping[str, Value] = NO_ATTRIBUTES) -> Iterator[Span]:
     """A part of what is under way: a child of the span around it. An exception that leaves it is noted."""
     if _tracer is None:
-        yield _NOTHING
+        yield NOTHING
         return
     with _tracer.span(name, attributes) as found:
         yield found
+
+
+@contextlib.contextmanager
+def call(
+    name: str, attributes: Mapping[str, Value], headers: Mapping[str, str]
+) -> Iterator[tuple[Span, str | None]]:
+    """A call from outside, and its trace id; None: it has none. ``headers`` may have a ``traceparent``."""
+    if _tracer is None:
+        yield NOTHING, None
+        return
+    with _tracer.call(name, attributes, headers) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def smoke_test(deployment_id: str) -> Iterator[Span]:
+    """A test of a deployment's candidate, in the deployment's trace."""
+    if _tracer is None:
+        yield NOTHING
+        return
+    with _tracer.smoke_test(deployment_id) as found:
+        yield found
+
+
+def deployment(before: Deployment | None, after: Deployment) -> None:
+    """A deployment was moved on, and that is committed; ``before`` None: it is new."""
+    if _tracer is not None:
+        _tracer.deployment(before, after)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -27,7 +26,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from hotswap_proxy import __version__
 from hotswap_proxy.errors import GatewayError
+from hotswap_proxy.observe.tracing import rollouts
 from hotswap_proxy.observe.tracing.current import Value
+from hotswap_proxy.observe.tracing.place import Happening, Place
+
+if TYPE_CHECKING:
+    from hotswap_proxy.deploy.record import Deployment
 
 SCOPE = "hotswap_proxy.control"
 MAX_VALUE = 1024  # characters of an attribute
@@ -36,30 +40,8 @@ Ended = Callable[[ReadableSpan], None]
 _derived: ContextVar[tuple[int, int] | None] = ContextVar("derived", default=None)
 
 
-class Place(NamedTuple):
-    """Where a span is, or will be: ids that follow from what it is about, so that whichever node tells of a
-    part of it, without having seen the others, tells it in the same place.
-    """
-
-    trace_id: int
-    span_id: int
-
-    @classmethod
-    def of(cls, kind: str, identifier: str) -> Place:
-        digest = hashlib.blake2b(f"{kind} {identifier}".encode(), digest_size=24).digest()
-        return cls(int.from_bytes(digest[:16]) or 1, int.from_bytes(digest[16:]) or 1)
-
-    @property
-    def context(self) -> SpanContext:
-        return SpanContext(self.trace_id, self.span_id, is_remote=True, trace_flags=TraceFlags(1))
-
-
-class Happening(NamedTuple):
-    """A moment in a span; nanoseconds since 1970."""
-
-    name: str
-    at: int
-    attributes: Mapping[str, Value]
+def _context(place: Place) -> SpanContext:
+    return SpanContext(place.trace_id, place.span_id, is_remote=True, trace_flags=TraceFlags(1))
 
 
 class _Ids(IdGenerator):
@@ -147,7 +129,7 @@ class SdkTracer:
     @contextlib.contextmanager
     def within(self, place: Place, name: str, attributes: Mapping[str, Value]) -> Iterator[_Span]:
         """A span that is under way, as a part of what is (or will be) at ``place``."""
-        around = trace.set_span_in_context(NonRecordingSpan(place.context))
+        around = trace.set_span_in_context(NonRecordingSpan(_context(place)))
         with self._tracer.start_as_current_span(
             name, around, attributes=dict(attributes), record_exception=False, set_status_on_exception=False
         ) as found:
@@ -165,7 +147,7 @@ class SdkTracer:
         failed: str | None = None,
     ) -> None:
         """A span that is over, at its place; nanoseconds since 1970. ``failed``: why it counts as an error."""
-        around = trace.set_span_in_context(NonRecordingSpan(parent.context)) if parent else Context()
+        around = trace.set_span_in_context(NonRecordingSpan(_context(parent))) if parent else Context()
         token = _derived.set(place)
         try:
             span = self._tracer.start_span(name, around, attributes=dict(attributes), start_time=times[0])
@@ -177,9 +159,16 @@ class SdkTracer:
             span.set_status(Status(StatusCode.ERROR, failed[:MAX_VALUE]))
         span.end(max(times))
 
+    def smoke_test(self, deployment_id: str) -> contextlib.AbstractContextManager[_Span]:
+        place = Place.of("deployment", deployment_id)
+        return self.within(place, "config.health.check", {"hotswap.deployment.id": deployment_id})
+
+    def deployment(self, before: Deployment | None, after: Deployment) -> None:
+        rollouts.tell(self, before, after)
+
     @staticmethod
     def link(place: Place) -> None:
         """The span under way began what is at ``place``, or moved it on."""
         span = trace.get_current_span()
         if span.is_recording():
-            span.add_link(place.context)
+            span.add_link(_context(place))
