@@ -13,6 +13,7 @@ from typing import Final, TypedDict, final, type_check_only
 
 __all__ = [
     "BUILD_PROFILE",
+    "REDACTED_PARAMETERS",
     "_C_API",
     "Catalog",
     "ConfigError",
@@ -35,10 +36,11 @@ __all__ = [
     "histogram_quantile",
     "histogram_sum",
     "response_flags",
-    "usual_redactions",
 ]
 
 __version__: Final[str]
+REDACTED_PARAMETERS: Final[tuple[str, ...]]
+"""Query parameters whose values access lines and traces never show."""
 _C_API: Final[object]
 """Capsule with the table of C functions that ``_wire`` calls (``cext/core_api.h``)."""
 BUILD_PROFILE: Final[str]
@@ -435,7 +437,8 @@ class Drained(TypedDict):
     lines: int
     bytes: int
     linesLost: int
-    errno: int
+    errors: int
+    error: str | None
     dropped: int
     corrupt: int
     more: bool
@@ -450,8 +453,8 @@ class Journal:
         """Make the memory: `ring_bytes` a lane, a power of two from 65,536 on, of which only what is used is
         taken.
 
-        `redact` names the query parameters (any case) whose values access lines show as ``***``; None:
-        `usual_redactions`. Raises OSError without memory, ValueError for another size.
+        `redact` names query parameters (any case) whose values access lines show as ``***``, besides
+        `REDACTED_PARAMETERS`. Raises OSError without memory, ValueError for another size.
         """
     @property
     def fd(self) -> int:
@@ -461,15 +464,13 @@ class Journal:
 
         Without the interpreter lock; one call at a time. Blocks as long as a write(2) to `log_fd` does.
         Returns what this call found: `records`, `sampled` (of them, for traces), `lines` and `bytes`
-        written, `linesLost` (that could not be written) and `errno` (why; 0), `dropped` (records that found
-        a ring full, since the last call), `corrupt` (records that were none), `more` (call again).
+        written, `linesLost` (that could not be), `errors` (writes that failed), `error` (why the last one
+        did; None), `dropped` (records that found a ring full, since the last call), `corrupt` (records that
+        were none), `more` (call again).
         """
 
 def response_flags() -> list[tuple[str, str]]:
     """Every response flag of access lines: short name and meaning, in the order in which a line has them."""
-
-def usual_redactions() -> list[str]:
-    """Query parameters whose values access lines never show, unless the operator has another list."""
 
 def assignment_bucket(salt: str, key: bytes) -> int:
     """Where `key` stands in a split, from 0 to 2**64 - 1: below ``share * 2**64 // 10000`` it is in.

@@ -15,7 +15,7 @@ from functools import partial
 from typing import NoReturn
 
 from hotswap_proxy import __version__, _core
-from hotswap_proxy.control import audithead, listeners
+from hotswap_proxy.control import audithead, journaling, listeners
 from hotswap_proxy.control.adminserver import AdminServer
 from hotswap_proxy.control.applying import Applier
 from hotswap_proxy.control.audithead import AuditHeadTeller
@@ -23,6 +23,7 @@ from hotswap_proxy.control.claims import Claims, StartError, claim
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.health.alerts import Alerts
 from hotswap_proxy.control.health.checker import Checker
+from hotswap_proxy.control.journaling import Journaling
 from hotswap_proxy.control.jwks import KeyKeeper
 from hotswap_proxy.control.memory import MemoryKeeper
 from hotswap_proxy.control.nodeview import NodeStatus
@@ -44,7 +45,6 @@ from hotswap_proxy.fleet import start as fleet
 from hotswap_proxy.fleet.lastgood import LastGood
 from hotswap_proxy.fleet.redis import Redis
 from hotswap_proxy.observe import structured as logs
-from hotswap_proxy.observe.journal import open_journal
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 from hotswap_proxy.worker.protocol import GEOIP, TLS
@@ -133,7 +133,7 @@ class NodeProcess:
         self._certificates = certificates
         self._ending = asyncio.Event()
         self._supervisor: Supervisor | None = None
-        self._journal: _core.Journal | None = None
+        self._journaling: Journaling | None = None
 
     async def run(self) -> int:
         """Start, serve, end; what was started ends in reverse order, also when the start fails half-way."""
@@ -141,6 +141,7 @@ class NodeProcess:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_end)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        loop.add_signal_handler(signal.SIGUSR1, self._on_rotated)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._claims.datadir.close)
             stack.push_async_callback(self._spawner.close)
@@ -167,6 +168,7 @@ class NodeProcess:
             loaded = await self._load(stack, node)
         except GatewayError as error:
             raise StartError(sentences(error)) from error
+        self._journaling = journaling.start(stack, settings, node.lanes)
         supervisor = self._make_supervisor(stack, node)
         regions = Regions(settings.geoip, partial(supervisor.publish, GEOIP))
         await regions.load()
@@ -187,7 +189,7 @@ class NodeProcess:
             loaded.alerts,
             Redis(settings.redis_url) if settings.redis_url else None,
             loaded.last_good,
-            self._journal,
+            self._journaling.journal if self._journaling is not None else None,
         )
         await fleet.start(stack, parts, (self._first_administrator(parts.store), self._missed_file))
         orders = await deploy.start(stack, parts)
@@ -238,7 +240,6 @@ class NodeProcess:
 
     def _make_supervisor(self, stack: AsyncExitStack, node: _core.Node) -> Supervisor:
         claims = self._claims
-        self._journal = open_journal(self._settings, node.lanes)
         supervisor = self._supervisor = Supervisor(
             self._settings,
             node,
@@ -246,7 +247,7 @@ class NodeProcess:
             claims.proxy,
             claims.datadir.presence_fd,
             claims.proxy_tls,
-            self._journal.fd if self._journal else None,
+            self._journaling.journal.fd if self._journaling is not None else None,
         )
         if self._certificates is not None:
             supervisor.publish(TLS, self._certificates.bundle.descriptor())
@@ -261,6 +262,8 @@ class NodeProcess:
         )
         if self._certificates is not None:
             status.certificates = self._certificates.bundle
+        if self._journaling is not None:
+            status.journal = self._journaling.draining
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
         return status
@@ -353,6 +356,10 @@ class NodeProcess:
             log.warning("second signal: ending at once")
             self._supervisor.hurry()
         self._ending.set()
+
+    def _on_rotated(self) -> None:
+        if self._journaling is not None:
+            self._journaling.draining.reopen()
 
     def _on_hangup(self) -> None:
         if self._reloader is None and self._certificates is None:

@@ -20,15 +20,17 @@ class Wanted(TypedDict):
     accessLogSample: float  # of uneventful requests: status below 400 and no response flag
     tracing: bool
     traceSample: float  # of the traces that begin here
+    traceForcedLimit: int  # traces a second and worker that callers may have recorded by their flag
 
 
 def wanted(settings: Settings) -> Wanted:
     """What the core of a worker is to tell."""
     return {
-        "accessLog": False,
-        "accessLogSample": 1.0,
+        "accessLog": settings.logs_requests,
+        "accessLogSample": settings.access_log_sample,
         "tracing": False,
         "traceSample": 0.0,
+        "traceForcedLimit": 0,
     }
 
 
@@ -44,4 +46,4 @@ def open_journal(settings: Settings, lanes: int) -> _core.Journal | None:
         return None
     from hotswap_proxy import _core
 
-    return _core.Journal(lanes)
+    return _core.Journal(lanes, redact=settings.access_log_redact)

@@ -62,6 +62,11 @@ impl WorkerCore {
         if ex.response_length > ex.max_response_body {
             answer = why::answer(why::RESPONSE_TOO_LARGE);
         }
+        if why == why::NO_BACKEND_LEFT {
+            if let Some((_, route)) = self.place(ex) {
+                answer = self.no_backend(route);
+            }
+        }
         if answer.backend_failed {
             self.settle_failure(ex, now, why::is_unconnected(why));
         }

@@ -165,7 +165,8 @@ impl WorkerCore {
         }
         self.prepare_attempts(ex, route, head);
         let Some(backend) = self.select(ex, snapshot, route, peer, Some(head), now, None) else {
-            return self.decline(ex, now, why::NO_BACKEND, b"");
+            let answer = self.no_backend(route);
+            return self.decline(ex, now, answer, b"");
         };
         match self.write_head(ex, &request, backend) {
             Ok(()) => layout::FORWARD,
@@ -260,6 +261,16 @@ impl WorkerCore {
             self.note_attempt(ex, backend, now);
         }
         Some(backend)
+    }
+
+    /// The answer where none could be chosen.
+    #[cold]
+    pub(super) fn no_backend(&self, route: &ArchivedRoute) -> Answer {
+        let mut slots = route.candidates.iter().map(|one| one.slot.to_native());
+        match slots.any(|slot| self.lane.backend_broken(slot)) {
+            true => why::CIRCUIT_OPEN,
+            false => why::NO_BACKEND,
+        }
     }
 
     /// See to it that connections to a backend can be made; 0 for a plain one.

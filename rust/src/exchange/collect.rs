@@ -181,7 +181,8 @@ impl WorkerCore {
         ex.adapt(head);
         self.prepare_attempts(ex, route, head);
         let Some(backend) = self.select(ex, snapshot, route, peer, Some(head), now, None) else {
-            self.reply(ex, now, why::NO_BACKEND, b"");
+            let answer = self.no_backend(route);
+            self.reply(ex, now, answer, b"");
             return layout::REPLY;
         };
         let client = *ex.client(peer);

@@ -148,6 +148,7 @@ pub const CONNECT_TIMEOUT: i32 = 1;
 pub const BACKEND_CLOSED: i32 = 3;
 pub const BACKEND_TIMEOUT: i32 = 4;
 pub const RESPONSE_TOO_LARGE: i32 = 7;
+pub const NO_BACKEND_LEFT: i32 = 11;
 pub const TLS_FAILED: i32 = 14;
 
 /// Whether nothing can have been sent.

@@ -89,6 +89,10 @@ impl Journal {
         })
     }
 
+    pub fn tracer(&mut self) -> Option<&mut Tracer> {
+        self.tracer.as_mut()
+    }
+
     /// An entry for an exchange that begins; it comes back by `close`.
     #[inline]
     pub fn open(&mut self, now: u64, unix_ns: u64) -> *mut Entry {
@@ -115,12 +119,6 @@ impl Journal {
         if self.spare.len() < SPARE {
             self.spare.push(entry);
         }
-    }
-
-    /// None: no traces are wanted.
-    #[inline]
-    pub fn tracer(&mut self) -> Option<&mut Tracer> {
-        self.tracer.as_mut()
     }
 
     fn drawn(&mut self) -> bool {

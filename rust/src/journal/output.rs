@@ -14,8 +14,17 @@ pub struct Written {
     pub bytes: u64,
     /// Lines that were dropped.
     pub lost: u64,
-    /// Of the last write that failed; 0: none did.
-    pub errno: i32,
+    /// Writes that failed.
+    pub errors: u64,
+    /// Of the last one; 0: none did.
+    errno: i32,
+}
+
+impl Written {
+    /// Why the last write that failed did.
+    pub fn error(&self) -> Option<io::Error> {
+        (self.errno != 0).then(|| io::Error::from_raw_os_error(self.errno))
+    }
 }
 
 /// What is to be written before anything else.
@@ -75,6 +84,7 @@ impl Output {
                 into.lines += whole + u64::from(kept);
                 into.lost += count - whole - u64::from(kept);
                 into.bytes += sent as u64;
+                into.errors += 1;
                 into.errno = error.raw_os_error().unwrap_or(libc::EIO);
             }
         }
@@ -118,7 +128,7 @@ impl Output {
 
 /// Whether bytes end where a line ends.
 fn at_end(bytes: &[u8]) -> bool {
-    bytes.last().is_none_or(|&last| last == b'\n')
+    !matches!(bytes.last(), Some(&last) if last != b'\n')
 }
 
 fn may_come_back(error: &io::Error) -> bool {

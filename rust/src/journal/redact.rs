@@ -37,6 +37,12 @@ pub struct Redaction {
 }
 
 impl Redaction {
+    /// The usual names, and others.
+    pub fn and<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::new(USUAL.iter().copied().chain(names))
+    }
+
+    /// Just these.
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let lower = |name: &str| name.to_ascii_lowercase().into_bytes().into_boxed_slice();
         Self {

@@ -3,7 +3,7 @@
 use super::errors;
 use crate::journal::kept::{Filter, Kept};
 use crate::journal::reader::{Drained, Reader};
-use crate::journal::redact::{Redaction, USUAL};
+use crate::journal::redact::Redaction;
 use crate::journal::{flags, otlp, tree};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -25,17 +25,15 @@ pub struct Journal {
 #[pymethods]
 impl Journal {
     #[new]
-    #[pyo3(signature = (lanes, *, ring_bytes = 1 << 20, redact = None))]
+    #[pyo3(signature = (lanes, *, ring_bytes = 1_048_576, redact = None))]
     fn new(lanes: usize, ring_bytes: usize, redact: Option<Vec<String>>) -> PyResult<Self> {
         if !ring_bytes.is_power_of_two() || ring_bytes < 1 << 16 {
             return Err(PyValueError::new_err(
                 "ring_bytes must be a power of two, and at least 65536",
             ));
         }
-        let redaction = || match &redact {
-            None => Redaction::default(),
-            Some(names) => Redaction::new(names.iter().map(String::as_str)),
-        };
+        let redact = redact.unwrap_or_default();
+        let redaction = || Redaction::and(redact.iter().map(String::as_str));
         let (reader, fd) =
             Reader::create(lanes, ring_bytes, redaction()).map_err(PyOSError::new_err)?;
         Ok(Self {
@@ -136,7 +134,9 @@ fn into_dict<'py>(py: Python<'py>, drained: &Drained) -> PyResult<Bound<'py, PyD
     item.set_item("lines", drained.written.lines)?;
     item.set_item("bytes", drained.written.bytes)?;
     item.set_item("linesLost", drained.written.lost)?;
-    item.set_item("errno", drained.written.errno)?;
+    item.set_item("errors", drained.written.errors)?;
+    let error = drained.written.error();
+    item.set_item("error", error.map(|error| error.to_string()))?;
     item.set_item("dropped", drained.dropped)?;
     item.set_item("corrupt", drained.corrupt)?;
     item.set_item("more", drained.more)?;
@@ -147,10 +147,4 @@ fn into_dict<'py>(py: Python<'py>, drained: &Drained) -> PyResult<Bound<'py, PyD
 #[pyfunction]
 pub fn response_flags() -> Vec<(&'static str, &'static str)> {
     flags::TABLE.to_vec()
-}
-
-/// Names of query parameters that are hidden where nobody says otherwise.
-#[pyfunction]
-pub fn usual_redactions() -> Vec<&'static str> {
-    USUAL.to_vec()
 }

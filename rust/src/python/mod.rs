@@ -12,6 +12,7 @@ mod node;
 mod worker;
 
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -24,6 +25,10 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("BUILD_PROFILE", profile)?;
     m.add("ConfigError", m.py().get_type::<errors::ConfigError>())?;
     m.add("_C_API", capsule::new(m.py())?)?;
+    m.add(
+        "REDACTED_PARAMETERS",
+        PyTuple::new(m.py(), crate::journal::redact::USUAL)?,
+    )?;
     m.add_class::<node::Node>()?;
     m.add_class::<catalog::Catalog>()?;
     m.add_class::<catalog::Staged>()?;
@@ -44,6 +49,5 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(histogram::histogram_quantile, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_sum, m)?)?;
     m.add_function(wrap_pyfunction!(journal::response_flags, m)?)?;
-    m.add_function(wrap_pyfunction!(journal::usual_redactions, m)?)?;
     Ok(())
 }
