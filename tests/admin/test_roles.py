@@ -60,6 +60,8 @@ GET    gateway/config/export                    all
 GET    gateway/nodes                            all
 GET    gateway/health                           public
 GET    gateway/metrics                          all
+GET    gateway/traces                           all
+GET    gateway/traces/{traceId}                 all
 GET    /metrics                                 public
 GET    audit-logs                               Admin
 GET    audit-logs/head                          Admin

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.deploy.commands import Commands
 from hotswap_proxy.fleet.redis import Redis
+from hotswap_proxy.observe.tracing.start import Tracing
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 
@@ -57,3 +58,4 @@ class AdminContext:
     node: NodeView
     deployments: Commands
     cache: Redis | None = None
+    tracing: Tracing | None = None  # while it is on

@@ -14,6 +14,7 @@ from hotswap_proxy.cli import (
     node,
     objects,
     run,
+    traces,
     users,
     versions,
 )
@@ -48,6 +49,7 @@ app.add_typer(api_keys.api_keys, name="api-keys")
 app.command("nodes")(node.nodes)
 app.command("health")(node.health)
 app.add_typer(audit.audit, name="audit")
+app.add_typer(traces.traces, name="traces")
 
 
 @app.command()

@@ -45,6 +45,8 @@ from hotswap_proxy.fleet import start as fleet
 from hotswap_proxy.fleet.lastgood import LastGood
 from hotswap_proxy.fleet.redis import Redis
 from hotswap_proxy.observe import structured as logs
+from hotswap_proxy.observe.tracing import start as tracing
+from hotswap_proxy.observe.tracing.start import Tracing
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 from hotswap_proxy.worker.protocol import GEOIP, TLS
@@ -134,6 +136,7 @@ class NodeProcess:
         self._ending = asyncio.Event()
         self._supervisor: Supervisor | None = None
         self._journaling: Journaling | None = None
+        self._tracing: Tracing | None = None
 
     async def run(self) -> int:
         """Start, serve, end; what was started ends in reverse order, also when the start fails half-way."""
@@ -168,7 +171,11 @@ class NodeProcess:
             loaded = await self._load(stack, node)
         except GatewayError as error:
             raise StartError(sentences(error)) from error
-        self._journaling = journaling.start(stack, settings, node.lanes)
+        self._tracing = tracing.start(stack, settings)
+        spans = self._tracing.spans if self._tracing is not None else None
+        self._journaling = journaling.start(stack, settings, node.lanes, spans)
+        if self._tracing is not None and self._journaling is not None:
+            self._tracing.watch(self._journaling.journal)
         supervisor = self._make_supervisor(stack, node)
         regions = Regions(settings.geoip, partial(supervisor.publish, GEOIP))
         await regions.load()
@@ -264,6 +271,7 @@ class NodeProcess:
             status.certificates = self._certificates.bundle
         if self._journaling is not None:
             status.journal = self._journaling.draining
+        status.tracing = self._tracing
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
         return status
@@ -305,7 +313,13 @@ class NodeProcess:
         from hotswap_proxy.admin.app import AdminContext, create_app
 
         context = AdminContext(
-            parts.settings, parts.store, parts.configuration, parts.status, orders, parts.redis
+            parts.settings,
+            parts.store,
+            parts.configuration,
+            parts.status,
+            orders,
+            parts.redis,
+            self._tracing,
         )
         server = AdminServer(create_app(context), self._claims.admin)
         await server.begin()

@@ -103,6 +103,7 @@ class NodeStatus:
         self.certificates: Bundle | None = None
         self.fleet: FleetView | None = None
         self.journal: Draining | None = None  # while there is an access log, or tracing
+        self.tracing: Tracing | None = None
         self._costly = (0, 0)
         self._costly_until = 0.0
 
@@ -249,7 +250,10 @@ class NodeStatus:
             revision=self._configuration.revision,
             store_up=self.fleet.store_up if self.fleet is not None else None,
             redis_up=self.fleet.redis_up if self.fleet is not None else None,
-            journal=self.journal.metrics() if self.journal is not None else (),
+            journal=chain(
+                self.journal.metrics() if self.journal is not None else (),
+                self.tracing.metrics() if self.tracing is not None else (),
+            ),
             **self._limit_figures(),
         )
         pieces: list[str] = []

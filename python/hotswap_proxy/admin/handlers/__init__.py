@@ -10,6 +10,7 @@ from . import (
     gateway,
     routes,
     simulation,
+    traces,
     users,
     versions,
 )
@@ -25,5 +26,6 @@ ENDPOINTS = (
     *backends.ENDPOINTS,
     *config.ENDPOINTS,
     *gateway.ENDPOINTS,
+    *traces.ENDPOINTS,
     *audit.ENDPOINTS,
 )

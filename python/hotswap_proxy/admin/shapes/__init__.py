@@ -35,6 +35,7 @@ from .objects import (
     VersionPage,
     VersionShown,
 )
+from .traces import Trace, Traces
 
 __all__ = [
     "Answered",
@@ -67,6 +68,8 @@ __all__ = [
     "RouteWritten",
     "SimulationAnswer",
     "Summary",
+    "Trace",
+    "Traces",
     "User",
     "UserPage",
     "Validated",

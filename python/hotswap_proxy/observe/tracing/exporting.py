@@ -16,9 +16,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from hotswap_proxy.observe.tracing.sending import Sender, Sent
+if TYPE_CHECKING:
+    from hotswap_proxy.observe.tracing.sending import Sender, Sent
 
 log = logging.getLogger("hotswap_proxy.control")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
 from hotswap_proxy import __version__, _core, otlpsettings
+from hotswap_proxy.observe.exposition import family
 from hotswap_proxy.observe.tracing import current
 from hotswap_proxy.observe.tracing.exporting import Counts, Exporter, resource_of
 from hotswap_proxy.settings import Settings
@@ -26,6 +27,8 @@ log = logging.getLogger("hotswap_proxy.control")
 
 class KeptRequests(Protocol):
     """What is used of ``_core.Journal``: the last sampled requests, as JSON."""
+
+    def export_spans(self, wanted: bool) -> None: ...
 
     def kept(
         self,
@@ -55,6 +58,20 @@ class Tracing:
     @property
     def counts(self) -> Counts:
         return self.exporter.counts if self.exporter is not None else Counts()
+
+    def watch(self, journal: KeptRequests) -> None:
+        """The journal of the node's requests."""
+        self.requests = journal
+        journal.export_spans(self.exporter is not None)
+
+    def metrics(self) -> Iterator[str]:
+        """What was counted, as text for Prometheus."""
+        counts = self.counts
+        text = "Spans given to the collector."
+        yield from family("gateway_spans_exported_total", "counter", text, [({}, counts.exported)])
+        text = "Spans that were not: no room, refused by the collector, or not delivered in time."
+        dropped = [({"reason": reason}, count) for reason, count in counts.dropped.items()]
+        yield from family("gateway_spans_dropped_total", "counter", text, dropped)
 
     def spans(self, spans: bytes) -> None:
         """Of sampled requests, encoded; in any thread."""
