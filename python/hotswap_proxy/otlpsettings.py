@@ -40,7 +40,7 @@ def traces_url(endpoint: str) -> str:
 
 
 def parse_headers(text: str) -> dict[str, str]:
-    """``name=value,name=value``, values percent-encoded where they need it. ValueError does not quote them."""
+    """``name=value,name=value``, percent-encoded where it has to be. ValueError does not quote values."""
     found: dict[str, str] = {}
     for part in text.split(","):
         if not part.strip():

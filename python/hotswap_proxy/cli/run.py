@@ -97,9 +97,7 @@ TraceSample = Annotated[
 ]
 TraceForcedLimit = Annotated[
     Value,
-    _option(
-        "trace-forced-limit", "N", "Most a second and worker because callers say so.", "1000", TRACES
-    ),
+    _option("trace-forced-limit", "N", "Most a second and worker because callers say so.", "1000", TRACES),
 ]
 ServiceName = Annotated[
     Value, _option("service-name", "NAME", "What traces call this gateway.", "hotswap-proxy", TRACES)

@@ -97,8 +97,9 @@ def tree(spans: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             corner, further = ("", "") if parent is None else ("└─ ", "   ") if last else ("├─ ", "│  ")
             started = (_micros(span["startTime"]) - begin) / 1000
             name = f"{before}{corner}{span['name']}"
+            times = f"{started:>9.3f} ms  {span['durationMs']:>9.3f} ms"
             failed = "  ERROR" if span["status"] == "ERROR" else ""
-            yield f"{name:<34} {started:>9.3f} ms  {span['durationMs']:>9.3f} ms{failed}  {_about(span)}".rstrip()
+            yield f"{name:<34} {times}{failed}  {_about(span)}".rstrip()
             yield from lines(span["spanId"], before + further)
 
     yield from lines(None, "")

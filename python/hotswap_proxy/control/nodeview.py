@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Protocol
 
 from hotswap_proxy import __version__
@@ -26,6 +27,7 @@ from hotswap_proxy.observe import histogram as hist
 from hotswap_proxy.observe import metrics, process
 from hotswap_proxy.observe.draining import Draining
 from hotswap_proxy.observe.rates import Rate
+from hotswap_proxy.observe.tracing.start import Tracing
 from hotswap_proxy.settings import Settings
 
 log = logging.getLogger("hotswap_proxy.control")

@@ -31,9 +31,7 @@ class Span(Protocol):
 class Tracer(Protocol):
     """What :func:`use` installs."""
 
-    def span(
-        self, name: str, attributes: Mapping[str, Value]
-    ) -> contextlib.AbstractContextManager[Span]: ...
+    def span(self, name: str, attributes: Mapping[str, Value]) -> contextlib.AbstractContextManager[Span]: ...
 
     def call(
         self, name: str, attributes: Mapping[str, Value], headers: Mapping[str, str]

@@ -1,7 +1,7 @@
 """The trace of a deployment: one span from its creation to its end, one for each phase, one for a way back.
 
-A deployment lasts for hours, is driven by whichever node has the lease and outlives each of them. So each
-span is told when it is over, by the node that ended it, and where it belongs follows from the deployment's id.
+A deployment lasts for hours, is driven by whichever node has the lease, and outlives each of them. So each
+span is told when it is over, by the node that ended it; its place follows from the deployment's id.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def tell(teller: Teller, before: Deployment | None, after: Deployment) -> None:
 
 
 def _about(deployment: Deployment) -> dict[str, Value]:
-    return {
+    found = {
         "hotswap.deployment.id": deployment.deployment_id,
         "hotswap.deployment.strategy": deployment.strategy,
         "hotswap.deployment.status": deployment.status,
@@ -85,6 +85,7 @@ def _about(deployment: Deployment) -> dict[str, Value]:
         "hotswap.route.stable_version": deployment.stable_version,
         "hotswap.route.version": deployment.config_version,
     }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _by(event: Event) -> str:

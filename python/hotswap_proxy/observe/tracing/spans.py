@@ -49,11 +49,11 @@ class _Ids(IdGenerator):
 
     def generate_span_id(self) -> int:
         derived = _derived.get()
-        return derived[1] if derived is not None else random.getrandbits(64) or 1  # noqa: S311  no secret
+        return derived[1] if derived is not None else random.getrandbits(64) or 1
 
     def generate_trace_id(self) -> int:
         derived = _derived.get()
-        return derived[0] if derived is not None else random.getrandbits(128) or 1  # noqa: S311
+        return derived[0] if derived is not None else random.getrandbits(128) or 1
 
 
 class _HandOver(SpanProcessor):
@@ -106,8 +106,10 @@ class SdkTracer:
                 yield span
             except Exception as error:
                 # What others' exceptions say may be a secret; ours is what the caller is told.
-                known = isinstance(error, GatewayError)
-                span.fail(error.code if known else type(error).__name__, error.message if known else "")
+                if isinstance(error, GatewayError):
+                    span.fail(error.code, error.message)
+                else:
+                    span.fail(type(error).__name__)
                 raise
 
     @contextlib.contextmanager
@@ -146,7 +148,7 @@ class SdkTracer:
         happenings: Sequence[Happening] = (),
         failed: str | None = None,
     ) -> None:
-        """A span that is over, at its place; nanoseconds since 1970. ``failed``: why it counts as an error."""
+        """A span that is over, at its place; nanoseconds since 1970. ``failed``: why it is an error."""
         around = trace.set_span_in_context(NonRecordingSpan(_context(parent))) if parent else Context()
         token = _derived.set(place)
         try:

@@ -83,7 +83,9 @@ class Tracing:
         if self.exporter is not None:
             self.exporter.offer_encoded(lambda: _encoded(span))
 
-    def listed(self, limit: int, route_id: str | None, status: tuple[int, int] | None, least_ms: float) -> Any:
+    def listed(
+        self, limit: int, route_id: str | None, status: tuple[int, int] | None, least_ms: float
+    ) -> Any:
         """The last sampled requests, newest first."""
         if self.requests is None:
             return []
