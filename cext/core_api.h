@@ -63,6 +63,7 @@ enum {
     HS_WHY_CLIENT_SLOW = 15,
     HS_WHY_STREAM_IDLE = 16,
     HS_WHY_STOPPED = 17,
+    HS_WHY_INTERNAL = 18,
 };
 
 /* Not a status: `reject` answers 400 and says that this port speaks TLS. */

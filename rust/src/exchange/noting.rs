@@ -4,7 +4,7 @@
 use super::layout::{self, Exchange, Peer};
 use super::WorkerCore;
 use crate::codec::RequestHead;
-use crate::journal::entry::{Entry, Place};
+use crate::journal::entry::{monotonic_ns, Entry, Place};
 use crate::journal::flags::Flag;
 use crate::journal::record::{bit, Text, MAX_AGENT, MAX_PATH, MAX_QUERY, MAX_TEXT, NEVER};
 use crate::journal::{self, Journal};
@@ -150,6 +150,8 @@ impl WorkerCore {
             port: address.port.to_native(),
             family: address.family,
         });
+        // The caller's time is that before the route was looked for; it is good enough where no span shows it.
+        let now = if entry.is_sampled() { monotonic_ns() } else { now };
         entry.attempt_begins(now, backend.name.as_bytes(), place);
     }
 
@@ -160,7 +162,7 @@ impl WorkerCore {
         let body = body.map_or(0, |at| self.head.len() - at - 4);
         if let Some(entry) = ex.entry() {
             entry.flag(flag);
-            entry.own_bytes = body as u64;
+            entry.own_bytes = Some(body as u64);
             entry.head_sent(now);
         }
     }
@@ -189,7 +191,7 @@ impl WorkerCore {
             flag => flag,
         };
         ex.attempt_ends(now, flag);
-        let (status, generation) = (ex.status, ex.generation);
+        let (status, generation, resent) = (ex.status, ex.generation, ex.resent != 0);
         let overhead = match (ex.sent_ns, ex.waited) {
             (0, _) => NEVER,
             (sent, 0) => sent.saturating_sub(ex.started_ns),
@@ -202,6 +204,9 @@ impl WorkerCore {
             return;
         };
         entry.flag(flag);
+        if resent {
+            entry.flag(Some(Flag::Resent));
+        }
         entry.put(
             Text::RequestId,
             id.get(..id_len).unwrap_or_default(),

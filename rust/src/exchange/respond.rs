@@ -146,6 +146,7 @@ impl WorkerCore {
         ex.status = head.status;
         if let Some(entry) = ex.entry() {
             entry.head_sent(now);
+            entry.own_bytes = None;
         }
         ex.client_keep_alive = u8::from(written.keep_alive);
         ex.client_framing = match written.body {

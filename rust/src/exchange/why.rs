@@ -132,6 +132,7 @@ const REASONS: [Answer; 15] = [
 const CLIENT_SLOW: i32 = 15;
 const STREAM_IDLE: i32 = 16;
 const STOPPED: i32 = 17;
+const INTERNAL: i32 = 18;
 
 /// The flag of a reason of the data plane.
 pub fn flag(why: i32) -> Option<Flag> {
@@ -139,6 +140,7 @@ pub fn flag(why: i32) -> Option<Flag> {
         CLIENT_SLOW => Some(Flag::ClientTooSlow),
         STREAM_IDLE => Some(Flag::StreamIdle),
         STOPPED => Some(Flag::Stopped),
+        INTERNAL => Some(Flag::Internal),
         why => answer(why).flag,
     }
 }

@@ -16,8 +16,8 @@ pub struct Entry {
     /// Monotonic, nanoseconds: what offsets are counted from.
     pub started_ns: u64,
     pub flags: Flags,
-    /// Body bytes of the gateway's own answer.
-    pub own_bytes: u64,
+    /// Body bytes of an answer that is not the backend's; None: it is.
+    pub own_bytes: Option<u64>,
     /// The request's place in its trace; none where traces are not wanted.
     pub context: Option<Context>,
     /// Somebody will read what the strings say: there is an access log, or the request is sampled.
@@ -32,7 +32,7 @@ impl Entry {
             text: Vec::with_capacity(1024),
             started_ns: 0,
             flags: Flags::default(),
-            own_bytes: 0,
+            own_bytes: None,
             context: None,
             told: false,
         }
@@ -45,7 +45,7 @@ impl Entry {
         self.text.clear();
         self.started_ns = started_ns;
         self.flags = Flags::default();
-        self.own_bytes = 0;
+        self.own_bytes = None;
         self.context = None;
         self.told = false;
     }
@@ -130,6 +130,10 @@ impl Entry {
     /// There is a route, and an arm of it.
     pub fn route(&mut self, canary: bool) {
         self.set(bit::ROUTED);
+        if self.is(bit::SAMPLED) {
+            // Only for traces: it is the one moment that no caller brings the time of.
+            self.fixed.matched_ns = self.since_start(monotonic_ns());
+        }
         self.fixed.arm = 1 + u8::from(canary);
     }
 
@@ -156,7 +160,7 @@ impl Entry {
         fixed.generation = generation;
         fixed.overhead_ns = overhead_ns;
         fixed.bytes_in = moved.0;
-        fixed.bytes_out = moved.1.max(self.own_bytes);
+        fixed.bytes_out = self.own_bytes.unwrap_or(moved.1);
         fixed.upstream_ns = upstream_ns;
     }
 
@@ -261,6 +265,12 @@ impl Entry {
         self.fixed.bits & bit != 0
     }
 
+    /// To write what no request could.
+    #[doc(hidden)]
+    pub fn fixed_for_tests(&mut self) -> &mut Fixed {
+        &mut self.fixed
+    }
+
     /// The pieces of the record, see [`super::record`].
     pub fn pieces(&mut self, into: impl FnOnce(&[&[u8]]) -> bool) -> bool {
         self.fixed.flags = self.flags.0;
@@ -280,6 +290,17 @@ impl Default for Entry {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The clock of the data plane, in nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a valid timespec; if there were no such clock, the time would stay 0.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// A backend's address.
