@@ -73,7 +73,7 @@ impl WorkerCore {
             return;
         };
         if let Some(tracer) = journal.tracer() {
-            entry.enter_trace(tracer.enter(head.traceparents(), entry.started_ns));
+            entry.trace(tracer.enter(head.traceparents(), entry.started_ns));
         }
         if !entry.told {
             return;
@@ -151,7 +151,11 @@ impl WorkerCore {
             family: address.family,
         });
         // The caller's time is that before the route was looked for; it is good enough where no span shows it.
-        let now = if entry.is_sampled() { monotonic_ns() } else { now };
+        let now = if entry.is_sampled() {
+            monotonic_ns()
+        } else {
+            now
+        };
         entry.attempt_begins(now, backend.name.as_bytes(), place);
     }
 

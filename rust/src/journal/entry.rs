@@ -52,7 +52,7 @@ impl Entry {
 
     /// It is traced.
     #[inline]
-    pub fn enter_trace(&mut self, context: Context) {
+    pub fn trace(&mut self, context: Context) {
         self.fixed.trace_id = context.trace_id;
         self.fixed.span_id = context.span_id;
         self.fixed.parent_id = context.parent_id;

@@ -9,7 +9,7 @@ const OWN: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 fn entry(parent: Option<[u8; 8]>) -> Entry {
     let mut entry = Entry::new();
     entry.reset(1000, START);
-    entry.enter_trace(Context {
+    entry.trace(Context {
         trace_id: [7; 16],
         parent_id: parent.unwrap_or_default(),
         span_id: OWN,
