@@ -88,9 +88,7 @@ def test_a_request_is_a_tree_and_the_backend_is_told_where_it_is(
     traced: Callable[..., Tracing], make_backend: MakeBackend, connect: Connect
 ) -> None:
     tracing, origin = traced(), make_backend()
-    tracing.plane.publish(
-        route("/items/{id}", backend(origin.url, name="store"), routeId="r1", name="items")
-    )
+    tracing.plane.publish(route("/items/{id}", backend(origin.url, name="store"), routeId="r1", name="items"))
     answer = connect(tracing.plane).get("/items/7?a=1&token=hidden", "User-Agent: x", "X-Request-ID: abc-1")
     assert answer.status == 200 and answer.header("traceparent") is None
     (spans,) = tracing.trees(1)
@@ -208,7 +206,11 @@ def test_without_a_valid_parent_a_trace_begins(
     connect(tracing.plane).get("/", *lines, "tracestate: vendor=1")
     tree = tracing.tree()
     trace_id, span_id, flags = parsed(origin.requests[0].header("traceparent"))
-    assert (trace_id, span_id, flags) == (tree["gateway.request"].trace_id, tree["gateway.proxy"].span_id, "01")
+    assert (trace_id, span_id, flags) == (
+        tree["gateway.request"].trace_id,
+        tree["gateway.proxy"].span_id,
+        "01",
+    )
     assert trace_id != TRACE and tree["gateway.request"].parent_id == ""
     assert origin.requests[0].header("tracestate") is None
 
