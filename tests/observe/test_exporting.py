@@ -152,20 +152,26 @@ def test_a_collector_that_is_away_costs_batches_and_two_lines(
     exporter.offer(span("back"))
     collector.wait(lambda: collector.named("back"))
     eventually(lambda: exporter.counts.exported == 1)
-    lines = [record.getMessage() for record in caplog.records if "trace" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("hotswap_proxy")]
     assert lines == ["traces cannot be exported", "traces are exported again"]
 
 
 def test_a_collector_that_hangs_holds_nobody_up(make: Make, make_collector: MakeCollector) -> None:
     collector = make_collector(lambda number: None if number == 0 else taken(number))
-    exporter = make(collector.url, timeout=0.2)
+    exporter = make(collector.url, timeout=60.0)
     exporter.offer(span("hangs"))
     collector.wait(lambda: collector.asked == 1)
-    begun = time.monotonic()
     for _ in range(100):
-        exporter.offer(span("waits"))
-    assert time.monotonic() - begun < 0.15  # no attempt is waited for
+        exporter.offer(span("waits"))  # who waits for the attempt here waits for a minute
+    assert collector.asked == 1
+    collector.released.set()
     collector.wait(lambda: len(collector.spans) == 101)  # the first one is tried again
+
+
+def test_a_slow_attempt_ends(make: Make, make_collector: MakeCollector) -> None:
+    collector = make_collector(lambda number: None if number == 0 else taken(number))
+    make(collector.url, timeout=0.1).offer(span("again"))
+    collector.wait(lambda: collector.named("again"))
 
 
 def test_what_waits_is_bounded_and_the_rest_counted(make: Make, make_collector: MakeCollector) -> None:
@@ -205,12 +211,12 @@ def test_the_end_sends_what_is_left(make: Make, make_collector: MakeCollector) -
 
 def test_the_end_is_not_held_up_by_a_collector_that_hangs(make: Make, make_collector: MakeCollector) -> None:
     collector = make_collector(lambda _number: None)
-    exporter = make(collector.url, farewell=0.2)
+    exporter = make(collector.url, timeout=60.0, farewell=0.2)
     exporter.offer(span("hangs"))
     collector.wait(lambda: collector.asked == 1)
     begun = time.monotonic()
     asyncio.run(exporter.stop())
-    assert time.monotonic() - begun < 4  # an attempt has 5 s
+    assert time.monotonic() - begun < 30  # half of what the attempt would have taken
 
 
 def test_headers_are_in_no_line(

@@ -101,9 +101,10 @@ impl WorkerCore {
         }
         entry.put(Text::Client, client.ip(), MAX_TEXT);
         if entry.is(bit::HAS_PARENT) && entry.is(bit::SAMPLED) {
-            let state = head.field(b"tracestate").unwrap_or_default();
+            let values: Vec<_> = head.fields.all(b"tracestate").collect();
+            let state = values.join(&b","[..]);
             if state.len() <= MAX_TEXT {
-                entry.put(Text::TraceState, state, MAX_TEXT); // a part of it would be another one
+                entry.put(Text::TraceState, &state, MAX_TEXT); // a part of it would be another one
             }
         }
     }
