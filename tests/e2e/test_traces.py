@@ -154,7 +154,10 @@ def test_a_deployment_is_a_trace_of_its_own(
         "routeId": route["routeId"],
         "configVersion": staged["version"],
         "strategy": "Canary",
-        "phases": [{"name": "first", "trafficPercentage": 10, "duration": "1h"}],
+        "phases": [
+            {"name": "first", "trafficPercentage": 10, "duration": "1h"},
+            {"name": "all", "trafficPercentage": 100, "duration": "1h"},
+        ],
     }
     made = api.call("POST", "/gateway/deployments", order)
     api.call("POST", f"/gateway/deployments/{made['deploymentId']}/rollback", {"reason": "a test"})
@@ -168,8 +171,11 @@ def test_a_deployment_is_a_trace_of_its_own(
     assert whole.events[0] == "create" and "roll_back" in whole.events
     (back,) = (span for span in collector.named("config.rollback") if span.trace_id == whole.trace_id)
     assert back.parent_id == whole.span_id
-    calls = [span for span in collector.spans if whole.trace_id in span.links]
-    assert {span.name for span in calls} >= {"config.rollback"}
+
+    def linked() -> set[str]:
+        return {span.name for span in collector.spans if whole.trace_id in span.links}
+
+    collector.wait(lambda: linked() == {"config.deploy.create", "config.rollback"})
     assert collector.named("config.version.upload")
 
 

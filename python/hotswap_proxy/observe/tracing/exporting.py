@@ -78,6 +78,7 @@ class Exporter:
         self._encoders: list[Encode] = []
         self._queue: deque[Batch] = deque()
         self._queued = 0  # bytes
+        self._under_way = 0  # spans of the batch that is being delivered
         self._deadline: float | None = None  # of the end
         self._well, self._whole = True, True
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
@@ -96,8 +97,13 @@ class Exporter:
         with self._lock:
             self._deadline = time.monotonic() + self._farewell
             self._lock.notify()
-        # What hangs in an attempt has its own timeout; nobody waits for it here.
         await asyncio.to_thread(self._thread.join, self._farewell + 0.5)
+        with self._lock:
+            left = self._under_way + sum(batch.spans for batch in self._queue)
+            left += sum(self._wrap(bytes(spans))[1] for spans in self._loose) + len(self._encoders)
+        if left:  # or an attempt hangs, which ends with the process
+            self.counts.dropped["undelivered"] += left
+            log.warning("the last traces were not exported", extra={"spans": left})
 
     def offer(self, spans: bytes) -> None:
         """Spans as the core encodes them; they go with others."""
@@ -132,11 +138,6 @@ class Exporter:
             except Exception:
                 log.exception("traces cannot be exported")
                 time.sleep(self._first_pause)
-        with self._lock:
-            left = sum(batch.spans for batch in self._queue)
-        self.counts.dropped["undelivered"] += left
-        if left:
-            log.warning("the last traces were not exported", extra={"spans": left})
         self._sender.close()
 
     def _turn(self) -> bool:
@@ -186,6 +187,13 @@ class Exporter:
         """The oldest batch, until it is delivered or given up."""
         batch = self._queue.popleft()
         self._queued -= len(batch.body)
+        self._under_way = batch.spans
+        try:
+            self._attempt(batch)
+        finally:
+            self._under_way = 0
+
+    def _attempt(self, batch: Batch) -> None:
         begun, pause = time.monotonic(), self._first_pause
         while True:
             remaining = None if self._deadline is None else max(0.1, self._deadline - time.monotonic())
