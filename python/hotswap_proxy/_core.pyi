@@ -9,7 +9,7 @@ All classes may be used from any thread. Long work (`Catalog.stage`) is done wit
 """
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, TypedDict, final, type_check_only
 
 __all__ = [
@@ -19,8 +19,10 @@ __all__ = [
     "Catalog",
     "ConfigError",
     "Journal",
+    "Lines",
     "Node",
     "OtlpRequest",
+    "Scrape",
     "Staged",
     "Worker",
     "__version__",
@@ -335,6 +337,32 @@ class Catalog:
         Raises ConfigError for a change that is not valid, RuntimeError when another configuration was
         published meanwhile (stage again).
         """
+
+    def scrape(self, bounds: Sequence[tuple[int, str]]) -> Scrape:
+        """Begin a scrape of the series and backends in use.
+
+        `bounds` are the upper bounds that histograms are shown with: the last bucket below each, and the
+        bound as it is written.
+        """
+
+@final
+class Scrape:
+    """What one scrape tells of: decided at its beginning, counted when its lines are read."""
+
+    def lines(self, name: str, what: str) -> Lines:
+        """The samples of the metric `name`, in pieces of some 64 kB.
+
+        `what`: ``requests``, ``failed``, ``recovered``, ``limited``, ``duration``, ``routeInfo``,
+        ``backendRequests``, ``backendFailed``, ``backendActive``, ``backendUp`` or ``backendCircuit``; else
+        ValueError.
+        """
+
+@final
+class Lines(Iterator[bytes]):
+    """Pieces of the Prometheus text format, from any thread."""
+
+    def __iter__(self) -> Lines: ...
+    def __next__(self) -> bytes: ...
 
 @final
 class Staged:

@@ -28,6 +28,7 @@ EnvironmentName = Literal["Development", "QA", "Staging", "Production"]
 ClientAuth = Literal["off", "optional", "required"]
 TlsVersion = Literal["1.2", "1.3"]
 Switch = Literal["on", "off"]
+MetricsAccess = Literal["public", "token"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "HOTSWAP_"
@@ -143,6 +144,7 @@ class Settings:
     alert_webhooks: tuple[str, ...] = field(default=(), repr=False)  # the path of such a URL is its password
     webhook_secret: str | None = field(default=None, repr=False)  # None: events are not signed
     geoip: Path | None = None  # database of regions, MaxMind's format
+    metrics_access: MetricsAccess = "public"  # who may read /metrics: everybody, or those who are logged in
     log_level: LogLevel = "info"
     tracing: Switch | None = None  # None: with an endpoint
     otlp_endpoint: str | None = None  # OTLP over HTTP; None: traces are only kept for the API
@@ -386,5 +388,6 @@ def parse_address(text: str) -> tuple[socket.AddressFamily, str, int]:
 
 
 def environment_without_secrets() -> dict[str, str]:
-    """This process's environment, for a process that has no use for its secrets."""
-    return {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
+    """This process's environment, for a process that has no use for its secrets and does not speak for it."""
+    left_out = SECRET_VARIABLES | {"NOTIFY_SOCKET"}
+    return {name: value for name, value in os.environ.items() if name not in left_out}

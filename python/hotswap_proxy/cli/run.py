@@ -102,6 +102,9 @@ TraceForcedLimit = Annotated[
 ServiceName = Annotated[
     Value, _option("service-name", "NAME", "What traces call this gateway.", "hotswap-proxy", TRACES)
 ]
+MetricsAccess = Annotated[
+    Value, _option("metrics-access", "WHO", "Who may read /metrics: public or token.", "public")
+]
 LogLevel = Annotated[Value, _option("log-level", "LEVEL", "debug, info, warning or error.", "info", LOGS)]
 AccessLog = Annotated[
     Value, _option("access-log", "off|-|PATH", "A line for each request; -: standard output.", "off", LOGS)
@@ -202,6 +205,7 @@ def run(
     node_id: NodeId = None,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
+    metrics_access: MetricsAccess = None,
     log_level: LogLevel = None,
     tracing: Tracing = None,
     otlp_endpoint: OtlpEndpoint = None,

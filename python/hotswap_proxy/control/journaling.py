@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -11,6 +10,8 @@ from hotswap_proxy.control.claims import StartError
 from hotswap_proxy.observe.draining import Draining
 from hotswap_proxy.observe.journal import open_journal
 from hotswap_proxy.observe.logfile import LogFile, LogFileError
+from hotswap_proxy.observe.tracing import start as tracing
+from hotswap_proxy.observe.tracing.start import Tracing
 from hotswap_proxy.settings import Settings
 
 
@@ -20,11 +21,10 @@ class Journaling:
 
     journal: _core.Journal
     draining: Draining
+    tracing: Tracing | None
 
 
-def start(
-    stack: AsyncExitStack, settings: Settings, lanes: int, spans: Callable[[bytes], None] | None = None
-) -> Journaling | None:
+def start(stack: AsyncExitStack, settings: Settings, lanes: int) -> Journaling | None:
     """None where nobody asks for single requests. To be called before there are workers: what is on ``stack``
     later ends earlier. StartError if the access log cannot be written.
     """
@@ -35,7 +35,10 @@ def start(
         file = LogFile(settings.access_log) if settings.logs_requests else None
     except LogFileError as error:
         raise StartError([f"--access-log: {error}"]) from error
-    draining = Draining(journal, file, spans)
+    traces = tracing.start(stack, settings)  # first: it has to export what is drained last
+    if traces is not None:
+        traces.watch(journal)
+    draining = Draining(journal, file, traces.spans if traces is not None else None)
     draining.start()
     stack.push_async_callback(draining.stop)
-    return Journaling(journal, draining)
+    return Journaling(journal, draining, traces)

@@ -3,7 +3,7 @@
 
 use super::context::{attempt_id, Carry, Context, TRACEPARENT_LEN};
 use super::flags::{Flag, Flags};
-use super::record::{bit, Fixed, Span, Text, Try, MAX_ATTEMPTS, NEVER};
+use super::layout::{bit, Fixed, Span, Text, Try, MAX_ATTEMPTS, MAX_TEXT, NEVER};
 
 /// Longest text: more than the strings of any record together.
 const MAX_TEXTS: usize = 12 * 1024;
@@ -204,7 +204,7 @@ impl Entry {
                 return one.name;
             }
         }
-        self.keep(backend, super::record::MAX_TEXT).0
+        self.keep(backend, MAX_TEXT).0
     }
 
     /// The attempt that is under way, or was the last one.

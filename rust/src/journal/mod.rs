@@ -9,6 +9,7 @@ pub mod context;
 pub mod entry;
 pub mod flags;
 pub mod kept;
+pub mod layout;
 pub mod line;
 pub mod otlp;
 pub mod output;
