@@ -332,8 +332,6 @@ class NodeProcess:
         )
         if self._certificates is not None:
             status.certificates = self._certificates.bundle
-        if self._journaling is not None:
-            status.journal = self._journaling.draining
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
         return status
