@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from harness.prometheus import promtool
 
 from hotswap_proxy.settings import PREFIX, Settings
 
@@ -140,6 +141,20 @@ def test_who_reaches_whom() -> None:
     assert yaml.safe_load(FILE.read_text())["networks"]["store"] == {"internal": True}
     for gateway in GATEWAYS:
         assert all(gateway in group for group in members.values())
+
+
+def test_prometheus_scrapes_the_gateways() -> None:
+    directory = ROOT / "deploy" / "prometheus"
+    command = services()["prometheus"]["command"]
+    [name] = [Path(line.partition("=")[2]).name for line in command if line.startswith("--config.file=")]
+    checked = promtool("check", "config", str(directory / name))
+    assert checked.returncode == 0, checked.stdout
+    config = yaml.safe_load((directory / name).read_text())
+    [job] = config["scrape_configs"]
+    [targets] = job["static_configs"]
+    assert targets["targets"] == [f"{gateway}:5000" for gateway in GATEWAYS]
+    own = yaml.safe_load((directory / "prometheus.yml").read_text())["scrape_configs"][0]
+    assert job["job_name"] == own["job_name"]  # the alerts go by it
 
 
 def test_the_health_check_is_the_image_s() -> None:

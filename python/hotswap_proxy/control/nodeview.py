@@ -95,7 +95,7 @@ class NodeStatus:
         self._checker = checker
         self._regions = regions
         self._started = time.monotonic()
-        self._started_at = datetime.now(UTC)
+        self.started_at = datetime.now(UTC)
         self._requests = Rate()
         self._cpu = Rate()
         self.cpu = process.CpuAccount()
@@ -303,7 +303,7 @@ class NodeStatus:
                 "generation": self._configuration.generation,
                 "lastConfigUpdate": _rfc3339(self._configuration.last_update),
                 "certificates": [one.answer() for one in self._certificates()],
-                "startedAt": _rfc3339(self._started_at),
+                "startedAt": _rfc3339(self.started_at),
                 "urlViolations": self._configuration.violations,
                 "workers": [
                     {

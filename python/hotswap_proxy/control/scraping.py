@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -18,19 +17,18 @@ from hotswap_proxy.observe.rollouts import Rollouts
 if TYPE_CHECKING:
     from hotswap_proxy.control.parts import Parts
 
-_BOUNDS = list(zip(hist.LE_INDEXES, hist.bounds(hist.MICROSECONDS), strict=True))
+BOUNDS = list(zip(hist.LE_INDEXES, hist.bounds(hist.MICROSECONDS), strict=True))
 
 
 class Scraping:
     def __init__(self, parts: Parts, rollouts: Rollouts) -> None:
         self._parts = parts
         self._rollouts = rollouts
-        self._started = time.time()
 
     def pieces(self, *, openmetrics: bool = False) -> Iterator[bytes]:
         """The exposition. The figures are taken now; the pieces may be made in another thread."""
         parts = self._parts
-        rendered = render(parts.node, parts.catalog.scrape(_BOUNDS), self._figures())
+        rendered = render(parts.node, parts.catalog.scrape(BOUNDS), self._figures())
         return joined(as_openmetrics(rendered) if openmetrics else rendered)
 
     def _figures(self) -> NodeFigures:
@@ -43,7 +41,7 @@ class Scraping:
             node_id=settings.node_id,
             version=__version__,
             environment=settings.environment,
-            started=self._started,
+            started=status.started_at.timestamp(),
             routes=configuration.routes,
             backends=configuration.backends,
             workers=settings.workers,

@@ -62,14 +62,14 @@ _BACKENDS = (
 
 def render(node: Statistics, scrape: Scrape, figures: NodeFigures) -> Iterator[bytes]:
     """The whole exposition, in pieces; each header is one."""
-    yield from _of_core(scrape, _ROUTES)
-    yield from _of_core(scrape, _BACKENDS)
+    yield from of_core(scrape)
     for piece in _of_node(node, figures):
         yield piece.encode()
 
 
-def _of_core(scrape: Scrape, families: Sequence[tuple[str, str, str, str]]) -> Iterator[bytes]:
-    for name, kind, what, text in families:
+def of_core(scrape: Scrape) -> Iterator[bytes]:
+    """Of routes and backends."""
+    for name, kind, what, text in _ROUTES + _BACKENDS:
         yield header(f"gateway_{name}", kind, text).encode()
         yield from scrape.lines(f"gateway_{name}", what)
 

@@ -230,20 +230,31 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Exactly `2 * N` small hexadecimal digits.
 pub fn unhex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
     if digits.len() != 2 * N {
         return None;
     }
     let mut out = [0; N];
+    let mut wrong = 0;
     for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = value(pair[0])? << 4 | value(pair[1])?;
+        let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
+        wrong |= high | low;
+        *byte = high << 4 | low & 15;
     }
-    Some(out)
+    (wrong & NO_DIGIT == 0).then_some(out)
 }
+
+const NO_DIGIT: u8 = 0x80;
+
+/// What a digit stands for. One look for each, and no branches.
+static VALUES: [u8; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 #[path = "context_tests.rs"]
