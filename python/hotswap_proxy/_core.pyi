@@ -490,6 +490,9 @@ class Journal:
     @property
     def fd(self) -> int:
         """What workers attach by; open as long as this object lives."""
+    @property
+    def dropped(self) -> int:
+        """Records that found a ring full, since the journal was made; also while `drain` is under way."""
     def drain(self, log_fd: int, *, most: int = 65536) -> Drained:
         """Take what workers have told, about `most` records, and write access lines to `log_fd` (-1: none).
 

@@ -111,6 +111,7 @@ class Duties:
         node, configuration, status, alerts = parts.node, parts.configuration, parts.status, parts.alerts
         helpers = self._helpers
         watch = StandingWatch(node, alerts.tell, outliers=parts.settings.outlier_ejection == "on")
+        watch.begin()
         teller = AuditHeadTeller(parts.store, alerts.event)
         memory = MemoryKeeper()
 

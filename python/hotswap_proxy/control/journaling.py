@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -13,6 +15,8 @@ from hotswap_proxy.observe.logfile import LogFile, LogFileError
 from hotswap_proxy.observe.tracing import start as tracing
 from hotswap_proxy.observe.tracing.start import Tracing
 from hotswap_proxy.settings import Settings
+
+WATCH_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +45,14 @@ def start(stack: AsyncExitStack, settings: Settings, lanes: int) -> Journaling |
     draining = Draining(journal, file, traces.spans if traces is not None else None)
     draining.start()
     stack.push_async_callback(draining.stop)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, draining.reopen)  # without a journal it stays ignored
+    stack.callback(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
+    stack.callback(asyncio.create_task(_watch(draining)).cancel)
     return Journaling(journal, draining, traces)
+
+
+async def _watch(draining: Draining) -> None:
+    while True:
+        await asyncio.sleep(WATCH_INTERVAL)
+        draining.check()

@@ -4,6 +4,7 @@
 use super::layout::{self, Exchange, Peer};
 use super::WorkerCore;
 use crate::codec::RequestHead;
+use crate::journal::context::Parent;
 use crate::journal::entry::{monotonic_ns, Entry, Place};
 use crate::journal::flags::Flag;
 use crate::journal::record::{bit, Text, MAX_AGENT, MAX_PATH, MAX_QUERY, MAX_TEXT, NEVER};
@@ -74,6 +75,8 @@ impl WorkerCore {
         };
         if let Some(tracer) = journal.tracer() {
             entry.trace(tracer.enter(head.traceparents(), entry.started_ns));
+        } else if let Some(parent) = Parent::single(head.traceparents()) {
+            entry.belongs_to(parent.trace_id); // it passes as it is, and is told
         }
         if !entry.told {
             return;

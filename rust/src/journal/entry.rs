@@ -1,7 +1,7 @@
 //! What an exchange notes on its way, for the record that `finish` makes of it. Pooled: in the steady
 //! state a request allocates nothing for it.
 
-use super::context::{attempt_id, Carry, Context, TRACEPARENT_LEN};
+use super::context::{attempt_id, Carry, Context, TraceId, TRACEPARENT_LEN};
 use super::flags::{Flag, Flags};
 use super::layout::{bit, Fixed, Span, Text, Try, MAX_ATTEMPTS, MAX_TEXT, NEVER};
 
@@ -121,6 +121,12 @@ impl Entry {
             len: len as u16,
         };
         (span, len < bytes.len())
+    }
+
+    /// The request is of a trace that others make.
+    pub fn belongs_to(&mut self, trace: TraceId) {
+        self.set(bit::TRACED);
+        self.fixed.trace_id = trace;
     }
 
     pub fn set_version(&mut self, minor: u8) {

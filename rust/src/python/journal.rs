@@ -4,17 +4,19 @@ use super::errors;
 use crate::journal::kept::{Filter, Kept};
 use crate::journal::reader::{Drained, Reader};
 use crate::journal::redact::Redaction;
+use crate::journal::ring::Rings;
 use crate::journal::{flags, otlp, tree};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[pyclass(frozen, module = "hotswap_proxy._core")]
 pub struct Journal {
     fd: OwnedFd,
+    rings: Arc<Rings>,
     reader: Mutex<Reader>,
     /// Of its own: whoever reads lines may wait for a disk.
     kept: Mutex<Kept>,
@@ -38,6 +40,7 @@ impl Journal {
             Reader::create(lanes, ring_bytes, redaction()).map_err(PyOSError::new_err)?;
         Ok(Self {
             fd,
+            rings: reader.rings(),
             reader: Mutex::new(reader),
             kept: Mutex::default(),
             redaction: redaction(),
@@ -48,6 +51,12 @@ impl Journal {
     #[getter]
     fn fd(&self) -> i32 {
         self.fd.as_raw_fd()
+    }
+
+    /// Without waiting for a `drain` that is under way.
+    #[getter]
+    fn dropped(&self) -> u64 {
+        self.rings.dropped()
     }
 
     #[pyo3(signature = (log_fd, *, most = 65_536))]
