@@ -65,6 +65,8 @@ GET    gateway/nodes                            all
 GET    gateway/anomalies                        all
 GET    gateway/health                           public
 GET    gateway/metrics                          all
+GET    gateway/traces                           all
+GET    gateway/traces/{traceId}                 all
 GET    /metrics                                 public
 GET    audit-logs                               Admin
 GET    audit-logs/head                          Admin

@@ -10,6 +10,7 @@ from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.deploy.commands import Commands
 from hotswap_proxy.fleet.redis import Redis
 from hotswap_proxy.history.windows import History
+from hotswap_proxy.observe.tracing.start import Tracing
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 
@@ -59,3 +60,4 @@ class AdminContext:
     deployments: Commands
     history: History
     cache: Redis | None = None
+    tracing: Tracing | None = None  # while it is on

@@ -163,6 +163,13 @@ class ApiKeyCreate(Model):
     expires_at: BodyMoment | None = Field(None, description="none: it does not expire")
 
 
+class TraceQuery(Query):
+    limit: int = Field(20, ge=1, le=256)
+    route_id: str | None = None
+    status: str | None = Field(None, pattern="^[1-5]([0-9][0-9]|xx)$", description="as 503 or 5xx")
+    min_duration_ms: float = Field(0.0, ge=0, le=86_400_000)
+
+
 class WriteQuery(Query):
     dry_run: bool = Field(False, description="check everything, answer the difference, change nothing")
 

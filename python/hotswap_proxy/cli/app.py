@@ -15,6 +15,7 @@ from hotswap_proxy.cli import (
     node,
     objects,
     run,
+    traces,
     upgrade,
     users,
     versions,
@@ -52,6 +53,7 @@ app.command("nodes")(node.nodes)
 app.command("health")(node.health)
 app.add_typer(audit.audit, name="audit")
 app.add_typer(history.anomalies, name="anomalies")
+app.add_typer(traces.traces, name="traces")
 
 
 @app.command()

@@ -105,6 +105,7 @@ class Duties:
             orders,
             History(parts.store, self._helpers.recorder),
             parts.redis,
+            parts.journaling.tracing if parts.journaling is not None else None,
         )
         # A copy: the server closes what it was given, and the duties may be taken again.
         server = AdminServer(create_app(context), self._helpers.claims.admin.dup())

@@ -223,7 +223,7 @@ class NodeProcess:
             loaded.alerts,
             None,
             loaded.last_good,
-            self._journaling.journal if self._journaling is not None else None,
+            self._journaling,
         )
         deploy.measure(stack, parts)
         recorder = history.record(stack, parts)
@@ -325,8 +325,6 @@ class NodeProcess:
         )
         if self._certificates is not None:
             status.certificates = self._certificates.bundle
-        if self._journaling is not None:
-            status.journal = self._journaling.draining
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
         return status

@@ -67,11 +67,18 @@ class Scraping:
             redis_up=fleet.redis_up if fleet is not None else None,
             anomalies=self._anomalies(),
             deployments=self._rollouts.pieces,
-            journal=status.journal.metrics() if status.journal is not None else (),
+            journal=self._journal(),
             cpu_seconds=status.cpu.seconds(),
             processes=status.processes(),
             **self._limits(),
         )
+
+    def _journal(self) -> Iterator[str]:
+        journaling = self._parts.journaling
+        if journaling is not None:
+            yield from journaling.draining.metrics()
+            if journaling.tracing is not None:
+                yield from journaling.tracing.metrics()
 
     def _limits(self) -> dict[str, Any]:
         limits = self._parts.status.limits

@@ -39,6 +39,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<exposition::Scrape>()?;
     m.add_class::<exposition::Lines>()?;
     m.add_class::<journal::Journal>()?;
+    m.add_class::<journal::OtlpRequest>()?;
     m.add_function(wrap_pyfunction!(arms::assignment_bucket, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_header_change, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_header_template, m)?)?;

@@ -11,6 +11,7 @@ from . import (
     gateway,
     routes,
     simulation,
+    traces,
     users,
     versions,
 )
@@ -27,5 +28,6 @@ ENDPOINTS = (
     *config.ENDPOINTS,
     *gateway.ENDPOINTS,
     *anomalies.ENDPOINTS,
+    *traces.ENDPOINTS,
     *audit.ENDPOINTS,
 )

@@ -36,6 +36,7 @@ from .objects import (
     VersionPage,
     VersionShown,
 )
+from .traces import Trace, Traces
 
 __all__ = [
     "AnomalyPage",
@@ -70,6 +71,8 @@ __all__ = [
     "RouteWritten",
     "SimulationAnswer",
     "Summary",
+    "Trace",
+    "Traces",
     "User",
     "UserPage",
     "Validated",
