@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hotswap_proxy.errors import GatewayError, MethodNotAllowed, NotFound
 
+from .apidocs import ApiDocs
 from .context import AdminContext, NodeView
 from .handlers import ENDPOINTS
 from .middleware import AnswerHeaders
@@ -21,8 +22,11 @@ __all__ = ["AdminContext", "NodeView", "create_app"]
 
 def create_app(context: AdminContext) -> Starlette:
     """The API of one node. Reads or makes the token secret, so it raises what ``Tokens.open`` raises."""
+    routes = starlette_routes(ENDPOINTS, Services(context))
+    if context.settings.serves_api_docs:
+        routes += ApiDocs().routes()
     app = Starlette(
-        routes=starlette_routes(ENDPOINTS, Services(context)),
+        routes=routes,
         middleware=[Middleware(AnswerHeaders), Middleware(_NoEncodedSlash)],
         exception_handlers={HTTPException: _not_routed},
     )

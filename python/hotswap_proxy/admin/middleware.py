@@ -1,4 +1,6 @@
-"""What every answer carries: its request id and the headers that keep browsers careful."""
+"""What every answer carries: its request id and the headers that keep browsers careful, unless the answer has
+others.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class AnswerHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", trace_id), *_SECURITY_HEADERS]
+                there = {name for name, _ in message["headers"]}
+                added = [header for header in _SECURITY_HEADERS if header[0] not in there]
+                message["headers"] = [*message["headers"], (b"x-request-id", trace_id), *added]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

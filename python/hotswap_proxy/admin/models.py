@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, LiteralString, get_args, get_origin
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from hotswap_proxy.deploy.record import Status
@@ -52,6 +62,9 @@ class CircuitOrder(Model):
     state: Literal["Open", "Closed", "Auto"] = Field(description="Auto: the policies decide, from Closed on")
 
 
+_MOMENT: LiteralString = "write a time as RFC 3339 text, such as 2030-01-31T12:00:00Z"
+
+
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
@@ -61,7 +74,7 @@ def _in_utc(moment: datetime) -> datetime:
 
 def _as_text(value: Any) -> Any:
     if not isinstance(value, str):
-        raise problem("moment", "write a time as RFC 3339 text, such as 2030-01-31T12:00:00Z")
+        raise problem("moment", _MOMENT)
     return value
 
 
@@ -70,12 +83,43 @@ Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 BodyMoment = Annotated[AwareDatetime, Field(strict=False), AfterValidator(_in_utc), BeforeValidator(_as_text)]
 
 
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]")
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types in an annotation such as ``Annotated[datetime, …] | None``."""
+    parts = get_args(annotation)
+    return (
+        set().union(*map(_kinds, parts)) if parts and get_origin(annotation) is not Literal else {annotation}
+    )
+
+
 class Query(BaseModel):
     """Query parameters are text, hence not strict; unknown ones are refused, for ``?dryrun=true`` must not
     write.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_guess(cls, value: Any, info: ValidationInfo) -> Any:
+        """Numbers and truth as JSON has them: pydantic would take ``yes``, ``1_0`` and ``5.0`` as well. Text
+        has no NUL, which PostgreSQL cannot compare with.
+        """
+        if not isinstance(value, str):
+            return value
+        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        if bool in kinds and value not in ("true", "false"):
+            raise problem("bool_parsing", "write true or false")
+        if int in kinds and not _WHOLE_NUMBER.fullmatch(value):
+            raise problem("int_parsing", "write a whole number")
+        if datetime in kinds and not _DAY.match(value):
+            raise problem("moment", _MOMENT)
+        if "\0" in value:
+            raise problem("nul", "text has no NUL")
+        return value
 
 
 class Page(Query):

@@ -2,14 +2,16 @@
 put into OpenAPI's form.
 
 No node imports this, only ``hotswap-proxy openapi``: the models of the answers and what pydantic makes of
-them would cost a control process some megabytes for its whole life. See ``handlers.apidocs``.
+them would cost a control process some megabytes for its whole life. See ``apidocs``.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
+import orjson
 from pydantic import BaseModel
 
 from hotswap_proxy import __version__, errors
@@ -61,7 +63,7 @@ Log in with `POST /api/v1/authentication/login` and send the token, or send an A
 JSON is camelCase; times are RFC 3339 in UTC; durations are written as `250ms`, `5s`, `1m`, `2h` or ISO 8601
 (`PT5M`) and answered as they were given. Unknown fields and query parameters are errors. Lists have pages:
 `limit`, `offset`, and in the answer `hasMore` and `nextOffset`. With `?dryRun=true` a write is checked in
-full and answers what it would change; nothing is changed. Routes and backends have an `ETag`, which a write may
+full and answers what it would change. Routes and backends have an `ETag`, which a write may
 send back as `If-Match`.
 
 A body that fits its schema may still be refused with 400 where fields have to fit each other or the node:
@@ -121,7 +123,6 @@ class _Builder:
                 item["parameters"] = parameters
         return {
             "openapi": "3.1.0",
-            "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
             "info": {
                 "title": "hotswap-proxy admin API",
                 "version": __version__,
@@ -290,3 +291,7 @@ def _error_response(status: int, when: str) -> Document:
     }
     content = {"schema": {"$ref": f"{REF}ErrorAnswer"}, "example": example}
     return {"description": when, "headers": headers, "content": {"application/json": content}}
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(orjson.dumps(build()))
