@@ -16,6 +16,15 @@ from . import certificate, gateway, machine, report, scenarios
 from .certificate import Certificate
 from .gateway import Gateway, Guarded
 from .live import api_changes
+from .observed import (
+    BufferedNginx,
+    LoggingGateway,
+    LoggingHAProxy,
+    LoggingNginx,
+    ObservedGateway,
+    logged,
+    observed,
+)
 from .proxies import ROUTES, Backends, HAProxy, Nginx, Proxy
 from .rollout import Deploying, steps
 from .scenarios import CONNECTIONS, LARGE, LOW_CONNECTIONS, PATH, Plan, Results
@@ -75,6 +84,23 @@ class Run:
             Deploying(self.backends, self.scratch / "deploying", ROUTES),
         ]
 
+    def observed_field(self) -> list[Proxy]:
+        made: list[Proxy] = []
+        if "nginx" in self.chosen:
+            made.append(LoggingNginx(self.backends, self.scratch / "nginx-log", 1))
+            made.append(BufferedNginx(self.backends, self.scratch / "nginx-buffered-log", 1))
+        if "haproxy" in self.chosen:
+            made.append(LoggingHAProxy(self.backends, self.scratch / "haproxy-log", 1))
+        if "gateway" in self.chosen:
+            made.append(ObservedGateway(self.backends, self.scratch / "observed", ROUTES))
+        return made
+
+    def logged_field(self) -> list[Gateway]:
+        return [
+            Gateway(self.backends, self.scratch / "not-logged", ROUTES),
+            LoggingGateway(self.backends, self.scratch / "logged", ROUTES),
+        ]
+
     def loaded(self) -> list[Proxy]:
         return [self.make(name, ROUTES) for name in self.chosen]
 
@@ -96,6 +122,9 @@ class Run:
                 self.requests("tls", proxies, PATH, CONNECTIONS)
                 self.requests("tls-large", proxies, LARGE, CONNECTIONS)
                 self.requests("handshakes", proxies, PATH, CONNECTIONS, close=True)
+        self.scenario("observed", lambda: observed(self.observed_field(), self.plan))
+        if "gateway" in self.chosen:
+            self.scenario("logged", lambda: logged(self.logged_field(), self.plan))
         self.scenario("idle", lambda: scenarios.idle_memory(self.field(), self.plan))
         self.scenario("reload", lambda: scenarios.reloads(self.loaded(), self.plan, self.half_rate()))
         if "gateway" in self.chosen:

@@ -103,7 +103,12 @@ class Gateway(Proxy):
             "--proxy", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin_port}",
             "--data-dir", str(self.directory / "data"),
             "--max-connections-per-client", "0",  # all load comes from one address
+            *self.options(),
         ]  # fmt: skip
+
+    def options(self) -> list[str]:
+        """What else this gateway runs with."""
+        return []
 
     def start(self) -> None:
         self.log.unlink(missing_ok=True)

@@ -105,7 +105,7 @@ class Nginx(Proxy):
             error_log {self.log} error;
             events {{ worker_connections 4096; }}
             http {{
-                access_log off;
+                access_log {self.access_log()};
                 client_body_temp_path {self.directory}/body;
                 proxy_temp_path {self.directory}/proxy;
                 fastcgi_temp_path {self.directory}/fastcgi;
@@ -133,6 +133,9 @@ class Nginx(Proxy):
             }}
             """
         )
+
+    def access_log(self) -> str:
+        return "off"
 
     def tls_settings(self) -> str:
         if self.tls is None:
@@ -162,14 +165,17 @@ class HAProxy(Proxy):
             rule = f"use_backend %[path,map_beg({self.directory}/routes.map)]"
             lines = "".join(f"/r{i}/ pool\n" for i in range(self.routes))
             (self.directory / "routes.map").write_text(lines)
+        target, option = self.logging()
         (self.directory / "haproxy.cfg").write_text(
             f"""
 global
+    {target}
     nbthread 1
     maxconn 4096
     stats socket {self.directory}/socket mode 600 level admin expose-fd listeners
 defaults
     mode http
+    {option}
     option http-keep-alive
     option forwardfor
     # Its best behaviour at a reload: an idle connection gets one more answer before it is closed.
@@ -185,6 +191,10 @@ backend pool
     server one 127.0.0.1:{self.backends.port(label)}
 """
         )
+
+    def logging(self) -> tuple[str, str]:
+        """Lines for the global section and for the defaults."""
+        return "", ""
 
     def command(self) -> list[str]:
         return [machine.program("haproxy"), "-W", "-q", "-f", str(self.directory / "haproxy.cfg")]

@@ -74,6 +74,8 @@ TITLES: dict[str, str] = {
     "tls": "GET over TLS 1.3 (ECDSA P-256 certificate), 64 connections",
     "tls-large": "100 KB answers over TLS 1.3, 64 connections",
     "handshakes": "TLS 1.3 handshake and one GET on a new connection for every request, 64 connections",
+    "observed": "Observed: all write access logs; the gateway also traces 0.1 and is scraped each second",
+    "logged": "The access log of the gateway on and off",
     "idle": "Memory of 1,000 idle client connections",
     "reload": "All routes change, by a reload of the file, under half load on 64 keep-alive connections",
     "api": "One route of 10,000 changes, through the admin API, under half load",
@@ -89,6 +91,10 @@ def tables(report: Report) -> str:
         if name in ("plain", "large", "close", "low", "tls", "tls-large", "handshakes"):
             rows = ratios(results, CLOSED_LOOP)
             rows = with_control(rows, results)
+        elif name == "observed":
+            rows = ratios(results, CLOSED_LOOP)
+        elif name == "logged":
+            rows = logged_rows(results)
         elif name == "half":
             rows = ratios(results, LATENCY)
         elif name == "idle":
@@ -108,6 +114,19 @@ def with_control(rows: list[list[str]], results: Results) -> list[list[str]]:
     rows[0].insert(2, "CPU of other processes")
     for row in rows[1:]:
         row.insert(2, f"{middle[row[0]]['control'] / reference:.2f}")
+    return rows
+
+
+def logged_rows(results: Results) -> list[list[str]]:
+    """The first row is the reference: without a log."""
+    middle = [(label, medians(rounds)) for label, rounds in results.items()]
+    reference = middle[0][1]
+    rows = [["", "CPU of the worker per request", "requests/s", "lines/s", "not logged", "CPU per line"]]
+    for label, numbers in middle:
+        cpu, rate = numbers["cpu"] / reference["cpu"], numbers["rate"] / reference["rate"]
+        shown = f"{numbers['line_us']:.2f} µs" if numbers["lines"] else "–"
+        counts = (f"{numbers[key]:,.0f}" for key in ("lines", "dropped"))
+        rows.append([label, f"{cpu:.2f}", f"{rate:.2f}", *counts, shown])
     return rows
 
 

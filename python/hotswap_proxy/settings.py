@@ -62,6 +62,7 @@ _AT_LEAST = {
     "api_limit_reads": 0,
     "api_limit_route_writes": 0,
     "api_limit_deployments": 0,
+    "access_log_sample": 0,
 }
 _AT_MOST = {
     "workers": 512,
@@ -73,7 +74,10 @@ _AT_MOST = {
     "api_limit_reads": 10_000,
     "api_limit_route_writes": 10_000,
     "api_limit_deployments": 10_000,
+    "access_log_sample": 1,
 }
+NO_ACCESS_LOG, STANDARD_OUTPUT = "off", "-"  # values of `access_log` that are no path
+MAX_PARAMETER_NAME = 64
 MIN_WEBHOOK_SECRET = 16  # bytes: it can be guessed at by whoever has seen one event
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _MIDDLEWARE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}={_DOTTED}:{_DOTTED}")
@@ -134,6 +138,9 @@ class Settings:
     webhook_secret: str | None = field(default=None, repr=False)  # None: events are not signed
     geoip: Path | None = None  # database of regions, MaxMind's format
     log_level: LogLevel = "info"
+    access_log: str = NO_ACCESS_LOG  # or "-", or a path
+    access_log_sample: float = 1.0  # share of the uneventful requests that get a line
+    access_log_redact: tuple[str, ...] = ()  # query parameters besides `_core.REDACTED_PARAMETERS`
     proxy_tls: str | None = None  # None: with certificates, `proxy` speaks TLS
     tls_cert: tuple[str, ...] = ()  # files; each with the key of the same place, the first is the default
     tls_key: tuple[str, ...] = ()
@@ -147,6 +154,11 @@ class Settings:
     def tls_files(self) -> Path:
         """The directory of files that backends may name."""
         return self.tls_dir or self.data_dir / "tls"
+
+    @property
+    def logs_requests(self) -> bool:
+        """Whether there is an access log."""
+        return self.access_log != NO_ACCESS_LOG
 
     @property
     def store_place(self) -> Path | PostgresUrl:
@@ -200,6 +212,7 @@ class Settings:
         for name in ("config", "geoip", "tls_client_ca", "tls_dir"):
             values[name] = Path(values[name]) if values[name] else None
         for name in (
+            "access_log_redact",
             "allowed_backend_hosts",
             "health_check_commands",
             "middleware",
@@ -233,6 +246,12 @@ def _combinations(settings: Settings) -> list[str]:
         found.append(
             f"{PREFIX}PROXY_PROTOCOL: needs --trusted-proxies; else any client could claim any address"
         )
+    if not settings.logs_requests:
+        given = {
+            "ACCESS_LOG_SAMPLE": settings.access_log_sample != 1,
+            "ACCESS_LOG_REDACT": bool(settings.access_log_redact),
+        }
+        found += [f"{PREFIX}{name}: needs --access-log" for name, is_set in given.items() if is_set]
     return found
 
 
@@ -262,6 +281,8 @@ def _convert(name: str, hint: Any, text: str) -> Any:
         PostgresUrl.parse(text)
     if name == "redis_url":
         check_redis_url(text)
+    if name == "access_log" and "\0" in text:
+        raise ValueError("a path cannot have a NUL in it")
     if name == "node_id" and not (len(text) <= MAX_NODE_ID and text.isprintable()):
         raise ValueError(f"it has more than {MAX_NODE_ID} characters, or some that cannot be shown")
     if name == "webhook_secret" and len(text.encode()) < MIN_WEBHOOK_SECRET:
@@ -295,6 +316,10 @@ def _listed(name: str, text: str) -> str:
             check_network(text)
         except ValueError as error:
             raise ValueError(str(error)) from None
+    if name == "access_log_redact" and not (
+        len(text) <= MAX_PARAMETER_NAME and text.isprintable() and not set(text) & set("=&?# ")
+    ):
+        raise ValueError(f"{text[:MAX_PARAMETER_NAME]!r} is not the name of a query parameter")
     if name == "middleware" and not _MIDDLEWARE.fullmatch(text):
         raise ValueError(f"{text!r} is not NAME=package.module:function")
     if name == "alert_webhooks":

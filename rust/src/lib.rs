@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod codec;
 pub mod exchange;
 pub mod fleet;
+pub mod journal;
 pub mod net;
 pub mod outlier;
 pub mod policy;

@@ -80,7 +80,7 @@ class Identities:
             await self._store.beat(api_keys.used, key_id)
         except StoreUnavailable as error:
             log.warning(
-                "the use of an API key was not noted", extra={"api_key": key_id, "reason": str(error)}
+                "the use of an API key was not noted", extra={"apiKeyId": key_id, "reason": str(error)}
             )
         finally:
             del self._noting[key_id]

@@ -9,6 +9,8 @@ import secrets
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hotswap_proxy.observe.structured import call
+
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -42,4 +44,5 @@ class AnswerHeaders:
                 message["headers"] = [*message["headers"], (b"x-request-id", trace_id), *added]
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        with call(trace_id.decode()):
+            await self._app(scope, receive, send_with_headers)

@@ -24,6 +24,7 @@ from hotswap_proxy.errors import (
 )
 from hotswap_proxy.jsonbody import json_object
 from hotswap_proxy.model import Model
+from hotswap_proxy.observe.structured import caller
 from hotswap_proxy.store import Author
 from hotswap_proxy.store.times import now
 from hotswap_proxy.store.users import Role, User
@@ -149,7 +150,7 @@ def _dispatcher(methods: dict[str, Endpoint], services: Services) -> Callable[[R
         except ClientDisconnect:
             return Response(status_code=499)  # nobody reads it
         except Exception:
-            log.exception("%s %s failed, trace %s", request.method, request.url.path, trace_id(request))
+            log.exception("%s %s failed", request.method, request.url.path)
             return error_response(GatewayError("internal error; the log has the trace id"), request)
 
     return dispatch
@@ -163,6 +164,7 @@ async def _receive(call: Call, request: Request, endpoint: Endpoint) -> None:
         call.author = call.author._replace(
             username=call.user.username, user_id=call.user.user_id, api_key_id=key_id
         )
+        caller(call.user.username)
         if call.user.role not in endpoint.roles:
             raise Forbidden(f"this needs one of the roles {', '.join(sorted(endpoint.roles))}")
         services.quotas.count(call.user.user_id, endpoint.method, endpoint.path)

@@ -13,6 +13,7 @@ from hotswap_proxy.settings import PREFIX, PRIVATE, Settings, SettingsError
 
 LIMITS = "Limits and timeouts"
 CLIENTS = "Clients and proxies before the node"
+LOGS = "Logs"
 
 
 def _option(name: str, metavar: str, text: str, default: str = "", panel: str = "Node") -> Any:
@@ -81,7 +82,16 @@ DatabaseUrl = Annotated[
 RedisUrl = Annotated[
     Value, _option("redis-url", "URL", "Redis for messages between nodes and shared limits.", "none")
 ]
-LogLevel = Annotated[Value, _option("log-level", "LEVEL", "debug, info, warning or error.", "info")]
+LogLevel = Annotated[Value, _option("log-level", "LEVEL", "debug, info, warning or error.", "info", LOGS)]
+AccessLog = Annotated[
+    Value, _option("access-log", "off|-|PATH", "A line for each request; -: standard output.", "off", LOGS)
+]
+AccessLogSample = Annotated[
+    Value, _option("access-log-sample", "0…1", "Share of the uneventful requests that get one.", "1", LOGS)
+]
+AccessLogRedact = Annotated[
+    Value, _option("access-log-redact", "NAME,…", "Further query parameters that are secrets.", "none", LOGS)
+]
 DrainTimeout = Annotated[
     Value, _limit("drain-timeout", "SECONDS", "For requests in flight when the node ends.", "30")
 ]
@@ -177,6 +187,9 @@ def run(
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
     log_level: LogLevel = None,
+    access_log: AccessLog = None,
+    access_log_sample: AccessLogSample = None,
+    access_log_redact: AccessLogRedact = None,
     drain_timeout: DrainTimeout = None,
     keepalive_timeout: KeepaliveTimeout = None,
     header_timeout: HeaderTimeout = None,
@@ -216,7 +229,8 @@ def run(
 
     SIGTERM or SIGINT drains and ends it, a second one ends it at once.
 
-    SIGHUP reloads the configuration file and the certificates.
+    SIGHUP reloads the configuration file and the certificates, SIGUSR1 opens
+    the access log anew.
 
     The first administrator is taken from HOTSWAP_ADMIN_USERNAME and
     HOTSWAP_ADMIN_PASSWORD, or is made and printed once.

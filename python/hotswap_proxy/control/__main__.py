@@ -7,6 +7,7 @@ life of the node, and so that the spawner starts before anything heavy is import
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from hotswap_proxy.settings import PRIVATE, Settings, SettingsError
@@ -21,6 +22,9 @@ def main() -> int:
             print(f"hotswap-proxy: {problem}", file=sys.stderr)
         return 2
     os.umask(PRIVATE)
+    # For the access log: its default would end a process, and a service manager may send it to all of them.
+    # Spawner and workers inherit that it is ignored.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     from hotswap_proxy.control.machine import raise_descriptor_limit
     from hotswap_proxy.control.spawning import Spawner
 

@@ -126,7 +126,7 @@ def _contents(fd: int) -> bytes:
 def main() -> None:
     """Run with the descriptors of socket, document and result."""
     # A signal to the whole group is the control process's business. We end when it does.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     give_way(APPLIER)
     gc.disable()  # a short life with much to allocate and little in cycles

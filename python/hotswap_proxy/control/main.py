@@ -43,7 +43,7 @@ from hotswap_proxy.fleet import opening
 from hotswap_proxy.fleet import start as fleet
 from hotswap_proxy.fleet.lastgood import LastGood
 from hotswap_proxy.fleet.redis import Redis
-from hotswap_proxy.observe import log as logs
+from hotswap_proxy.observe import structured as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 from hotswap_proxy.worker.protocol import GEOIP, TLS
@@ -60,7 +60,7 @@ def run(settings: Settings, spawner: Spawner, descriptors: tuple[int, int]) -> i
 
     ``descriptors``: how many files each process could have open, and can now.
     """
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.node_id)
     log.info("open files of each process", extra={"limit": descriptors[1], "limit_at_start": descriptors[0]})
     # Until the event loop has its own handlers: an end during the start is an end like any other.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,6 +24,7 @@ from hotswap_proxy.fleet.limits import Exchange
 from hotswap_proxy.fleet.view import FleetView
 from hotswap_proxy.observe import histogram as hist
 from hotswap_proxy.observe import metrics, process
+from hotswap_proxy.observe.draining import Draining
 from hotswap_proxy.observe.rates import Rate
 from hotswap_proxy.settings import Settings
 
@@ -101,6 +102,7 @@ class NodeStatus:
         self._certificate_error: str | None = None
         self.certificates: Bundle | None = None
         self.fleet: FleetView | None = None
+        self.journal: Draining | None = None  # while there is an access log, or tracing
         self._costly = (0, 0)
         self._costly_until = 0.0
 
@@ -247,6 +249,7 @@ class NodeStatus:
             revision=self._configuration.revision,
             store_up=self.fleet.store_up if self.fleet is not None else None,
             redis_up=self.fleet.redis_up if self.fleet is not None else None,
+            journal=self.journal.metrics() if self.journal is not None else (),
             **self._limit_figures(),
         )
         pieces: list[str] = []

@@ -43,7 +43,7 @@ def serve(control: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler, so that the wake-up descriptor gets its byte
     # A terminal's Ctrl-C and a service manager's SIGTERM to the whole group are the control process's
     # business.
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(ignored, signal.SIG_IGN)
     gc.collect()
     gc.freeze()  # the collector would otherwise write to every shared page

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -55,6 +55,7 @@ class NodeFigures:
     revision: int = 0  # of the store, that is served
     store_up: bool | None = None
     redis_up: bool | None = None  # None: without one
+    journal: Iterable[str] = ()  # text of its metrics
     processes: dict[str, int] = field(default_factory=dict)  # name ("control", "worker-0" …) → pid
 
 
@@ -77,6 +78,7 @@ def render(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     if left:
         text = "Time until a certificate of this node expires; negative afterwards."
         yield from family("gateway_tls_certificate_expiry_seconds", "gauge", text, left)
+    yield from figures.journal
     yield from _ledger(node.ledger(), node.generation)
     yield from _processes(figures)
 

@@ -74,7 +74,7 @@ def main(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; the control process coordinates
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.node_id)
     _name_process(f"hotswap-worker-{lane}")
     core = _core.Worker(state_fd, arena_fd, lane, _core_settings(settings))
     loop = uvloop.new_event_loop()

@@ -1,0 +1,160 @@
+"""The thread that takes what workers tell of their requests: lines for the access log, spans for traces.
+
+A thread and not the event loop, because a disk can hang: then the rings fill, and what does not fit is
+counted and not waited for. What is costly (reading the rings, formatting, writing) happens in Rust without
+the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hotswap_proxy.observe.exposition import family
+from hotswap_proxy.observe.logfile import LogFile, LogFileError
+
+log = logging.getLogger("hotswap_proxy.control")
+
+SHORTEST, LONGEST = 0.02, 0.1  # seconds between two looks: under load, and when nothing happens
+LAST_WITHIN = 5.0  # seconds for the last looks: a disk that hangs must not keep the node from its end
+TELL_EVERY = 60.0  # seconds between two messages that records were dropped
+
+
+class Journal(Protocol):
+    """What is used of ``_core.Journal``."""
+
+    def drain(self, log_fd: int) -> Mapping[str, Any]:
+        """Take what is in the rings; write the lines to ``log_fd`` (-1: no access log)."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the node started. Written by the thread alone."""
+
+    lines: int = 0
+    lost: int = 0  # lines that could not be written
+    full: int = 0  # records that workers dropped, because there was no room
+    broken: int = 0  # records that could not be read
+
+
+class Draining:
+    """``spans`` is given the spans of sampled requests, in the thread; it must not wait."""
+
+    def __init__(
+        self, journal: Journal, file: LogFile | None, spans: Callable[[bytes], None] | None = None
+    ) -> None:
+        self._journal = journal
+        self._file = file
+        self._spans = spans
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._wake = threading.Event()
+        self._reopen = threading.Event()
+        self._ending = threading.Event()
+        self._told_of_drops = -TELL_EVERY
+        self._errno = 0
+        self.counts = Counts()
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def reopen(self) -> None:
+        """Have the access log opened anew before the next line. Returns at once."""
+        self._reopen.set()
+        self._wake.set()
+
+    def metrics(self) -> Iterator[str]:
+        """What was counted, as text for Prometheus."""
+        yield from family(
+            "gateway_journal_dropped_total",
+            "counter",
+            "Requests missing in access log and traces: there was no room, or they were not readable.",
+            (({"reason": reason}, getattr(self.counts, reason)) for reason in ("full", "broken")),
+        )
+        if self._file is not None:
+            name, text = "gateway_access_log_lines_total", "Lines written to the access log."
+            yield from family(name, "counter", text, [({}, self.counts.lines)])
+            name, text = (
+                "gateway_access_log_errors_total",
+                "Lines that could not be written to the access log.",
+            )
+            yield from family(name, "counter", text, [({}, self.counts.lost)])
+
+    async def stop(self) -> None:
+        """Take what is left, after the workers have ended; gives up after some seconds."""
+        self._ending.set()
+        self._wake.set()
+        await asyncio.to_thread(self._thread.join, LAST_WITHIN)
+        if self._thread.is_alive():  # a daemon: the process ends without it
+            log.error("the access log is not written to its end", extra=self._place)
+
+    @property
+    def _place(self) -> dict[str, str]:
+        return {"file": self._file.name} if self._file is not None else {}
+
+    def _run(self) -> None:
+        wait = SHORTEST
+        while True:
+            ending = self._ending.is_set()  # first: what is told before the end is seen by the look after it
+            busy = self._turn()
+            if ending and not busy:
+                return
+            wait = SHORTEST if busy else min(2 * wait, LONGEST)
+            self._wake.wait(wait)
+            self._wake.clear()
+
+    def _turn(self) -> bool:
+        """One look that survives everything; whether there was something."""
+        try:
+            if self._reopen.is_set():
+                self._reopen.clear()
+                self._open_anew()
+            return self._look()
+        except Exception:
+            log.exception("the journal cannot be read")
+            return False
+
+    def _look(self) -> bool:
+        taken = self._journal.drain(self._file.fd if self._file is not None else -1)
+        counts = self.counts
+        counts.lines += taken["lines"]
+        counts.lost += taken["linesLost"]
+        counts.full += taken["dropped"]
+        counts.broken += taken["corrupt"]
+        self._tell_of_errors(taken["errno"], taken["lines"])
+        self._tell_of_drops(taken["dropped"] + taken["corrupt"])
+        if self._spans is not None and (spans := taken.get("spans")):
+            self._spans(spans)
+        return bool(taken["records"])
+
+    def _open_anew(self) -> None:
+        if self._file is None:
+            return
+        try:
+            if self._file.reopen():
+                log.info("access log opened anew", extra=self._place)
+        except LogFileError as error:
+            log.error("the access log stays the file it was", extra={"reason": str(error)})
+
+    def _tell_of_errors(self, errno: int, lines: int) -> None:
+        """Once when it begins to fail, once when it is well again."""
+        if errno and not self._errno:
+            reason = os.strerror(errno)
+            log.error("the access log cannot be written", extra={**self._place, "reason": reason})
+            self._errno = errno
+        elif lines and not errno and self._errno:
+            log.warning("the access log is written again", extra=self._place)
+            self._errno = 0
+
+    def _tell_of_drops(self, dropped: int) -> None:
+        now = time.monotonic()
+        if dropped and now >= self._told_of_drops + TELL_EVERY:
+            self._told_of_drops = now
+            told = {"full": self.counts.full, "broken": self.counts.broken}
+            log.error("requests are missing in the access log or traces", extra=told)
