@@ -20,10 +20,13 @@ from pydantic.alias_generators import to_camel
 
 from hotswap_proxy.deploy.record import Status
 from hotswap_proxy.model import Environment, Model, Strategy, Version
-from hotswap_proxy.model.base import Name, problem
+from hotswap_proxy.model.base import InSchema, Name, problem
+from hotswap_proxy.store.passwords import MAX_LENGTH, MIN_LENGTH
 from hotswap_proxy.store.users import Role
 
 Password = Annotated[str, Field(max_length=1024)]
+# What it must be like the store says, for the command line too.
+NewPassword = Annotated[Password, InSchema(minLength=MIN_LENGTH, maxLength=MAX_LENGTH)]
 
 
 class Login(Model):
@@ -34,19 +37,19 @@ class Login(Model):
 
 class PasswordChange(Model):
     current_password: Password
-    new_password: Password
+    new_password: NewPassword
 
 
 class UserCreate(Model):
     username: Name
-    password: Password
+    password: NewPassword
     role: Role
 
 
 class UserUpdate(Model):
     role: Role | None = None
     is_enabled: bool | None = None
-    password: Password | None = None
+    password: NewPassword | None = None
 
 
 class HealthCheckRun(Model):
@@ -115,7 +118,7 @@ class Query(BaseModel):
             raise problem("bool_parsing", "write true or false")
         if int in kinds and not _WHOLE_NUMBER.fullmatch(value):
             raise problem("int_parsing", "write a whole number")
-        if datetime in kinds and not _DAY.match(value):
+        if AwareDatetime in kinds and not _DAY.match(value):
             raise problem("moment", _MOMENT)
         if "\0" in value:
             raise problem("nul", "text has no NUL")

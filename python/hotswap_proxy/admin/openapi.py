@@ -33,6 +33,13 @@ _CODES = {
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, errors.GatewayError)
 }
+_IDS = {  # of what a POST has made, in its answer
+    "routes": "routeId",
+    "backends": "backendId",
+    "deployments": "deploymentId",
+    "users": "userId",
+    "api-keys": "keyId",
+}
 _WHEN = {
     400: "The body or a query parameter breaks a rule; `details` names field and rule.",
     401: "Not logged in, or the token or API key is not valid.",
@@ -193,10 +200,22 @@ class _Builder:
         if not endpoint.roles:
             operation["security"] = []
         answers = {str(status): self._answer(endpoint, status) for status in sorted(endpoint.answers)}
+        if links := self._links(endpoint):
+            answers["201"]["links"] = links
         operation["responses"] = answers | {
             str(status): _error(status, told) for status, told in statuses(endpoint).items()
         }
         return operation
+
+    def _links(self, made_by: Endpoint) -> Document:
+        """What can be called next with the object that a call has made."""
+        id_field = _IDS.get(made_by.path.rpartition("/")[2])
+        links: Document = {}
+        for endpoint in self._endpoints if 201 in made_by.answers and id_field else ():
+            if endpoint.path.startswith(f"{made_by.path}/{{id}}") and endpoint.path.count("{") == 1:
+                name = operation_id(endpoint)
+                links[name] = {"operationId": name, "parameters": {"id": f"$response.body#/{id_field}"}}
+        return links
 
     def _answer(self, endpoint: Endpoint, status: int) -> Document:
         headers = {"X-Request-ID": _header("X-Request-ID")}

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     Tag,
+    TypeAdapter,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -135,7 +136,8 @@ class _NameAlone:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string", "description": "name of a registered backend"}, handler(core)]}
+        name = TypeAdapter(Name).json_schema() | {"description": "name of a registered backend"}
+        return {"anyOf": [name, handler(core)]}
 
 
 RouteMember = Annotated[RouteBackend, BeforeValidator(_named), _NameAlone]

@@ -125,6 +125,15 @@ ENDPOINTS = (
         },
         query=WriteQuery,
         body=DeploymentCreate,
+        example={
+            "routeName": "users",
+            "configVersion": "2.0",
+            "strategy": "Canary",
+            "phases": [
+                {"trafficPercentage": 10, "duration": "5m"},
+                {"trafficPercentage": 100, "duration": "PT10M"},
+            ],
+        },
     ),
     Endpoint(
         method="GET",
@@ -153,6 +162,7 @@ ENDPOINTS = (
         errors={409: "The order makes no sense in the present status."},
         query=WriteQuery,
         body=Promotion,
+        example={"targetPercentage": 50},
         optional_body=True,
     ),
     Endpoint(
@@ -165,6 +175,7 @@ ENDPOINTS = (
         errors={409: "The order makes no sense in the present status."},
         query=WriteQuery,
         body=RollbackOrder,
+        example={"reason": "the queue behind it grows"},
     ),
     Endpoint(
         method="POST",
@@ -206,6 +217,7 @@ ENDPOINTS = (
         errors={409: "The order makes no sense in the present status."},
         query=WriteQuery,
         body=Rejection,
+        example={"reason": "not before the weekend"},
         optional_body=True,
     ),
 )

@@ -77,6 +77,7 @@ class GenerationRow(Answered):
     lost: Count
     inflight: Count
     pinned: Count
+    bytes: Count = Field(description="of its snapshot")
 
 
 class Ledger(Answered):
