@@ -1,4 +1,4 @@
-"""Writes docs/api-reference.md and docs/configuration-reference.md; --check: tells whether they are current."""
+"""Writes docs/api-reference.md and docs/configuration-reference.md; --check: are they current?."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def table(schema: Schema, *, defaults: bool = True) -> Iterator[str]:
 def configuration() -> Iterator[str]:
     schema = FileFormat.model_json_schema(by_alias=True, schema_generator=Schemas)
     yield from ("# Configuration reference", "", MADE, "")
-    yield "Every field of the [declarative file](configuration.md), which the API takes as well. A field that is"
-    yield "not here is an error. What fields have to do with each other is in [configuration](configuration.md); the"
-    yield "same as a JSON Schema: `hotswap-proxy schema`."
+    yield "Every field of the [declarative file](configuration.md), which the API takes as well. A field that"
+    yield "is not here is an error. What fields have to do with each other is in"
+    yield "[configuration](configuration.md); the same as a JSON Schema: `hotswap-proxy schema`."
     for name, each in (("The file", schema), *_in_order(schema)):
         yield from ("", f"## {name}", "")
         if each.get("description"):
@@ -123,8 +123,9 @@ def _names(schema: Any) -> Iterator[str]:
 def api() -> Iterator[str]:
     document = build()
     yield from ("# API reference", "", MADE, "")
-    yield "Every call of the admin API with what it takes and answers; the guide is [api.md](api.md). The same as an"
-    yield "OpenAPI 3.1 document: `hotswap-proxy openapi`, or `/openapi.json` of a node; to be tried out at `/swagger`."
+    yield "Every call of the admin API with what it takes and answers; the guide is [api.md](api.md). The"
+    yield "same as an OpenAPI 3.1 document: `hotswap-proxy openapi`, or `/openapi.json` of a node; to be tried"
+    yield "out at `/swagger`."
     tag = None
     for path, item in document["paths"].items():
         for method, operation in item.items():

@@ -20,8 +20,8 @@ import pytest
 from node import PASSWORD, Node
 
 HERE = Path(__file__).parent
-EVERY = os.environ.get("FUZZ_EVERY", "6")
-EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "4")
+EVERY = os.environ.get("FUZZ_EVERY", "8")
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "2")
 
 
 @pytest.fixture

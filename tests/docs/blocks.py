@@ -16,8 +16,8 @@ FENCE = re.compile(r"^```(\w*)\s*$")
 MARK = re.compile(r"<!-- (?P<kind>example|file|fails|not run)(?:: (?P<text>.+?))? -->")
 # The first word of a command, after assignments. A line that begins with one of these is a command.
 _NAMES = """curl hotswap-proxy make export git docker kubectl helm printf echo cat kill systemctl journalctl
-promtool amtool python python3 pip cp mv mkdir cd for while if openssl psql redis-cli apt-get jq nginx tail grep
-sed sleep test ulimit sysctl install useradd sudo mktemp"""
+promtool amtool python python3 pip cp mv mkdir cd for while if openssl psql redis-cli apt-get jq nginx tail
+grep sed sleep test ulimit sysctl install useradd sudo mktemp"""
 PROGRAMS = re.compile(
     rf"(?:\$ )?(?:[A-Za-z_][A-Za-z0-9_]*=(?:\$\(|\S*).*|(?:{'|'.join(_NAMES.split())})\b.*)", re.DOTALL
 )
@@ -156,7 +156,7 @@ def loaded(text: str) -> Any:
 
 
 def commands(text: str) -> list[str]:
-    """The commands of a shell block, each with its continuations; where there are prompts, what follows them."""
+    """The commands of a shell block, each with its continuations; of lines with prompts, what follows."""
     prompted = any(line.startswith("$ ") for line in text.splitlines())
     found: list[str] = []
     going_on = False

@@ -70,9 +70,9 @@ class Script:
             self.checked += 1
             return
         raise UnclassedError(
-            f"{block.where}: {block.first!r} is neither a command nor JSON, YAML or Python. If it is output or "
-            "a picture, fence it with ```text; if it is a command of a program that the tests do not know, add "
-            "that to _NAMES in tests/docs/blocks.py"
+            f"{block.where}: {block.first!r} is neither a command nor JSON, YAML or Python. If output or "
+            "a picture, fence it with ```text; if it is a command of a program that the tests do not know, "
+            "add that to _NAMES in tests/docs/blocks.py"
         )
 
     def _shell(self, block: Block) -> None:

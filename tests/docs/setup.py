@@ -1,4 +1,4 @@
-"""What the pages take for granted, and what of them is not run, each with its reason. A new page needs nothing
+"""What the pages take for granted, and what of them is not run, each with a reason. A new page needs nothing
 here unless one of its commands fails without.
 """
 

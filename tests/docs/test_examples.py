@@ -1,4 +1,4 @@
-"""Every example in the documentation is run, in the order of its page, against a gateway of the page's own."""
+"""Every example in the docs is run, in the order of its page, against a gateway of the page's own."""
 
 from __future__ import annotations
 

@@ -68,10 +68,10 @@ _DESCRIPTION = """\
 Log in with `POST /api/v1/authentication/login` and send the token, or send an API key.
 
 JSON is camelCase; times are RFC 3339 in UTC; durations are written as `250ms`, `5s`, `1m`, `2h` or ISO 8601
-(`PT5M`) and answered as they were given. Unknown fields and query parameters are errors. Lists have pages:
-`limit`, `offset`, and in the answer `hasMore` and `nextOffset`. With `?dryRun=true` a write is checked in
-full and answers what it would change. Routes and backends have an `ETag`, which a write may
-send back as `If-Match`.
+(`PT5M`) and answered as they were given; whole numbers have no fraction (`5`, not `5.0`). Unknown fields and
+query parameters are errors. Lists have pages: `limit`, `offset`, and in the answer `hasMore`, `nextOffset`.
+With `?dryRun=true` a write is checked in full and answers what it would change. Routes and backends have an
+`ETag`, which a write may send back as `If-Match`.
 
 A body that fits its schema may still be refused with 400 where fields have to fit each other or the node:
 `rule` in the answer's `details` tells which rule it was.
