@@ -42,6 +42,7 @@ check: setup ## Lint, format check, types and stubs of Python; clippy and rustfm
 	$(PY) -m ruff format --check $(LINTED)
 	$(PY) -m mypy --strict
 	$(PY) -m mypy --strict bench demo
+	$(PY) -m mypy --strict -p scripts.dashboards -p scripts.prometheusrule
 	$(PY) scripts/stubtest.py
 	cd rust && cargo fmt --check
 	cd rust && cargo clippy --all-targets -- -D warnings
@@ -76,6 +77,11 @@ soak: setup ## Mixed traffic and changes through a node for MINUTES=20; fails on
 .PHONY: chaos
 chaos: setup ## Kill, stop and starve processes and backends under load for five minutes (CHAOS="--seconds 60")
 	$(PY) -m pytest tests/chaos $(or $(CHAOS),--seconds 300)
+
+.PHONY: generate
+generate: setup ## Write the Grafana dashboards and the PrometheusRule of deploy/ anew
+	$(PY) -m scripts.dashboards
+	$(PY) -m scripts.prometheusrule
 
 .PHONY: wheel
 wheel: setup ## Build the wheel and try it in an empty environment

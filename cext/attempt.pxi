@@ -58,6 +58,7 @@ cdef void attempt_lost(Client c) noexcept:
     cdef Exchange *x = c.x
     cdef Upstream up = c.upstream
     if c.state == C_TUNNEL:
+        x.core.why = 1 + HS_WHY_BACKEND_CLOSED
         c.close()
         return
     x.core.failed = True
@@ -65,6 +66,7 @@ cdef void attempt_lost(Client c) noexcept:
         c.refuse(HS_WHY_BACKEND_CLOSED)
     elif c.state != C_SENT:
         x.cut = True
+        x.core.why = 1 + HS_WHY_BACKEND_CLOSED
         c.close()
     elif (up.reused and not up.answered and x.replayable and not x.replayed and x.core.idempotent):
         attempt_replay(c)
@@ -77,6 +79,7 @@ cdef void attempt_replay(Client c) noexcept:
     cdef Upstream up = c.upstream
     c.x.core.failed = False
     c.x.replayed = True
+    c.x.core.resent = True
     c.upstream = None
     up.pool.close(up)  # no release: its place is the new one's
     if c.enter(C_WAITING) and not up.pool.connect(c):

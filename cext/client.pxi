@@ -260,6 +260,7 @@ cdef class Client(Stream):
         attempt_drop(self)
         if self.state == C_STREAMING or self.state == C_TUNNEL:
             x.cut = True
+            x.core.why = 1 + why
             self.close()
             return
         if x.request_open:
@@ -278,7 +279,7 @@ cdef class Client(Stream):
             self.close()
             return
         self.x.core.secure = self.peer.tls
-        api.reject(self.server.worker, &self.x.core, net_now_ns(), status, &out)
+        api.reject(self.server.worker, &self.x.core, &self.peer, net_now_ns(), status, &out)
         self.answered(&out)
 
     cdef void tls_refused(self) noexcept:
@@ -315,10 +316,13 @@ cdef class Client(Stream):
             self.close()
 
     cdef void end_exchange(self, int outcome) noexcept:
+        cdef uint64_t unsent
         if self.call is not None:
             call_ended(self)
         if self.x != NULL:
-            api.finish(self.server.worker, &self.x.core, outcome, net_now_ns())
+            unsent = min(<uint64_t>buffer_len(&self.out), self.x.response_bytes)
+            api.finish(self.server.worker, &self.x.core, outcome, net_now_ns(), self.x.request_bytes,
+                       self.x.response_bytes - unsent)
             exchange_free(self.x)
             self.x = NULL
 
@@ -351,6 +355,7 @@ cdef class Client(Stream):
         elif self.state == C_FLUSHING and self.out.data == NULL:
             self.exchange_done()
         elif edge_sips(self):
+            self.x.core.why = 1 + HS_WHY_CLIENT_SLOW
             self.close()
         elif self.state == C_FLUSHING:
             self.due_in(self.server.write_timeout_ms)
@@ -379,6 +384,7 @@ cdef class Client(Stream):
             attempt_again(self)
         elif self.state == C_SENT:
             if self.blocked():  # it does not take interim answers: nobody else's fault
+                self.x.core.why = 1 + HS_WHY_CLIENT_SLOW
                 self.close()
             elif self.body_is_due():
                 self.refuse(HS_WHY_REQUEST_TIMEOUT)
@@ -388,4 +394,7 @@ cdef class Client(Stream):
             if self.state == C_STREAMING and not self.blocked():
                 self.x.core.failed = True
                 self.x.cut = True
+                self.x.core.why = 1 + HS_WHY_BACKEND_TIMEOUT
+            elif self.x != NULL:
+                self.x.core.why = 1 + (HS_WHY_STREAM_IDLE if self.state == C_TUNNEL else HS_WHY_CLIENT_SLOW)
             self.close()

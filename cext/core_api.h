@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define HS_ABI 4
+#define HS_ABI 5
 #define HS_PROXY_HEADER 2048
 
 typedef struct hs_worker hs_worker;
@@ -59,6 +59,11 @@ enum {
     HS_WHY_MIDDLEWARE_FAILED = 12,
     HS_WHY_MIDDLEWARE_TIMEOUT = 13,
     HS_WHY_TLS_FAILED = 14,
+    /* no answers of `refuse`: only for `why` of an exchange */
+    HS_WHY_CLIENT_SLOW = 15,
+    HS_WHY_STREAM_IDLE = 16,
+    HS_WHY_STOPPED = 17,
+    HS_WHY_INTERNAL = 18,
 };
 
 /* Not a status: `reject` answers 400 and says that this port speaks TLS. */
@@ -165,7 +170,10 @@ typedef struct {
     /* told by the data plane */
     uint8_t draining; /* before `begin`: the connection must not go on after this exchange */
     uint8_t waited;   /* the request waited for a connection: that time is not the gateway's own */
+    uint8_t why;      /* before `finish`, of an exchange cut by the gateway: 1 + HS_WHY_… */
+    uint8_t resent;   /* a pooled connection had been closed: the request was sent again on a new one */
     uint64_t sent_ns;
+    void *entry; /* core's own: what is noted for the journal */
 } hs_exchange;
 
 typedef struct {
@@ -177,9 +185,11 @@ typedef struct {
                    hs_out *out);
     /* Opens an exchange for bytes that never became a request (malformed, too slow) and answers `status`.
      * Here and in `refuse` nothing is written when the core failed: close the connection. */
-    void (*reject)(hs_worker *, hs_exchange *, uint64_t now_ns, int status, hs_out *out);
+    void (*reject)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t now_ns, int status, hs_out *out);
     void (*refuse)(hs_worker *, hs_exchange *, uint64_t now_ns, int why, int close, hs_out *out);
-    void (*finish)(hs_worker *, hs_exchange *, int outcome, uint64_t now_ns);
+    /* The bytes are those of the two bodies that passed through the data plane. */
+    void (*finish)(hs_worker *, hs_exchange *, int outcome, uint64_t now_ns, uint64_t request_bytes,
+                   uint64_t response_bytes);
     /* One step through a chunked body: writes what goes on to `out`, as `mode` says (HS_RECHUNK, …).
      * Returns 0: wants more, 1: the body ended, -1: malformed. `data` counts body bytes. */
     int (*chunked)(hs_worker *, hs_chunked *, const uint8_t *buf, size_t len, int mode, size_t *consumed,

@@ -13,6 +13,7 @@ cdef extern from "core_api.h" nogil:
         HS_WHY_BACKEND_TIMEOUT, HS_WHY_BAD_RESPONSE, HS_WHY_REQUEST_TOO_LARGE, HS_WHY_RESPONSE_TOO_LARGE
         HS_WHY_BAD_REQUEST_BODY, HS_WHY_REQUEST_TIMEOUT, HS_WHY_NO_SOCKET, HS_WHY_NO_BACKEND
         HS_WHY_MIDDLEWARE_FAILED, HS_WHY_MIDDLEWARE_TIMEOUT, HS_WHY_TLS_FAILED
+        HS_WHY_CLIENT_SLOW, HS_WHY_STREAM_IDLE, HS_WHY_STOPPED, HS_WHY_INTERNAL
         HS_PLAIN_HTTP
         HS_TLS_READY, HS_TLS_CLOSED, HS_TLS_FAILED, HS_TLS_PLAIN_HTTP, HS_TLS_UNEXPECTED
         HS_COMPLETED, HS_ABORTED
@@ -59,15 +60,16 @@ cdef extern from "core_api.h" nogil:
         uint64_t tls
         uint8_t secure
         uint8_t draining, waited
+        uint8_t why, resent
 
     ctypedef struct hs_api:
         uint32_t abi
         uint32_t exchange_size
         int (*begin)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, const uint8_t *, size_t, hs_out *) noexcept
         int (*respond)(hs_worker *, hs_exchange *, uint64_t, int, const uint8_t *, size_t, hs_out *) noexcept
-        void (*reject)(hs_worker *, hs_exchange *, uint64_t, int, hs_out *) noexcept
+        void (*reject)(hs_worker *, hs_exchange *, const hs_peer *, uint64_t, int, hs_out *) noexcept
         void (*refuse)(hs_worker *, hs_exchange *, uint64_t, int, int, hs_out *) noexcept
-        void (*finish)(hs_worker *, hs_exchange *, int, uint64_t) noexcept
+        void (*finish)(hs_worker *, hs_exchange *, int, uint64_t, uint64_t, uint64_t) noexcept
         int (*chunked)(hs_worker *, hs_chunked *, const uint8_t *, size_t, int, size_t *, size_t *, hs_out *) noexcept
         void (*peer)(const void *, size_t, hs_peer *) noexcept
         void (*connection)(hs_worker *, int) noexcept

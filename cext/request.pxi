@@ -31,6 +31,7 @@ cdef size_t request_head(Client c, const uint8_t *p, size_t n) noexcept:
         collect_begin(c, p, n > used)
         return used
     if result != HS_FORWARD:  # the core failed
+        x.core.why = 1 + HS_WHY_INTERNAL
         c.close()
         return 0
     x.request_left = x.core.request_length

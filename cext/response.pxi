@@ -119,6 +119,7 @@ cdef void response_switch(Client c, hs_out *head, const uint8_t *p, size_t n) no
         return
     c.x.core.client_keep_alive = False
     c.x.request_open = False
+    c.x.response_bytes += n
     c.due_in(c.server.stream_idle_ms)
     if not c.send2(head.ptr, head.len, p, n):
         c.close()

@@ -130,6 +130,8 @@ cdef class Server:
         cdef Upstream up
         self.stop_accepting()
         for client in list(self.clients):
+            if client.x != NULL:
+                client.x.core.why = 1 + HS_WHY_STOPPED
             client.close()
         for pool in self.pools:
             if pool is not None:

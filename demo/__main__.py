@@ -52,6 +52,10 @@ def config_for(port: int, data: Path) -> Path:
     return copy
 
 
+def access_log(data: Path) -> Path:
+    return data / "access.log"
+
+
 def start_backend(port: int) -> Process:
     address = f"127.0.0.1:{port}"
     command = [
@@ -65,7 +69,7 @@ def start_backend(port: int) -> Process:
 def start_gateway(options: argparse.Namespace, first: bool) -> Process:
     command = [
         script("hotswap-proxy"), "run", "--proxy", options.proxy, "--admin", options.admin,
-        "--data-dir", str(options.data_dir),
+        "--data-dir", str(options.data_dir), "--access-log", str(access_log(options.data_dir)),
     ]  # fmt: skip
     if first:
         command += ["--config", str(config_for(options.backend_port, options.data_dir))]
@@ -148,6 +152,7 @@ def main() -> int:
             f"\nproxy    http://{proxy}   (httpbin on 127.0.0.1:{options.backend_port} behind it)\n"
             f"admin    http://{admin}/api/v1/gateway/health\n"
             f"config   {origin}\n"
+            f"log      {access_log(options.data_dir)}   (a JSON line for each request)\n"
             f"try      curl -i http://{proxy}/get\n"
             "stop     Ctrl-C\n",
             flush=True,

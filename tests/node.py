@@ -31,6 +31,8 @@ PASSWORD = "a password for tests"
 class Node:
     """One ``hotswap-proxy run``. ``start`` returns when it is ready, or has ended."""
 
+    pass_fds: tuple[int, ...] = ()
+
     def __init__(
         self,
         directory: Path,
@@ -71,6 +73,7 @@ class Node:
                 env=self.environ,
                 cwd=self.cwd,
                 umask=self.umask,
+                pass_fds=self.pass_fds,
             )
         assert self.process.stdout is not None
         for line in self.process.stdout:

@@ -67,6 +67,13 @@ def test_every_kind_of_value_is_read() -> None:
         ("MIN_TRANSFER_RATE", "-1", "less than 0"),
         ("MAX_CONNECTIONS", "-1", "less than 0"),
         ("ADMIN", "localhost:port", "the port must be a number"),
+        ("ACCESS_LOG", "a\0b", "a path cannot have"),
+        ("ACCESS_LOG_SAMPLE", "1.1", "more than 1"),
+        ("ACCESS_LOG_SAMPLE", "-0.1", "less than 0"),
+        ("ACCESS_LOG_SAMPLE", "nan", "must be finite"),
+        ("ACCESS_LOG_REDACT", "a=b", "not the name of a query parameter"),
+        ("ACCESS_LOG_REDACT", "x" * 65, "not the name of a query parameter"),
+        ("ACCESS_LOG_REDACT", "a\x1bb", "not the name of a query parameter"),
         ("MIDDLEWARE", "a", "not NAME=package.module:function"),
         ("MIDDLEWARE", "a=b", "not NAME=package.module:function"),
         ("MIDDLEWARE", "a=b:c;d", "not NAME=package.module:function"),
@@ -104,6 +111,11 @@ def test_a_bad_value_is_refused_by_name(name: str, value: str, reason: str) -> N
             "without --tls-client-auth",
         ),
         ({"PROXY_PROTOCOL": "on"}, ["PROXY_PROTOCOL"], "needs --trusted-proxies"),
+        (
+            {"ACCESS_LOG": "off", "ACCESS_LOG_SAMPLE": "0.5", "ACCESS_LOG_REDACT": "ticket"},
+            ["ACCESS_LOG_SAMPLE", "ACCESS_LOG_REDACT"],
+            "needs --access-log",
+        ),
     ],
 )
 def test_what_could_not_do_what_it_says_is_refused(
@@ -131,6 +143,9 @@ def test_a_secure_set_of_options_is_taken() -> None:
         "GEOIP": "/g",
         "PROXY_PROTOCOL": "on",
         "TRUSTED_PROXIES": "10.0.0.0/8",
+        "ACCESS_LOG": "-",
+        "ACCESS_LOG_SAMPLE": "0.01",
+        "ACCESS_LOG_REDACT": "ticket, sid",
     }
     settings = Settings.from_environment({f"HOTSWAP_{name}": value for name, value in environ.items()})
     settings.check_combinations()

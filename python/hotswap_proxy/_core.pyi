@@ -8,13 +8,16 @@ descriptors.
 All classes may be used from any thread. Long work (`Catalog.stage`) is done without the interpreter lock.
 """
 
+from collections.abc import Sequence
 from typing import Final, TypedDict, final, type_check_only
 
 __all__ = [
     "BUILD_PROFILE",
+    "REDACTED_PARAMETERS",
     "_C_API",
     "Catalog",
     "ConfigError",
+    "Journal",
     "Node",
     "Staged",
     "Worker",
@@ -32,9 +35,12 @@ __all__ = [
     "histogram_bounds",
     "histogram_quantile",
     "histogram_sum",
+    "response_flags",
 ]
 
 __version__: Final[str]
+REDACTED_PARAMETERS: Final[tuple[str, ...]]
+"""Query parameters whose values access lines and traces never show."""
 _C_API: Final[object]
 """Capsule with the table of C functions that ``_wire`` calls (``cext/core_api.h``)."""
 BUILD_PROFILE: Final[str]
@@ -355,14 +361,23 @@ class Staged:
 class Worker:
     """A worker process's handle on the shared memory: it takes one lane, until it is dropped."""
 
-    def __new__(cls, state_fd: int, arena_fd: int, lane: int, settings: bytes | None = None) -> Worker:
+    def __new__(
+        cls,
+        state_fd: int,
+        arena_fd: int,
+        lane: int,
+        settings: bytes | None = None,
+        journal_fd: int | None = None,
+    ) -> Worker:
         """Attach to a node by its inherited descriptors, which may be closed afterwards.
 
         `settings` is a JSON object with the optional members `maxHeaderBytes`, `maxTargetBytes`,
         `maxConnectionsPerClient` and `maxRequestsPerSecondPerClient` (0: any number), `trustedProxies` (a
-        list of networks), `forwarded` (whether backends get that field), `retryBudget` (percent) and
-        `outlierEjection`. Raises OSError when the descriptors are not a node's of this version, or the lane
-        does not exist or is taken; ValueError for other settings.
+        list of networks), `forwarded` (whether backends get that field), `retryBudget` (percent),
+        `outlierEjection`, and for the journal `accessLog`, `tracing` (whether records are for it),
+        `accessLogSample` and `traceSample` (shares from 0 to 1). `journal_fd` is a `Journal`'s; without it
+        nothing is told of requests. Raises OSError when the descriptors are not a node's of this version, or
+        the lane does not exist or is taken; ValueError for other settings.
         """
     @property
     def generation(self) -> int:
@@ -414,6 +429,48 @@ class Worker:
     def bench_exchange(self, request: bytes, response: bytes, rounds: int) -> float:
         """Nanoseconds for a whole exchange without sockets (both heads read and written, all decisions, all
         counting), mean over `rounds`. Raises ValueError when the request is not plainly forwarded."""
+
+@type_check_only
+class Drained(TypedDict):
+    records: int
+    sampled: int
+    lines: int
+    bytes: int
+    linesLost: int
+    errors: int
+    error: str | None
+    dropped: int
+    corrupt: int
+    more: bool
+
+@final
+class Journal:
+    """What workers tell of single requests: a ring in shared memory for each lane, and what reads it."""
+
+    def __new__(
+        cls, lanes: int, *, ring_bytes: int = 1048576, redact: Sequence[str] | None = None
+    ) -> Journal:
+        """Make the memory: `ring_bytes` a lane, a power of two from 65,536 on, of which only what is used is
+        taken.
+
+        `redact` names query parameters (any case) whose values access lines show as ``***``, besides
+        `REDACTED_PARAMETERS`. Raises OSError without memory, ValueError for another size.
+        """
+    @property
+    def fd(self) -> int:
+        """What workers attach by; open as long as this object lives."""
+    def drain(self, log_fd: int, *, most: int = 65536) -> Drained:
+        """Take what workers have told, about `most` records, and write access lines to `log_fd` (-1: none).
+
+        Without the interpreter lock; one call at a time. Blocks as long as a write(2) to `log_fd` does.
+        Returns what this call found: `records`, `sampled` (of them, for traces), `lines` and `bytes`
+        written, `linesLost` (that could not be), `errors` (writes that failed), `error` (why the last one
+        did; None), `dropped` (records that found a ring full, since the last call), `corrupt` (records that
+        were none), `more` (call again).
+        """
+
+def response_flags() -> list[tuple[str, str]]:
+    """Every response flag of access lines: short name and meaning, in the order in which a line has them."""
 
 def assignment_bucket(salt: str, key: bytes) -> int:
     """Where `key` stands in a split, from 0 to 2**64 - 1: below ``share * 2**64 // 10000`` it is in.

@@ -355,5 +355,6 @@ def parse_address(text: str) -> tuple[socket.AddressFamily, str, int]:
 
 
 def environment_without_secrets() -> dict[str, str]:
-    """This process's environment, for a process that has no use for its secrets."""
-    return {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
+    """This process's environment, for a process that has no use for its secrets and does not speak for it."""
+    left_out = SECRET_VARIABLES | {"NOTIFY_SOCKET"}
+    return {name: value for name, value in os.environ.items() if name not in left_out}

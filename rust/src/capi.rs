@@ -16,7 +16,7 @@ pub struct Api {
     respond: RespondFn,
     reject: RejectFn,
     refuse: unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, u64, i32, i32, *mut Out),
-    finish: unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, i32, u64),
+    finish: unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, i32, u64, u64, u64),
     chunked: ChunkedFn,
     peer: unsafe extern "C" fn(*const u8, usize, *mut Peer),
     connection: unsafe extern "C" fn(*mut WorkerCore, i32),
@@ -51,7 +51,8 @@ type RespondFn = unsafe extern "C" fn(
     usize,
     *mut Out,
 ) -> i32;
-type RejectFn = unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, u64, i32, *mut Out);
+type RejectFn =
+    unsafe extern "C" fn(*mut WorkerCore, *mut Exchange, *const Peer, u64, i32, *mut Out);
 type AgainFn = unsafe extern "C" fn(
     *mut WorkerCore,
     *mut Exchange,
@@ -178,14 +179,15 @@ unsafe extern "C" fn respond(
 unsafe extern "C" fn reject(
     worker: *mut WorkerCore,
     ex: *mut Exchange,
+    peer: *const Peer,
     now: u64,
     status: i32,
     out: *mut Out,
 ) {
     // SAFETY: see `input`.
-    let (worker, ex, out) = unsafe { (&mut *worker, &mut *ex, &mut *out) };
+    let (worker, ex, peer, out) = unsafe { (&mut *worker, &mut *ex, &*peer, &mut *out) };
     let status = u16::try_from(status).unwrap_or(400);
-    let done = catch_unwind(AssertUnwindSafe(|| worker.reject(ex, now, status)));
+    let done = catch_unwind(AssertUnwindSafe(|| worker.reject(ex, peer, now, status)));
     give(out, if done.is_ok() { worker.head() } else { &[] });
 }
 
@@ -203,10 +205,19 @@ unsafe extern "C" fn refuse(
     give(out, if done.is_ok() { worker.head() } else { &[] });
 }
 
-unsafe extern "C" fn finish(worker: *mut WorkerCore, ex: *mut Exchange, outcome: i32, now: u64) {
+unsafe extern "C" fn finish(
+    worker: *mut WorkerCore,
+    ex: *mut Exchange,
+    outcome: i32,
+    now: u64,
+    request_bytes: u64,
+    response_bytes: u64,
+) {
     // SAFETY: see `input`.
     let (worker, ex) = unsafe { (&mut *worker, &mut *ex) };
-    let _ = catch_unwind(AssertUnwindSafe(|| worker.finish(ex, outcome, now)));
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        worker.finish(ex, outcome, now, (request_bytes, response_bytes))
+    }));
 }
 
 unsafe extern "C" fn chunked(

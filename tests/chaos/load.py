@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import threading
 import time
 from collections import Counter
@@ -37,8 +38,10 @@ class Load:
     websocket: an upgraded connection with an echo each few milliseconds.
     """
 
-    def __init__(self, port: int, clients: Mapping[str, int], path: str = "") -> None:
-        self._port, self._clients, self._path = port, clients, path
+    def __init__(
+        self, port: int, clients: Mapping[str, int], path: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._port, self._clients, self._path, self._tls = port, clients, path, tls
         self._thread = threading.Thread(target=lambda: uvloop.run(self._main()))
         self._warm = threading.Event()
         self._stop = False
@@ -77,7 +80,7 @@ class Load:
                     group.create_task(self._client(kind))
 
     async def _client(self, kind: str) -> None:
-        one = _Client(self._port, kind, self._path)
+        one = _Client(self._port, kind, self._path, self._tls)
         first = True
         while not self._stop:
             try:
@@ -102,8 +105,8 @@ class Load:
 
 
 class _Client:
-    def __init__(self, port: int, kind: str, path: str) -> None:
-        self._port, self._kind = port, kind
+    def __init__(self, port: int, kind: str, path: str, tls: ssl.SSLContext | None) -> None:
+        self._port, self._kind, self._tls = port, kind, tls
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self.local_port = 0
@@ -116,7 +119,7 @@ class _Client:
     async def turn(self) -> str:
         """One request and its answer; what was wrong with it, or nothing."""
         if self._writer is None:
-            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, ssl=self._tls)
             self.local_port = self._writer.get_extra_info("sockname")[1]
             if self._kind == "websocket":
                 self._writer.write(UPGRADE)

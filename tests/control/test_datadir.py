@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hotswap_proxy.control.datadir import DataDir, DataDirError
-from hotswap_proxy.worker.protocol import DRAIN, SUCCESSOR_SOCKET
+from hotswap_proxy.worker.protocol import DRAIN, LISTENING, SUCCESSOR_SOCKET
 
 
 def test_two_nodes_cannot_share_a_directory(tmp_path: Path) -> None:
@@ -43,8 +43,10 @@ def test_a_worker_that_still_holds_its_descriptor_is_an_orphan(tmp_path: Path) -
 def test_orphans_that_come_late_are_told_to_drain(tmp_path: Path) -> None:
     async def scenario() -> None:
         datadir = DataDir(tmp_path)
+        assert datadir.succession is not None
         await datadir.succession.relieve()
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / SUCCESSOR_SOCKET))
+        writer.write(LISTENING)
         assert await reader.read() == DRAIN
         writer.close()
         await datadir.close()

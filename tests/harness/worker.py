@@ -62,12 +62,14 @@ class Plane:
         bundle: dict[str, Any] | None = None,
         middleware: dict[str, Any] | None = None,
         beside: Plane | None = None,
+        journal: _core.Journal | None = None,
         **settings: float,
     ) -> None:
         self._bundle = bundle
         self._middleware = middleware
         self.node = beside.node if beside else _core.Node(2)
         self._lane = 1 if beside else 0
+        self._journal = journal
         self._core_settings = json.dumps(core or {}).encode()
         self.catalog = beside.catalog if beside else _core.Catalog(self.node)
         sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -85,7 +87,13 @@ class Plane:
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.worker = _core.Worker(self.node.state_fd, self.node.arena_fd, self._lane, self._core_settings)
+        self.worker = _core.Worker(
+            self.node.state_fd,
+            self.node.arena_fd,
+            self._lane,
+            self._core_settings,
+            self._journal.fd if self._journal else None,
+        )
         runner = None
         if self._middleware is not None:
             from hotswap_proxy.worker.middleware import Runner

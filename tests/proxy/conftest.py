@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,9 @@ from harness.process import Process
 from harness.raw import Peer, RawBackend
 from harness.wait import eventually
 from harness.worker import CODECS, Plane
+
+from hotswap_proxy import _core
+from tests.proxy.journaled import Told
 
 
 @pytest.fixture(params=CODECS)
@@ -95,3 +100,24 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Client]]:
     yield make
     for client in clients:
         client.sock.close()
+
+
+@pytest.fixture
+def journal() -> _core.Journal:
+    return _core.Journal(2, ring_bytes=1 << 16)
+
+
+@pytest.fixture
+def told(journal: _core.Journal, tmp_path: Path) -> Iterator[Told]:
+    log = Told(journal, tmp_path / "access.log")
+    yield log
+    assert log.journal.drain(log.fd)["records"] == 0, "more records than requests"
+    os.close(log.fd)
+
+
+@pytest.fixture
+def make_told_plane(make_plane: Callable[..., Plane], journal: _core.Journal) -> Callable[..., Plane]:
+    def make(core: dict[str, Any] | None = None, **settings: Any) -> Plane:
+        return make_plane(core={"accessLog": True} | (core or {}), journal=journal, **settings)
+
+    return make

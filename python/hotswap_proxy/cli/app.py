@@ -15,6 +15,7 @@ from hotswap_proxy.cli import (
     objects,
     openapi,
     run,
+    upgrade,
     users,
     versions,
 )
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 
 app.command("run")(run.run)
+app.command("upgrade")(upgrade.upgrade)
 app.command("validate")(files.validate)
 app.command("diff")(files.diff)
 app.command("apply")(files.apply)

@@ -15,11 +15,21 @@ from hotswap_proxy.settings import PRIVATE, Settings, SettingsError
 
 def main() -> int:
     """Run a node from the environment's settings; returns the exit code."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until there is a node to upgrade; in workers for good
+    # Started by the control process whose node this one goes on with: its only argument is the line to it.
+    predecessor = None
+    if len(sys.argv) > 1:
+        from hotswap_proxy.control.handover.predecessor import Predecessor
+
+        predecessor = Predecessor(int(sys.argv[1]))
     try:
         settings = Settings.from_environment(os.environ)
+        settings.check_combinations()
     except SettingsError as error:
         for problem in error.problems:
             print(f"hotswap-proxy: {problem}", file=sys.stderr)
+        if predecessor is not None:
+            predecessor.refuse(error.problems)
         return 2
     os.umask(PRIVATE)
     # For the access log: its default would end a process, and a service manager may send it to all of them.
@@ -33,7 +43,7 @@ def main() -> int:
     spawner.start()  # its imports run while ours do
     from hotswap_proxy.control import main as control
 
-    return control.run(settings, spawner, descriptors)
+    return control.run(settings, spawner, descriptors, predecessor)
 
 
 if __name__ == "__main__":

@@ -264,6 +264,11 @@ class Configuration(Objects):
             return self._applier.work(job)
         return nullcontext(LocalWork(job, self._store, self._settings, self._resolver))
 
+    async def rest(self) -> None:
+        """Return when no change is under way. Who calls it sees to it that no new ones come."""
+        async with self._applying, self._lock:
+            pass
+
     async def export(self) -> Document:
         """The configuration as a declarative file, without defaults, ids and versions."""
         return await self._store.read(declarative.export)

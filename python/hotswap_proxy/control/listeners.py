@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hotswap_proxy.control.succession import Enough, Fits
@@ -25,15 +25,21 @@ class ListenError(OSError):
 
 
 def listen_proxy(
-    address: str, count: int, gather: Gather | None = None, option: str = "--proxy"
+    address: str,
+    count: int,
+    gather: Gather | None = None,
+    option: str = "--proxy",
+    given: Sequence[socket.socket] = (),
 ) -> list[socket.socket]:
     """``count`` listening sockets on one address, among which the kernel spreads new connections.
 
     An address that any socket listens on is refused, even if it is one of ours: SO_REUSEPORT alone would
     let a second node of the same user take half of the first one's connections. Unless our predecessor's
     workers are still serving: then ``gather`` collects their sockets, and those on this address are used
-    again.
+    again. Sockets that are ``given`` decide the address themselves.
     """
+    if given:
+        return _shared(list(given), count)
     family, host, port = _resolve(address, option)
     sockets: list[socket.socket] = []
     try:
@@ -68,6 +74,19 @@ def _inherited(gather: Gather, where: tuple[str, int], count: int) -> list[socke
         if sock not in useful:
             sock.close()
     return useful
+
+
+def _shared(given: list[socket.socket], count: int) -> list[socket.socket]:
+    """One for each of ``count`` workers. Where there are fewer, several workers accept on one; those too many
+    are closed, and so are their queues if nobody else has them.
+    """
+    there = _distinct(given)
+    more = (there[index % len(there)].dup() for index in range(len(there), count))
+    found = [*there[:count], *more]
+    for sock in given:
+        if sock not in found:
+            sock.close()
+    return found
 
 
 def _distinct(sockets: list[socket.socket]) -> list[socket.socket]:

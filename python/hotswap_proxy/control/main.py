@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import signal
 import sys
@@ -15,16 +16,20 @@ from functools import partial
 from typing import NoReturn
 
 from hotswap_proxy import __version__, _core
-from hotswap_proxy.control import audithead, listeners
-from hotswap_proxy.control.adminserver import AdminServer
+from hotswap_proxy.control import journaling, listeners, servicemanager
 from hotswap_proxy.control.applying import Applier
-from hotswap_proxy.control.audithead import AuditHeadTeller
 from hotswap_proxy.control.claims import Claims, StartError, claim
 from hotswap_proxy.control.configuration import Configuration
+from hotswap_proxy.control.duties import Duties, Helpers
+from hotswap_proxy.control.handover import asking, standing
+from hotswap_proxy.control.handover.predecessor import BequestError, Predecessor
+from hotswap_proxy.control.handover.turn import check, take_turn
+from hotswap_proxy.control.handover.upgrade import Estate, Upgrade
+from hotswap_proxy.control.handover.words import UpgradeError
 from hotswap_proxy.control.health.alerts import Alerts
 from hotswap_proxy.control.health.checker import Checker
+from hotswap_proxy.control.journaling import Journaling
 from hotswap_proxy.control.jwks import KeyKeeper
-from hotswap_proxy.control.memory import MemoryKeeper
 from hotswap_proxy.control.nodeview import NodeStatus
 from hotswap_proxy.control.parts import Parts
 from hotswap_proxy.control.regions import Regions
@@ -32,17 +37,13 @@ from hotswap_proxy.control.reload import ConfigFileReloader, sentences
 from hotswap_proxy.control.resolver import Resolver, url_rules
 from hotswap_proxy.control.seed import REFUSED, STORE_AWAY, seed
 from hotswap_proxy.control.spawning import Spawner
-from hotswap_proxy.control.standing import StandingWatch
 from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, WorkerStartError
 from hotswap_proxy.control.tls.bundle import Bundle, TlsError
 from hotswap_proxy.control.tls.keeper import CertificateKeeper
 from hotswap_proxy.deploy import start as deploy
-from hotswap_proxy.deploy.commands import Commands
 from hotswap_proxy.errors import GatewayError
 from hotswap_proxy.fleet import opening
-from hotswap_proxy.fleet import start as fleet
 from hotswap_proxy.fleet.lastgood import LastGood
-from hotswap_proxy.fleet.redis import Redis
 from hotswap_proxy.observe import structured as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
@@ -51,14 +52,15 @@ from hotswap_proxy.worker.protocol import GEOIP, TLS
 log = logging.getLogger("hotswap_proxy.control")
 
 EXIT_OK, EXIT_FAILED = 0, 1
-RECLAIM_INTERVAL = 1.0
-RESOLVE_INTERVAL = 30.0
 
 
-def run(settings: Settings, spawner: Spawner, descriptors: tuple[int, int]) -> int:
+def run(
+    settings: Settings, spawner: Spawner, descriptors: tuple[int, int], predecessor: Predecessor | None
+) -> int:
     """Run a node in the foreground until a signal ends it; returns the exit code.
 
-    ``descriptors``: how many files each process could have open, and can now.
+    ``descriptors``: how many files each process could have open, and can now. ``predecessor``: the process
+    whose node this one is to go on with.
     """
     logs.configure(settings.log_level, settings.node_id)
     log.info("open files of each process", extra={"limit": descriptors[1], "limit_at_start": descriptors[0]})
@@ -68,19 +70,28 @@ def run(settings: Settings, spawner: Spawner, descriptors: tuple[int, int]) -> i
     # Workers outlive us and look for our successor here, wherever their working directory is then.
     settings = replace(settings, data_dir=settings.data_dir.absolute())
     try:
+        given = servicemanager.take_sockets(os.environ)
+        bequest = predecessor.receive() if predecessor is not None else None
         certificates = _certificates(settings)
-        claims = claim(settings)
+        claims = claim(settings, given, bequest)
         reloader = None
         if settings.config is not None:
             reloader = ConfigFileReloader(settings.config)  # first: it notes what the file is now
-            code = seed(settings, settings.config)
+            code = seed(settings, settings.config, dry_run=bequest is not None)
             reloader.refused_at_start, reloader.missed = code == REFUSED, code == STORE_AWAY
+            if bequest is not None:
+                reloader.applied = bequest.file
+                if code not in (0, STORE_AWAY):
+                    raise StartError([f"{settings.config} is refused; its mistakes are on standard error"])
             if code not in (0, REFUSED, STORE_AWAY):
                 return code
-        return asyncio.run(NodeProcess(settings, spawner, claims, reloader, certificates).run())
-    except StartError as error:
-        for line in error.lines:
+        return asyncio.run(NodeProcess(settings, spawner, claims, reloader, certificates, predecessor).run())
+    except (StartError, BequestError, servicemanager.ActivationError) as error:
+        lines = error.lines if isinstance(error, StartError) else [str(error)]
+        for line in lines:
             print(f"hotswap-proxy: {line}", file=sys.stderr)
+        if predecessor is not None:
+            predecessor.refuse(lines)
         return EXIT_FAILED
 
 
@@ -124,14 +135,18 @@ class NodeProcess:
         claims: Claims,
         reloader: ConfigFileReloader | None,
         certificates: CertificateKeeper | None = None,
+        predecessor: Predecessor | None = None,
     ) -> None:
         self._settings = settings
         self._spawner = spawner
         self._claims = claims
         self._reloader = reloader
         self._certificates = certificates
+        self._predecessor = predecessor
         self._ending = asyncio.Event()
         self._supervisor: Supervisor | None = None
+        self._upgrade: Upgrade | None = None
+        self._journaling: Journaling | None = None
 
     async def run(self) -> int:
         """Start, serve, end; what was started ends in reverse order, also when the start fails half-way."""
@@ -139,6 +154,8 @@ class NodeProcess:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_end)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
+        loop.add_signal_handler(signal.SIGUSR1, self._on_rotated)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._claims.datadir.close)
             stack.push_async_callback(self._spawner.close)
@@ -149,27 +166,60 @@ class NodeProcess:
                 starting.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await starting
+                await self._drain_early()
                 return EXIT_OK
-            status, supervisor = starting.result()
-            await ending
-            log.info("draining", extra={"timeout": self._settings.drain_timeout})
-            status.draining = True
-            await supervisor.drain(self._settings.drain_timeout)
+            if (error := starting.exception()) is not None:
+                if self._predecessor is not None:  # it need not wait until we have drained
+                    self._predecessor.refuse([str(error) or repr(error)])
+                await self._drain_early()
+                raise error
+            upgrade = starting.result()
+            over = asyncio.create_task(upgrade.over.wait())
+            await asyncio.wait({ending, over}, return_when=asyncio.FIRST_COMPLETED)
+            await self._drain(upgrade, over.done())
         log.info("ended")
         return EXIT_OK
 
-    async def _start(self, stack: AsyncExitStack) -> tuple[NodeStatus, Supervisor]:
+    async def _drain_early(self) -> None:
+        """A start that does not come to its end may have workers with clients already."""
+        if self._supervisor is not None and self._supervisor.is_serving:
+            await self._supervisor.drain(self._settings.drain_timeout)
+
+    async def _drain(self, upgrade: Upgrade, is_over: bool) -> None:
+        """``is_over``: another process goes on with the node."""
+        timeout = self._settings.drain_timeout
+        assert self._supervisor is not None
+        log.info("draining", extra={"timeout": timeout})
+        if not is_over:
+            servicemanager.notify("STOPPING=1", "STATUS=draining")
+            await upgrade.abandon()
+        hurrying = asyncio.create_task(self._hurry_when(upgrade.hurried))
+        await self._supervisor.drain(timeout)
+        hurrying.cancel()
+        await upgrade.follow(timeout)
+        if not is_over and self._predecessor is not None:  # both end, the older one first
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._predecessor.gone.wait()
+
+    async def _start(self, stack: AsyncExitStack) -> Upgrade:
         settings = self._settings
         node = _core.Node(LANES_PER_WORKER * settings.workers)
         try:
             loaded = await self._load(stack, node)
         except GatewayError as error:
             raise StartError(sentences(error)) from error
+        self._journaling = journaling.start(stack, settings, node.lanes)
         supervisor = self._make_supervisor(stack, node)
         regions = Regions(settings.geoip, partial(supervisor.publish, GEOIP))
         await regions.load()
         try:
-            await supervisor.start()
+            await supervisor.prepare()
+            if self._predecessor is not None:
+                await take_turn(
+                    self._predecessor, self._claims.datadir, node, loaded.configuration, loaded.checker
+                )
+            await supervisor.begin()
         except WorkerStartError as error:
             raise StartError([str(error)]) from error
         parts = Parts(
@@ -183,18 +233,37 @@ class NodeProcess:
             supervisor,
             self._make_status(node, loaded, supervisor, regions),
             loaded.alerts,
-            Redis(settings.redis_url) if settings.redis_url else None,
+            None,
             loaded.last_good,
+            self._journaling.journal if self._journaling is not None else None,
         )
-        await fleet.start(stack, parts, (self._first_administrator(parts.store), self._missed_file))
-        orders = await deploy.start(stack, parts)
-        await self._start_admin(stack, parts, orders)
-        self._start_timers(stack, parts, loaded.keys)
-        self._start_regions(stack, regions, parts.catalog)
-        await self._claims.datadir.succession.relieve()
+        deploy.measure(stack, parts)
+        when_up = (self._first_administrator(parts.store), self._missed_file)
+        duties = Duties(
+            parts, Helpers(self._claims, loaded.keys, regions, self._reloader, self._certificates, when_up)
+        )
+        stack.push_async_callback(duties.let_go)
+        if self._predecessor is not None:
+            await self._predecessor.serving()
+            check(self._predecessor)
+        await duties.take()
+        estate = Estate(parts, self._claims, duties, self._reloader, self._relieve)
+        upgrade = self._upgrade = Upgrade(estate)
+        stack.callback(upgrade.close)
+        await self._relieve()
+        if self._predecessor is not None:
+            await self._predecessor.in_charge()
+            stack.callback(self._predecessor.close)
+        stack.callback(asyncio.create_task(servicemanager.keep_watchdog_quiet()).cancel)
         self._tell_of(loaded.password)
         self._tell_ready(parts.configuration)
-        return parts.status, supervisor
+        return upgrade
+
+    async def _relieve(self) -> None:
+        """Be found by orphans, and by who asks for an upgrade."""
+        succession, upgrade = self._claims.datadir.succession, self._upgrade
+        assert succession is not None and upgrade is not None
+        await succession.relieve(partial(asking.answer, upgrade, self._settings.drain_timeout))
 
     async def _load(self, stack: AsyncExitStack, node: _core.Node) -> Loaded:
         """Read the store, or what was live last, and compile it: before there are workers."""
@@ -208,6 +277,7 @@ class NodeProcess:
         )
         last_good = LastGood(settings.data_dir, settings.environment) if settings.database_url else None
         if last_good is not None:
+            last_good.hold(self._predecessor is not None)
             stack.push_async_callback(last_good.close)
         checker = Checker(node, alerts.send, settings.tls_files)
         catalog = _core.Catalog(node)
@@ -224,19 +294,30 @@ class NodeProcess:
             keys=keys,
             keep=last_good.note if last_good is not None else None,
         )
+        if self._predecessor is not None:
+            standing.take(self._predecessor.bequest.standing, node, checker.registry)
         await opening.begin(store, configuration, last_good)
-        # Before there are workers: with luck the first answers are here when the first requests come.
         alerts.start()
         stack.push_async_callback(alerts.stop)
-        checker.start()
         stack.push_async_callback(checker.stop)
-        password = None if configuration.remembered else await store.users.ensure_first_admin(settings)
+        password = None
+        if self._predecessor is None:  # else they are its duties still
+            # Before there are workers: with luck the first answers are here when the first requests come.
+            checker.start()
+            if not configuration.remembered:
+                password = await store.users.ensure_first_admin(settings)
         return Loaded(store, alerts, last_good, checker, catalog, keys, configuration, password)
 
     def _make_supervisor(self, stack: AsyncExitStack, node: _core.Node) -> Supervisor:
         claims = self._claims
         supervisor = self._supervisor = Supervisor(
-            self._settings, node, self._spawner, claims.proxy, claims.datadir.presence_fd, claims.proxy_tls
+            self._settings,
+            node,
+            self._spawner,
+            claims.proxy,
+            claims.datadir.presence_fd,
+            claims.proxy_tls,
+            self._journaling.journal.fd if self._journaling is not None else None,
         )
         if self._certificates is not None:
             supervisor.publish(TLS, self._certificates.bundle.descriptor())
@@ -251,6 +332,8 @@ class NodeProcess:
         )
         if self._certificates is not None:
             status.certificates = self._certificates.bundle
+        if self._journaling is not None:
+            status.journal = self._journaling.draining
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
         return status
@@ -267,6 +350,7 @@ class NodeProcess:
             f"{self._settings.workers} workers",
             flush=True,
         )
+        servicemanager.ready(f"serving {configuration.routes} routes on {addresses}")
 
     def _tell_of(self, password: str | None) -> None:
         if password is not None:
@@ -288,75 +372,39 @@ class NodeProcess:
             self._reloader.missed = False
             self._reloader.ask()
 
-    async def _start_admin(self, stack: AsyncExitStack, parts: Parts, orders: Commands) -> None:
-        from hotswap_proxy.admin.app import AdminContext, create_app
-
-        context = AdminContext(
-            parts.settings, parts.store, parts.configuration, parts.status, orders, parts.redis
-        )
-        server = AdminServer(create_app(context), self._claims.admin)
-        await server.begin()
-        stack.push_async_callback(server.end)
-
-    def _start_timers(self, stack: AsyncExitStack, parts: Parts, keys: KeyKeeper) -> None:
-        node, configuration, status, alerts = parts.node, parts.configuration, parts.status, parts.alerts
-        watch = StandingWatch(node, alerts.tell, outliers=parts.settings.outlier_ejection == "on")
-        teller = AuditHeadTeller(parts.store, alerts.event)
-        memory = MemoryKeeper()
-
-        async def each_second() -> None:
-            node.reclaim()
-            if node.take_keys_wanted():
-                keys.hurry()
-            status.sample()
-            watch.look()
-            status.outliers = watch.ejected_outliers
-            memory.check()
-
-        async def resolve() -> None:
-            await configuration.refresh_tls_files()
-            if await configuration.refresh_addresses():
-                log.info("backend addresses changed", extra={"generation": configuration.generation})
-
-        tasks = [
-            asyncio.create_task(_every(RECLAIM_INTERVAL, each_second)),
-            asyncio.create_task(_every(RESOLVE_INTERVAL, resolve)),
-            asyncio.create_task(_every(audithead.LOOK_INTERVAL, teller.look)),
-        ]
-        if self._reloader is not None:
-            tasks.append(asyncio.create_task(self._reloader.run(configuration, status.note_reload)))
-        if self._certificates is not None and self._supervisor is not None:
-            publish = partial(self._supervisor.publish, TLS)
-            tasks.append(asyncio.create_task(self._certificates.run(publish, status.note_certificates)))
-        for task in tasks:
-            stack.callback(task.cancel)
-
-    def _start_regions(self, stack: AsyncExitStack, regions: Regions, catalog: _core.Catalog) -> None:
-        async def check_need() -> None:
-            regions.check_need(catalog.uses_regions)
-
-        for work in (_every(RECLAIM_INTERVAL, check_need), regions.run()):
-            stack.callback(asyncio.create_task(work).cancel)
-
     def _on_end(self) -> None:
         if self._ending.is_set() and self._supervisor is not None:
             log.warning("second signal: ending at once")
-            self._supervisor.hurry()
+            self._hurry()
         self._ending.set()
 
+    async def _hurry_when(self, told: asyncio.Event) -> None:
+        await told.wait()
+        self._hurry()
+
+    def _hurry(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.hurry()
+        if self._predecessor is not None and not self._predecessor.gone.is_set():
+            self._hurrying = asyncio.create_task(self._predecessor.hurry())
+
+    def _on_upgrade(self) -> None:
+        try:
+            if self._upgrade is None or self._ending.is_set():
+                raise UpgradeError("the node is starting or ending")
+            self._upgrade.begin()
+        except UpgradeError as error:
+            log.error("no upgrade", extra={"reason": str(error)})
+
+    def _on_rotated(self) -> None:
+        if self._journaling is not None:
+            self._journaling.draining.reopen()
+
     def _on_hangup(self) -> None:
+        servicemanager.reloading()
         if self._reloader is None and self._certificates is None:
             log.warning("SIGHUP without --config or --tls-cert: there is no file to reload")
+            servicemanager.notify("READY=1")
         for keeper in (self._reloader, self._certificates):
             if keeper is not None:
                 keeper.ask()
-
-
-async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-    """Do something again and again; a failure is logged and the next turn comes."""
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await action()
-        except Exception:
-            log.exception("a periodic task failed")

@@ -32,3 +32,4 @@ class Parts:
     alerts: Alerts
     redis: Redis | None = None
     last_good: LastGood | None = None
+    journal: _core.Journal | None = None  # where an access log or tracing is wanted

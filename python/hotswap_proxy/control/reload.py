@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hotswap_proxy.control.filewatch import INTERVAL, FileWatch
+from hotswap_proxy.control.filewatch import INTERVAL, FileWatch, Signature
 from hotswap_proxy.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def sentences(error: GatewayError) -> list[str]:
 
 
 class ConfigFileReloader:
-    """Applies one file to a ``Configuration``. What the file is when this is made counts as applied."""
+    """Applies one file to a ``Configuration``. What the file is when this is made counts as applied, unless
+    ``applied`` says otherwise.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -41,6 +43,16 @@ class ConfigFileReloader:
         self.missed = False  # not applied at the start, because the store was away
         self._watch = FileWatch(path)
         self._asked = asyncio.Event()
+        self._reloading = False
+
+    @property
+    def applied(self) -> Signature:
+        """The state of the file that was applied last; None while one is under way."""
+        return None if self._asked.is_set() or self._reloading else self._watch.seen
+
+    @applied.setter
+    def applied(self, state: Signature) -> None:
+        self._watch.seen = state
 
     def ask(self) -> None:
         """Reload soon (SIGHUP)."""
@@ -57,8 +69,10 @@ class ConfigFileReloader:
         try:
             while True:
                 await self._asked.wait()
+                self._reloading = True
                 self._asked.clear()
                 note(await self._reload(configuration))
+                self._reloading = False
         finally:
             watching.cancel()
 

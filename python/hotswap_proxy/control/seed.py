@@ -28,9 +28,9 @@ REFUSED = 3  # the file is refused, but there is an older configuration to serve
 STORE_AWAY = 4  # the same, because the store cannot be reached
 
 
-def seed(settings: Settings, path: Path) -> int:
-    """Make the store agree with the file; 0, `REFUSED`, or the node's exit code, after saying why on standard
-    error.
+def seed(settings: Settings, path: Path, *, dry_run: bool = False) -> int:
+    """Make the store agree with the file, or only find out whether it can (``dry_run``); 0, `REFUSED`, or the
+    node's exit code, after saying why on standard error.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -38,7 +38,7 @@ def seed(settings: Settings, path: Path) -> int:
     if pid == 0:
         code = EXIT_FAILED
         try:
-            code = asyncio.run(_apply(settings, path))
+            code = asyncio.run(_apply(settings, path, dry_run))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -53,13 +53,13 @@ def seed(settings: Settings, path: Path) -> int:
         raise
 
 
-async def _apply(settings: Settings, path: Path) -> int:
+async def _apply(settings: Settings, path: Path, dry_run: bool) -> int:
     catalog = _core.Catalog(_core.Node(1))
     try:
         store = await Store.open(settings)
         configuration = Configuration(store, catalog, settings)
         await configuration.load()
-        await configuration.apply(path, prune=True, author=AUTHOR)
+        await configuration.apply(path, prune=True, author=AUTHOR, dry_run=dry_run)
         await store.close()
     except GatewayError as error:
         for line in sentences(error):
@@ -69,6 +69,8 @@ async def _apply(settings: Settings, path: Path) -> int:
             return STORE_AWAY if kept else EXIT_FAILED
         if not catalog.routes:
             return EXIT_CONFIGURATION
+        if dry_run:
+            return REFUSED
         # A mistake in the file must not turn the next restart into an outage.
         print(f"hotswap-proxy: {path} is refused; the last good configuration is served", file=sys.stderr)
         return REFUSED

@@ -9,8 +9,9 @@ would save 0.8 MB for a node, but could not be repeated once threads and heavy i
 that dies could not be replaced. It is single-threaded, blocks in ``select`` and ends when the control process
 does (end of file on its socket). Its workers do not end with it.
 
-Messages in:  {"spawn": id, "lane": int, "settings": text} with the descriptors listen, state, arena, control,
-presence and, where TLS has an address of its own, its listener.
+Messages in:  {"spawn": id, "lane": int, "settings": text, "more": [name, …]} with the descriptors listen,
+state, arena, control, presence and those that ``more`` names: tls (the listener, where TLS has an address of
+its own), journal.
 Messages out: {"started": id, "pid": int} | {"failed": id, "error": text} | {"exited": pid, "status": int}
 """
 
@@ -96,8 +97,19 @@ def _become_worker(
         from hotswap_proxy.worker import main as worker
 
         settings = Settings.from_worker_json(message["settings"].encode())
-        listen, state, arena, channel_fd, presence, *more = fds
-        worker.main(message["lane"], listen, state, arena, channel_fd, settings, presence, *more)
+        listen, state, arena, channel_fd, presence, *rest = fds
+        more = dict(zip(message["more"], rest, strict=True))
+        worker.main(
+            message["lane"],
+            listen,
+            state,
+            arena,
+            channel_fd,
+            settings,
+            presence,
+            more.get("tls", -1),
+            more.get("journal", -1),
+        )
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1

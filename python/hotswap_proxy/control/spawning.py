@@ -59,8 +59,12 @@ class Spawner:
         self._decoder = channel.Decoder()
         self._watched = False
 
-    async def spawn(self, lane: int, settings: bytes, fds: tuple[int, ...]) -> int:
-        """Fork a worker which gets duplicates of ``fds``; returns its process id."""
+    async def spawn(
+        self, lane: int, settings: bytes, fds: tuple[int, ...], more: dict[str, int] | None = None
+    ) -> int:
+        """Fork a worker which gets duplicates of ``fds`` and of ``more``, by name (see the spawner); returns
+        its process id.
+        """
         if self._socket is None:
             self.start()
         sock = self._socket
@@ -73,7 +77,9 @@ class Spawner:
         started: asyncio.Future[int] = loop.create_future()
         self._starting[number] = started
         try:
-            channel.send(sock, {"spawn": number, "lane": lane, "settings": settings.decode()}, fds)
+            more = more or {}
+            message = {"spawn": number, "lane": lane, "settings": settings.decode(), "more": list(more)}
+            channel.send(sock, message, (*fds, *more.values()))
             return await started
         except OSError as error:
             raise SpawnError(f"the spawner does not answer: {error}") from error

@@ -13,17 +13,20 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from hotswap_proxy.worker.protocol import DRAIN, LISTENING, SUCCESSOR_SOCKET
+from hotswap_proxy.worker.protocol import DRAIN, LISTENING, SUCCESSOR_SOCKET, UPGRADE
 
 log = logging.getLogger("hotswap_proxy.control")
 
 # An orphan looks for us each quarter of a second; one that is stopped must not keep the node from starting.
 PATIENCE = 2.0
 _MAX_SOCKETS = 16  # of one orphan
+_WORD_TIMEOUT = 5.0  # seconds for whoever connects to say what it is
 
+# Answers a request to be upgraded, until it is done.
+Asked = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Fits = Callable[[socket.socket], bool]
 Enough = Callable[[list[socket.socket]], bool]
 
@@ -38,6 +41,7 @@ class Succession:
         self._offered: list[socket.socket] = []  # listening sockets of theirs that nobody has claimed
         self._deadline: float | None = None
         self._server: asyncio.Server | None = None
+        self._upgrade: Asked | None = None
         with contextlib.suppress(OSError):
             self._path.unlink()  # of a predecessor, which is gone: its lock is ours
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -79,8 +83,10 @@ class Succession:
     def _fitting(self, fits: Fits) -> list[socket.socket]:
         return [sock for sock in self._offered if fits(sock)]
 
-    async def relieve(self) -> None:
-        """Tell the orphans to drain, those that come later too. Call when our workers are serving."""
+    async def relieve(self, upgrade: Asked | None = None) -> None:
+        """Tell the orphans to drain, those that come later too. Call when our workers are serving. Who asks
+        for an upgrade is handed to ``upgrade``.
+        """
         self._refuse()
         if self._listener is None:
             return
@@ -92,19 +98,41 @@ class Succession:
             log.info("orphaned workers are told to drain", extra={"workers": len(self._met)})
         self._met.clear()
         self._listener.setblocking(False)
-        self._server = await asyncio.start_unix_server(_send_home, sock=self._listener)
+        self._upgrade = upgrade
+        self._server = await asyncio.start_unix_server(self._meet, sock=self._listener)
 
     def close(self) -> None:
         """Orphans that were told nothing go on, and look for the next one."""
         self._refuse()
         for orphan in self._met:
             orphan.close()
-        if self._server is not None:
-            self._server.close()
         if self._listener is not None:
-            self._listener.close()
             with contextlib.suppress(OSError):
                 self._path.unlink()
+            if self._server is not None:
+                self._server.close()
+            self._listener.close()
+            self._listener = None
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Whoever comes when our workers serve."""
+        word = b""
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_WORD_TIMEOUT):
+                word = await reader.read(1)
+        try:
+            if word == LISTENING:
+                log.info("a worker of an earlier control process is told to drain")
+                writer.write(DRAIN)
+                await writer.drain()
+            elif word == UPGRADE and self._upgrade is not None:
+                await self._upgrade(reader, writer)
+        except OSError:
+            pass  # it is gone
+        except Exception:
+            log.exception("a request on the private socket failed")
+        finally:
+            writer.close()
 
     def _refuse(self) -> None:
         """Give up what is of no use here: it is theirs, and closes with them."""
@@ -124,11 +152,3 @@ def _received(orphan: socket.socket, within: float) -> list[socket.socket]:
         each.setblocking(False)
         each.set_inheritable(False)
     return sockets if word == LISTENING else []
-
-
-async def _send_home(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    log.info("a worker of an earlier control process is told to drain")
-    with contextlib.suppress(OSError):
-        writer.write(DRAIN)
-        await writer.drain()
-    writer.close()

@@ -46,13 +46,16 @@ class WorkerStartError(RuntimeError):
 
 @dataclass(eq=False)
 class WorkerHandle:
-    """One worker process. ``left`` is set when it takes no more connections, ``ended`` when it is no more."""
+    """One worker process. ``held``: it could serve; ``ready``: it does; ``left``: it takes no more
+    connections; ``ended``: it is no more.
+    """
 
     slot: int
     lane: int
     pid: int
     channel: socket.socket
     started: float = field(default_factory=time.monotonic)
+    held: asyncio.Event = field(default_factory=asyncio.Event)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,7 +79,7 @@ class WorkerHandle:
 class Supervisor:
     """All workers of the node. ``sockets`` become ours to close; each worker gets ``presence_fd``.
 
-    ``tls_sockets`` are as many, where TLS has an address of its own.
+    ``tls_sockets`` are as many, where TLS has an address of its own. ``journal_fd`` stays the caller's.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Supervisor:
         sockets: list[socket.socket],
         presence_fd: int,
         tls_sockets: list[socket.socket] | None = None,
+        journal_fd: int | None = None,
     ) -> None:
         self._settings = settings
         self._worker_settings = settings.worker_json()
@@ -95,12 +99,14 @@ class Supervisor:
         self._sockets = sockets
         self._tls_sockets = tls_sockets or []
         self._presence_fd = presence_fd
+        self._journal_fd = journal_fd
         self._free_lanes = set(range(LANES_PER_WORKER * len(sockets)))
         self._handles: set[WorkerHandle] = set()
         self._resources: dict[bytes, int] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._burials: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._prepared: list[WorkerHandle] = []
         self.replaced = 0  # workers replaced since the node started
         self.lost = 0  # exchanges that were in flight in workers which died
 
@@ -118,22 +124,51 @@ class Supervisor:
         for handle in self._handles:
             handle.give(kind, fd)
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether a worker accepts, or did."""
+        return any(handle.ready.is_set() for handle in self._handles)
+
     async def start(self) -> None:
         """Start all workers and wait until each accepts; raises :class:`WorkerStartError`."""
+        await self.prepare()
+        await self.begin()
+
+    async def prepare(self) -> None:
+        """Start all workers and wait until each could accept, which they do not yet; raises
+        :class:`WorkerStartError`.
+        """
         try:
-            first = await asyncio.gather(*(self._launch(slot) for slot in range(len(self._sockets))))
+            work = (self._launch(slot, protocol.HOLD) for slot in range(len(self._sockets)))
+            self._prepared = list(await asyncio.gather(*work))
         except SpawnError as error:
             raise WorkerStartError(str(error)) from error
-        for handle in first:
-            await _any(handle.ready, handle.ended, within=_READY_TIMEOUT)
-            if not handle.ready.is_set():
-                ended = (
-                    f"ended with status {handle.status}" if handle.ended.is_set() else "did not become ready"
-                )
-                raise WorkerStartError(
-                    f"worker {handle.slot} (process {handle.pid}) {ended}; see its messages above"
-                )
-        self._keepers = [asyncio.create_task(self._keep(handle)) for handle in first]
+        for handle in self._prepared:
+            await _reached(handle, handle.held)
+
+    async def begin(self) -> None:
+        """Let the prepared workers accept, and wait until they do; raises :class:`WorkerStartError`."""
+        for handle in self._prepared:
+            handle.command(protocol.BEGIN)
+        for handle in self._prepared:
+            await _reached(handle, handle.ready)
+        self._keepers = [asyncio.create_task(self._keep(handle)) for handle in self._prepared]
+        self._prepared = []
+
+    async def retire(self) -> None:
+        """Drain all workers and do not replace them: others accept on the same sockets. Returns when none of
+        ours does any more. ``resume`` takes it back.
+        """
+        self._stop_replacing()
+        for handle in self._handles:
+            handle.command(protocol.DRAIN)
+        await _all((handle.left for handle in self._handles), within=_READY_TIMEOUT)
+
+    async def resume(self) -> None:
+        """Have a worker in each slot that has none, and replace those that die again."""
+        if self._stopping:
+            self._stopping = False
+            await self.start()
 
     async def drain(self, within: float) -> bool:
         """Drain all workers, stop those left after ``within`` seconds; True when none had to be stopped."""
@@ -193,7 +228,7 @@ class Supervisor:
             self.replaced += 1
             log.info("worker replaced", extra={"slot": slot, "worker_pid": handle.pid, "lane": handle.lane})
 
-    async def _launch(self, slot: int) -> WorkerHandle:
+    async def _launch(self, slot: int, word: bytes = protocol.BEGIN) -> WorkerHandle:
         lane = await self._take_lane(slot)
         try:
             pid, ours = await self._fork(slot, lane)
@@ -205,7 +240,7 @@ class Supervisor:
         handle = WorkerHandle(slot, lane, pid, ours)
         for kind, fd in self._resources.items():
             handle.give(kind, fd)
-        handle.command(protocol.BEGIN)
+        handle.command(word)
         self._handles.add(handle)
         asyncio.get_running_loop().add_reader(ours, self._on_channel, handle)
         if self._stopping:
@@ -219,9 +254,11 @@ class Supervisor:
         try:
             ours.setblocking(False)
             listen = self._sockets[slot].fileno()
-            own = [sock.fileno() for sock in self._tls_sockets[slot : slot + 1]]
-            fds = (listen, node.state_fd, node.arena_fd, theirs.fileno(), self._presence_fd, *own)
-            return await self._spawner.spawn(lane, self._worker_settings, fds), ours
+            more = {"tls": self._tls_sockets[slot].fileno()} if self._tls_sockets else {}
+            if self._journal_fd is not None:
+                more["journal"] = self._journal_fd
+            fds = (listen, node.state_fd, node.arena_fd, theirs.fileno(), self._presence_fd)
+            return await self._spawner.spawn(lane, self._worker_settings, fds, more), ours
         except BaseException:
             ours.close()
             raise
@@ -251,6 +288,8 @@ class Supervisor:
             return
         except OSError:
             data = b""
+        if protocol.HELD in data:
+            handle.held.set()
         if protocol.READY in data:
             handle.ready.set()
         if protocol.DRAINING in data:
@@ -308,6 +347,13 @@ def restart_delay(failures: int) -> float:
     One is an accident and is repaired at once; from the second on it may be the machine or the build.
     """
     return min(0.1 * 2 ** (failures - 2), _MAX_DELAY) if failures > 1 else 0.0
+
+
+async def _reached(handle: WorkerHandle, state: asyncio.Event) -> None:
+    await _any(state, handle.ended, within=_READY_TIMEOUT)
+    if not state.is_set():
+        ended = f"ended with status {handle.status}" if handle.ended.is_set() else "did not become ready"
+        raise WorkerStartError(f"worker {handle.slot} (process {handle.pid}) {ended}; see its messages above")
 
 
 def _kill(pid: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from hotswap_proxy.errors import StoreUnavailable
+from hotswap_proxy.errors import GatewayError, StoreUnavailable
 from hotswap_proxy.observe import histogram
 from hotswap_proxy.store import Store, deployments
 
@@ -18,6 +19,7 @@ from .measurement import EXCLUDED, ArmCounts, Measurement
 log = logging.getLogger(__name__)
 
 INTERVAL = 1.0
+LAST_BEAT = 0.5  # seconds, at the end of the process
 AGAIN_AFTER = 3.0  # what has not changed is written again then: it says that nothing is in flight still
 
 
@@ -78,6 +80,14 @@ class Measuring:
                         exc_info=None if is_known else error,
                     )
                 failing = True
+
+    async def finish(self, running: asyncio.Task[None]) -> None:
+        """End ``run``; what was counted since its last turn is stored too, if that is quickly done."""
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        with contextlib.suppress(GatewayError, TimeoutError):
+            async with asyncio.timeout(LAST_BEAT):
+                await self.beat()
 
     async def beat(self) -> None:
         """Write what is new, all of it in one transaction; nothing without arms."""

@@ -31,11 +31,16 @@ async def start(stack: AsyncExitStack, parts: Parts) -> Commands:
     leadership = Leadership(store, LEASE, f"{settings.node_id}:{parts.boot_id}")
     announce = _announce(parts)
     engine = Engine(store, targets, configuration, judge, leadership, announce=announce)
-    measuring = Measuring(store, parts.node, settings.node_id, parts.boot_id)
-    for work in (engine.run(), measuring.run()):
-        task = asyncio.create_task(work)
-        stack.push_async_callback(_end, task)
+    stack.push_async_callback(_end, asyncio.create_task(engine.run()))
     return Commands(store, targets, configuration, judge, announce=announce, on_change=engine.wake)
+
+
+def measure(stack: AsyncExitStack, parts: Parts) -> None:
+    """Store what this process's workers count, until ``stack`` ends, and once more then. Beside the engine of
+    another process too: the row is this run's own.
+    """
+    measuring = Measuring(parts.store, parts.node, parts.settings.node_id, parts.boot_id)
+    stack.push_async_callback(measuring.finish, asyncio.create_task(measuring.run()))
 
 
 def _announce(parts: Parts) -> Announce:

@@ -83,12 +83,12 @@ class LastGood:
         self._thread = ThreadPoolExecutor(1, "last-good")
         self._whole = False  # what is in the file is what was published, as far as it was told
         self._base = self._journal = self._records = self._waiting = 0
-        self._failed = False
+        self._failed = self._held = False
         self._gap = False  # the thread's: something could not be written, and nothing may follow it
 
     def note(self, record: Live) -> None:
         """This is live now. Called on the event loop, in the order of publication."""
-        if self._waiting >= MAX_WAITING:
+        if self._waiting >= MAX_WAITING or self._held:
             self._whole, self.wants_all = False, True
             return
         if record.reset:
@@ -98,6 +98,11 @@ class LastGood:
         self._waiting += 1
         future = asyncio.get_running_loop().run_in_executor(self._thread, self._write, record)
         future.add_done_callback(self._written)
+
+    def hold(self, held: bool) -> None:
+        """While held nothing is written: the file is another control process's."""
+        self._held = held
+        self._whole, self.wants_all = False, True
 
     async def close(self) -> None:
         """Wait for what is on its way, a moment."""

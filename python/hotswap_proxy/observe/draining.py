@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -57,7 +56,7 @@ class Draining:
         self._reopen = threading.Event()
         self._ending = threading.Event()
         self._told_of_drops = -TELL_EVERY
-        self._errno = 0
+        self._failing = False
         self.counts = Counts()
 
     def start(self) -> None:
@@ -127,7 +126,7 @@ class Draining:
         counts.lost += taken["linesLost"]
         counts.full += taken["dropped"]
         counts.broken += taken["corrupt"]
-        self._tell_of_errors(taken["errno"], taken["lines"])
+        self._tell_of_errors(taken["error"], taken["lines"])
         self._tell_of_drops(taken["dropped"] + taken["corrupt"])
         if self._spans is not None and (spans := taken.get("spans")):
             self._spans(spans)
@@ -142,15 +141,14 @@ class Draining:
         except LogFileError as error:
             log.error("the access log stays the file it was", extra={"reason": str(error)})
 
-    def _tell_of_errors(self, errno: int, lines: int) -> None:
+    def _tell_of_errors(self, error: str | None, lines: int) -> None:
         """Once when it begins to fail, once when it is well again."""
-        if errno and not self._errno:
-            reason = os.strerror(errno)
-            log.error("the access log cannot be written", extra={**self._place, "reason": reason})
-            self._errno = errno
-        elif lines and not errno and self._errno:
+        if error is not None and not self._failing:
+            log.error("the access log cannot be written", extra={**self._place, "reason": error})
+            self._failing = True
+        elif error is None and lines and self._failing:
             log.warning("the access log is written again", extra=self._place)
-            self._errno = 0
+            self._failing = False
 
     def _tell_of_drops(self, dropped: int) -> None:
         now = time.monotonic()

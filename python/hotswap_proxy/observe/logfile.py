@@ -61,7 +61,8 @@ def _open(path: Path) -> int:
     except OSError as error:
         reason = error.strerror
         if isinstance(error, FileNotFoundError):
-            reason = f"the directory {path.parent} does not exist"
+            missing = "the file that it links to" if path.is_symlink() else f"the directory {path.parent}"
+            reason = f"{missing} does not exist"
         raise LogFileError(f"cannot write the access log {path}: {reason}") from error
 
 

@@ -24,6 +24,7 @@ import uvloop
 
 from hotswap_proxy import _core, _wire
 from hotswap_proxy.observe import log as logs
+from hotswap_proxy.observe.journal import wanted
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.worker.protocol import (
     DRAIN,
@@ -66,9 +67,10 @@ def main(
     settings: Settings,
     presence_fd: int = -1,
     tls_listen_fd: int = -1,
+    journal_fd: int = -1,
 ) -> None:
     """Run one worker to its end. ``presence_fd`` is only held: its lock tells a later node that workers are
-    alive.
+    alive. ``journal_fd``: where requests are told of.
     """
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
@@ -76,7 +78,8 @@ def main(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(settings.log_level, settings.node_id)
     _name_process(f"hotswap-worker-{lane}")
-    core = _core.Worker(state_fd, arena_fd, lane, _core_settings(settings))
+    journal = journal_fd if journal_fd >= 0 else None
+    core = _core.Worker(state_fd, arena_fd, lane, _core_settings(settings), journal)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     server = _server(core, loop, settings)
@@ -106,6 +109,7 @@ def _core_settings(settings: Settings) -> bytes:
         "retryBudget": settings.retry_budget,
         "outlierEjection": settings.outlier_ejection == "on",
         "forwarded": settings.forwarded == "on",
+        **wanted(settings),
     }
     return json.dumps(members).encode()
 

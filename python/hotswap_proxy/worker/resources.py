@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 
-from hotswap_proxy.worker.protocol import BEGIN, RESOURCES, STOP
+from hotswap_proxy.worker.protocol import BEGIN, HELD, HOLD, RESOURCES, STOP
 
 log = logging.getLogger("hotswap_proxy.worker")
 
@@ -49,6 +49,8 @@ class Resources:
             word, fd = hear(control)
             if fd is not None:
                 self._use(word, fd)
+            elif word == HOLD:
+                control.send(HELD)
             elif word == BEGIN:
                 return True
             elif word in (STOP, b""):

@@ -257,6 +257,7 @@ impl<'a, S: SlotAllocator> Compiler<'a, S> {
             id: (&*route.id).into(),
             name: (&*route.name).into(),
             version: (&*route.version).into(),
+            pattern: route.pattern.to_string(),
             series,
             timeout_ms: route.timeout_ms,
             max_request_body: route.max_request_body,

@@ -1,9 +1,10 @@
 //! The gateway's own answers.
 
-use super::layout::Exchange;
+use super::layout::{Exchange, Peer};
 use super::why::{self, Answer};
 use super::WorkerCore;
 use crate::codec;
+use crate::journal::flags::Flag;
 use crate::route::method;
 
 /// See `HS_PLAIN_HTTP`.
@@ -42,6 +43,9 @@ impl WorkerCore {
                 unix: self.wall.unix(now),
             },
         );
+        if !ex.entry.is_null() {
+            self.note_reply(ex, now, answer.flag);
+        }
         self.let_go(ex);
     }
 
@@ -58,9 +62,15 @@ impl WorkerCore {
         if ex.response_length > ex.max_response_body {
             answer = why::answer(why::RESPONSE_TOO_LARGE);
         }
+        if why == why::NO_BACKEND_LEFT {
+            if let Some((_, route)) = self.place(ex) {
+                answer = self.no_backend(route);
+            }
+        }
         if answer.backend_failed {
             self.settle_failure(ex, now, why::is_unconnected(why));
         }
+        ex.attempt_ends(now, answer.flag);
         self.reply(ex, now, answer, b"");
         if ex.awaited != 0 {
             ex.status = 0; // what the client gets is still to come
@@ -68,8 +78,9 @@ impl WorkerCore {
     }
 
     /// Answer bytes that never became a request.
-    pub fn reject(&mut self, ex: &mut Exchange, now: u64, status: u16) {
+    pub fn reject(&mut self, ex: &mut Exchange, peer: &Peer, now: u64, status: u16) {
         self.open(ex, now);
+        self.note_peer(ex, peer);
         ex.accepts_json = 1;
         ex.minor_version = 1;
         let (status, plain_http) = match status {
@@ -89,6 +100,10 @@ impl WorkerCore {
                     _ => "The request is malformed.",
                 },
                 backend_failed: false,
+                flag: Some(match status {
+                    408 => Flag::ClientTooSlow,
+                    _ => Flag::Malformed,
+                }),
             },
             b"",
         );

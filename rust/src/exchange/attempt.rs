@@ -9,6 +9,7 @@ use super::layout::{self, Exchange, Peer};
 use super::why;
 use super::WorkerCore;
 use crate::codec;
+use crate::journal::flags::Flag;
 use crate::policy::retry;
 use crate::select;
 use crate::snapshot::{self, ArchivedRoute, ArchivedSnapshot};
@@ -42,6 +43,7 @@ impl WorkerCore {
         }
         let unconnected = why::is_unconnected(why);
         self.settle_failure(ex, now, unconnected);
+        ex.attempt_ends(now, why::flag(why));
         let Some((_, route)) = self.place(ex) else {
             return layout::BAD;
         };
@@ -51,6 +53,7 @@ impl WorkerCore {
                 self.lane.backend_leave(left, true);
                 self.judge(ex, now, Judged::Failed);
                 ex.moves += 1;
+                ex.flag(Flag::FailedOver);
                 self.lane.count(Event::Failover);
                 return layout::FORWARD;
             }
@@ -85,6 +88,7 @@ impl WorkerCore {
             return false;
         }
         let Some(longest) = policy.longest_delay(ex.attempts) else {
+            ex.flag(Flag::RetriesExhausted);
             return false;
         };
         let delay = self.jitter(longest);
@@ -97,11 +101,14 @@ impl WorkerCore {
         }
         if !self.lane.retry_paid(now, self.retry_budget) {
             self.lane.count(Event::BudgetExhausted);
+            ex.flag(Flag::BudgetExhausted);
             return false;
         }
         self.lane.count(event);
         self.judge(ex, now, Judged::Failed);
         self.leave(ex, now, failed);
+        ex.attempt_ends(now, None);
+        ex.flag(Flag::Retried);
         ex.attempts += 1;
         ex.delay_ms = delay;
         ex.waited = 1;

@@ -6,6 +6,7 @@ use super::layout::{self, Exchange, Peer};
 use super::why::{self, Answer};
 use super::WorkerCore;
 use crate::codec::{self, BodyFraming};
+use crate::journal::flags::Flag;
 use crate::route::{self, method, Match};
 use crate::select;
 use crate::snapshot::{ArchivedBackend, ArchivedRoute, ArchivedSnapshot};
@@ -27,6 +28,7 @@ impl WorkerCore {
             Ok(Some(head)) => self.decide(ex, peer, now, &head),
             Err(refusal) => {
                 self.open(ex, now);
+                self.note_peer(ex, peer);
                 ex.accepts_json = 1;
                 ex.head_len = buf.len() as u32;
                 let status = refusal.status();
@@ -38,6 +40,7 @@ impl WorkerCore {
                         code: codec::verdict::code_for(status),
                         message: refusal.message(),
                         backend_failed: false,
+                        flag: Some(Flag::Malformed),
                     },
                     b"",
                 );
@@ -75,9 +78,7 @@ impl WorkerCore {
         if let Some(id) = head.request_id {
             ex.set_request_id(id);
         }
-        let Some(snapshot) = self.open(ex, now) else {
-            return self.decline(ex, now, why::NO_CONFIGURATION, b"");
-        };
+        let opened = self.open(ex, now);
         let behind;
         let client = if peer.trusted == 0 {
             peer
@@ -85,6 +86,12 @@ impl WorkerCore {
             behind = self.client_behind(peer, head);
             ex.extras_mut().client = Some(behind);
             &behind
+        };
+        if !ex.entry.is_null() {
+            self.note_head(ex, client, head);
+        }
+        let Some(snapshot) = opened else {
+            return self.decline(ex, now, why::NO_CONFIGURATION, b"");
         };
         if self.edge.max_requests_per_second_per_client != 0 {
             if let Err(refused) = self.client_ceiling(ex, client, now) {
@@ -122,6 +129,9 @@ impl WorkerCore {
         if let Some(split) = route.split.as_deref() {
             route = self.enter_arm(ex, snapshot, route, split, client, head);
         }
+        if !ex.entry.is_null() {
+            self.note_route(ex, route, ex.route != index);
+        }
         ex.series = route.series.to_native();
         ex.timeout_ms = route.timeout_ms.to_native();
         ex.max_request_body = route.max_request_body.to_native();
@@ -154,7 +164,8 @@ impl WorkerCore {
         }
         self.prepare_attempts(ex, route, head);
         let Some(backend) = self.select(ex, snapshot, route, peer, Some(head), now, None) else {
-            return self.decline(ex, now, why::NO_BACKEND, b"");
+            let answer = self.no_backend(route);
+            return self.decline(ex, now, answer, b"");
         };
         match self.write_head(ex, &request, backend) {
             Ok(()) => layout::FORWARD,
@@ -193,7 +204,7 @@ impl WorkerCore {
     #[allow(clippy::too_many_arguments)]
     #[inline]
     pub(super) fn select<'s>(
-        &self,
+        &mut self,
         ex: &mut Exchange,
         snapshot: &'s ArchivedSnapshot,
         route: &ArchivedRoute,
@@ -243,7 +254,20 @@ impl WorkerCore {
         ex.pool_wait_ms = backend.pool.wait_ms.to_native();
         self.lane.backend_enter(ex.backend);
         ex.phase |= layout::ENTERED;
+        if !ex.entry.is_null() {
+            self.note_attempt(ex, backend, now);
+        }
         Some(backend)
+    }
+
+    /// The answer where none could be chosen.
+    #[cold]
+    pub(super) fn no_backend(&self, route: &ArchivedRoute) -> Answer {
+        let mut slots = route.candidates.iter().map(|one| one.slot.to_native());
+        match slots.any(|slot| self.lane.backend_broken(slot)) {
+            true => why::CIRCUIT_OPEN,
+            false => why::NO_BACKEND,
+        }
     }
 
     /// See to it that connections to a backend can be made; 0 for a plain one.

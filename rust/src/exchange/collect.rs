@@ -6,6 +6,7 @@ use super::layout::{self, Exchange, Peer};
 use super::why::{self, Answer};
 use super::WorkerCore;
 use crate::codec::{self, BodyFraming, RequestHead};
+use crate::journal::flags::Flag;
 use crate::policy::{schema, ArchivedPolicy};
 use crate::route::method;
 
@@ -53,6 +54,7 @@ const UNKNOWN_CODING: Answer = Answer {
     code: "UNSUPPORTED_MEDIA_TYPE",
     message: "The body of this request must not have a content coding.",
     backend_failed: false,
+    flag: Some(Flag::Invalid),
 };
 
 const INVALID_BODY: Answer = Answer {
@@ -60,6 +62,7 @@ const INVALID_BODY: Answer = Answer {
     code: "VALIDATION_ERROR",
     message: "The request body does not fit the schema of this route.",
     backend_failed: false,
+    flag: Some(Flag::Invalid),
 };
 
 impl WorkerCore {
@@ -178,7 +181,8 @@ impl WorkerCore {
         ex.adapt(head);
         self.prepare_attempts(ex, route, head);
         let Some(backend) = self.select(ex, snapshot, route, peer, Some(head), now, None) else {
-            self.reply(ex, now, why::NO_BACKEND, b"");
+            let answer = self.no_backend(route);
+            self.reply(ex, now, answer, b"");
             return layout::REPLY;
         };
         let client = *ex.client(peer);

@@ -51,6 +51,7 @@ impl WorkerCore {
         let route = settled_version(snapshot, snapshot.routes.get(index as usize)?);
         let cors = route.policy.as_deref()?.cors.as_deref()?;
         ex.series = route.series.to_native();
+        self.note_route(ex, route, false);
         const HEADERS: &[u8] = b"access-control-request-headers";
         // A list in several lines is one list, but no browser writes it so; as one that nothing is in.
         let headers = match head.fields.all(HEADERS).next() {

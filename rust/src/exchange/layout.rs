@@ -2,7 +2,7 @@
 
 use crate::state::Breaker;
 
-pub const ABI: u32 = 4;
+pub const ABI: u32 = 5;
 
 pub const MORE: i32 = 0;
 pub const FORWARD: i32 = 1;
@@ -147,7 +147,13 @@ pub struct Exchange {
     pub judged: u8,
     pub draining: u8,
     pub waited: u8,
+    /// Why the data plane ended it although an answer had begun: 1 + a reason of [`super::why`].
+    pub why: u8,
+    /// The request was sent again, since a pooled connection had been closed.
+    pub resent: u8,
     pub sent_ns: u64,
+    /// What is noted for the journal; null where there is none, see [`super::noting`].
+    pub entry: *mut crate::journal::entry::Entry,
 }
 
 impl Exchange {

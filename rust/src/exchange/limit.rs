@@ -2,7 +2,7 @@
 
 use super::admit::{Refused, Request};
 use super::layout::{Exchange, Peer};
-use super::why;
+use super::why::{self, Answer};
 use super::WorkerCore;
 use crate::codec::edit::length_bit;
 use crate::codec::encode::push_decimal;
@@ -72,7 +72,7 @@ impl WorkerCore {
             .response
             .get_or_insert_with(Prepared::default);
         prepared.drop_names(FIELDS);
-        self.refuse_over(ex, verdict)
+        self.refuse_over(ex, verdict, why::RATE_LIMITED)
     }
 
     /// Count a request on what its client may ask of the node: a second's worth at once, then at that rate.
@@ -93,7 +93,7 @@ impl WorkerCore {
         let verdict = self
             .lane
             .bucket(tag, 0, now, |state| limit.count(state, clocks, 1));
-        self.refuse_over(ex, verdict)
+        self.refuse_over(ex, verdict, why::CLIENT_LIMITED)
     }
 
     /// Count on a bucket that the nodes of a fleet share, where there is one.
@@ -131,7 +131,7 @@ impl WorkerCore {
         }
     }
 
-    fn refuse_over(&self, ex: &Exchange, verdict: Verdict) -> Result<(), Refused> {
+    fn refuse_over(&self, ex: &Exchange, verdict: Verdict, answer: Answer) -> Result<(), Refused> {
         if verdict.allowed {
             return Ok(());
         }
@@ -139,10 +139,7 @@ impl WorkerCore {
         let mut fields = b"Retry-After: ".to_vec();
         push_decimal(&mut fields, seconds(verdict.retry).max(1));
         fields.extend_from_slice(b"\r\n");
-        Err(Refused {
-            answer: why::RATE_LIMITED,
-            fields,
-        })
+        Err(Refused { answer, fields })
     }
 }
 

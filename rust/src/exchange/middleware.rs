@@ -161,7 +161,12 @@ impl WorkerCore {
                     return layout::BAD;
                 }
                 super::respond::note_framing(ex, head.framing);
-                self.passed(ex, &head, written);
+                self.passed(ex, now, &head, written);
+                let bodiless = ex.response_framing == layout::BODY_NONE;
+                let length = if bodiless { 0 } else { ex.response_length };
+                if let Some(entry) = ex.entry() {
+                    entry.own_bytes = Some(length);
+                }
                 layout::FORWARD
             }
             _ => layout::BAD,

@@ -19,6 +19,7 @@ mod last_hop;
 pub mod layout;
 mod limit;
 mod middleware;
+mod noting;
 pub mod region;
 mod request_id;
 mod respond;
@@ -62,6 +63,8 @@ pub struct WorkerCore {
     retry_budget: u32,
     outlier_ejection: bool,
     auth: auth::cache::Cache,
+    /// None where neither an access log nor traces are wanted.
+    journal: Option<Box<crate::journal::Journal>>,
 }
 
 /// What a worker is told of the node's policies.
@@ -105,6 +108,7 @@ impl WorkerCore {
             retry_budget: policy.retry_budget,
             outlier_ejection: policy.outlier_ejection,
             auth: auth::cache::Cache::default(),
+            journal: None,
         }
     }
 
@@ -125,6 +129,7 @@ impl WorkerCore {
             let id = self.ids.next();
             ex.set_request_id(&id);
         }
+        self.note_begin(ex, now);
         let pinned = self.lane.pin()?;
         self.lane.accept(pinned.row);
         ex.phase = layout::ACCEPTED | layout::PINNED;
@@ -142,8 +147,9 @@ impl WorkerCore {
         }
     }
 
-    /// The exchange is over: give back what it holds and count it.
-    pub fn finish(&mut self, ex: &mut Exchange, outcome: i32, now: u64) {
+    /// The exchange is over: give back what it holds and count it. `moved`: bytes of the two bodies, the
+    /// request's and the answer's, that passed through the data plane.
+    pub fn finish(&mut self, ex: &mut Exchange, outcome: i32, now: u64, moved: (u64, u64)) {
         self.let_go(ex);
         let failed = ex.failed != 0;
         if ex.phase & layout::ENTERED != 0 {
@@ -186,6 +192,9 @@ impl WorkerCore {
             } else {
                 self.lane.abort(ex.row);
             }
+        }
+        if !ex.entry.is_null() {
+            self.note_end(ex, outcome, now, moved);
         }
         ex.phase = 0;
         ex.drop_extras();

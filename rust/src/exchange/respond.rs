@@ -57,7 +57,7 @@ impl WorkerCore {
         }
         ex.endless = u8::from(is_event_stream(head));
         self.judge_head(ex, now, head.status);
-        self.passed(ex, head, written);
+        self.passed(ex, now, head, written);
         if head.status == 101 {
             layout::SWITCH
         } else {
@@ -119,6 +119,7 @@ impl WorkerCore {
         head: &codec::ResponseHead<'_>,
     ) -> bool {
         let failed = is_failure(head.status);
+        self.note_answer(ex, now, head.status);
         if failed {
             self.settle_failure(ex, now, false);
         } else {
@@ -138,10 +139,15 @@ impl WorkerCore {
     pub(super) fn passed(
         &mut self,
         ex: &mut Exchange,
+        now: u64,
         head: &codec::ResponseHead<'_>,
         written: codec::ClientHead,
     ) {
         ex.status = head.status;
+        if let Some(entry) = ex.entry() {
+            entry.head_sent(now);
+            entry.own_bytes = None;
+        }
         ex.client_keep_alive = u8::from(written.keep_alive);
         ex.client_framing = match written.body {
             ClientBody::None => layout::BODY_NONE,

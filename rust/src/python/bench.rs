@@ -98,7 +98,7 @@ pub fn exchange(
         let mut ex: layout::Exchange = unsafe { MaybeUninit::zeroed().assume_init() };
         let begun = core.begin(&mut ex, &peer, 1_000, black_box(request));
         let answered = core.respond(&mut ex, 2_000, true, black_box(response));
-        core.finish(&mut ex, layout::COMPLETED, 3_000);
+        core.finish(&mut ex, layout::COMPLETED, 3_000, (0, 0));
         if (begun, answered) != (layout::FORWARD, layout::FORWARD) {
             return Err(PyValueError::new_err(
                 "the exchange is not plain forwarding",

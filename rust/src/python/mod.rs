@@ -7,10 +7,12 @@ mod catalog;
 mod checks;
 mod errors;
 mod histogram;
+mod journal;
 mod node;
 mod worker;
 
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -23,10 +25,15 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("BUILD_PROFILE", profile)?;
     m.add("ConfigError", m.py().get_type::<errors::ConfigError>())?;
     m.add("_C_API", capsule::new(m.py())?)?;
+    m.add(
+        "REDACTED_PARAMETERS",
+        PyTuple::new(m.py(), crate::journal::redact::USUAL)?,
+    )?;
     m.add_class::<node::Node>()?;
     m.add_class::<catalog::Catalog>()?;
     m.add_class::<catalog::Staged>()?;
     m.add_class::<worker::Worker>()?;
+    m.add_class::<journal::Journal>()?;
     m.add_function(wrap_pyfunction!(arms::assignment_bucket, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_header_change, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_header_template, m)?)?;
@@ -40,5 +47,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(histogram::histogram_bounds, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_quantile, m)?)?;
     m.add_function(wrap_pyfunction!(histogram::histogram_sum, m)?)?;
+    m.add_function(wrap_pyfunction!(journal::response_flags, m)?)?;
     Ok(())
 }

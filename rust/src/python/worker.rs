@@ -4,6 +4,7 @@ use super::bench::monotonic_nanos;
 use crate::codec::Limits;
 use crate::exchange::edge::Edge;
 use crate::exchange::{NodePolicy, WorkerCore};
+use crate::journal;
 use crate::route::{find, method, Match};
 use crate::select;
 use crate::select::network;
@@ -27,6 +28,11 @@ struct Settings {
     forwarded: bool,
     retry_budget: Option<u32>,
     outlier_ejection: Option<bool>,
+    access_log: bool,
+    access_log_sample: Option<f64>,
+    tracing: bool,
+    trace_sample: f64,
+    trace_forced_limit: u32,
 }
 
 impl Settings {
@@ -35,6 +41,16 @@ impl Settings {
         NodePolicy {
             retry_budget: self.retry_budget.unwrap_or(usual.retry_budget),
             outlier_ejection: self.outlier_ejection.unwrap_or(usual.outlier_ejection),
+        }
+    }
+
+    fn journal(&self) -> journal::Options {
+        journal::Options {
+            access_log: self.access_log,
+            access_log_sample: journal::share(self.access_log_sample.unwrap_or(1.0)),
+            tracing: self.tracing,
+            trace_sample: self.trace_sample,
+            trace_forced_limit: self.trace_forced_limit,
         }
     }
 
@@ -109,21 +125,27 @@ pub(super) fn route<'a>(snapshot: &'a ArchivedSnapshot, id: &str) -> PyResult<&'
 #[pymethods]
 impl Worker {
     #[new]
-    #[pyo3(signature = (state_fd, arena_fd, lane, settings = None))]
-    fn new(state_fd: i32, arena_fd: i32, lane: u32, settings: Option<&[u8]>) -> PyResult<Self> {
+    #[pyo3(signature = (state_fd, arena_fd, lane, settings = None, journal_fd = None))]
+    fn new(
+        state_fd: i32,
+        arena_fd: i32,
+        lane: u32,
+        settings: Option<&[u8]>,
+        journal_fd: Option<i32>,
+    ) -> PyResult<Self> {
         let settings: Settings = serde_json::from_slice(settings.unwrap_or(b"{}"))
             .map_err(|error| PyValueError::new_err(format!("settings: {error}")))?;
         let edge = settings
             .edge()
             .map_err(|problem| PyValueError::new_err(format!("settings: {problem}")))?;
-        let lane = LaneState::attach(state_fd, arena_fd, lane).map_err(PyOSError::new_err)?;
+        let state = LaneState::attach(state_fd, arena_fd, lane).map_err(PyOSError::new_err)?;
+        let mut core = WorkerCore::new(state, settings.limits(), settings.policy(), edge);
+        if let Some(fd) = journal_fd {
+            core.use_journal(fd, lane, settings.journal())
+                .map_err(PyOSError::new_err)?;
+        }
         Ok(Self {
-            core: Core(UnsafeCell::new(WorkerCore::new(
-                lane,
-                settings.limits(),
-                settings.policy(),
-                edge,
-            ))),
+            core: Core(UnsafeCell::new(core)),
         })
     }
 

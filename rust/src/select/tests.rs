@@ -52,6 +52,7 @@ fn with_route<T>(strategy: Strategy, weights: &[u32], body: impl FnOnce(&Archive
     let route = Route {
         id: "r".into(),
         name: "r".into(),
+        pattern: String::new(),
         version: "1.0".into(),
         series: 1,
         policy: None,

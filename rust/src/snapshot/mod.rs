@@ -37,6 +37,8 @@ pub struct Route {
     pub id: String,
     pub name: String,
     pub version: String,
+    /// The pattern of its paths, as it was written.
+    pub pattern: String,
     /// Slot of the series (route, arm) in the state region.
     pub series: u32,
     /// Whole request, milliseconds.

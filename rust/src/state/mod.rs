@@ -59,7 +59,7 @@ pub mod recovery;
 pub mod region;
 pub mod series;
 pub mod sets;
-mod shm;
+pub(crate) mod shm;
 pub mod slots;
 mod standing;
 pub mod stats;

@@ -212,6 +212,13 @@ impl LaneState {
         }
     }
 
+    /// Whether it is its circuit breaker that keeps requests from a backend.
+    #[cold]
+    pub fn backend_broken(&self, slot: u32) -> bool {
+        let word = self.word(slot);
+        word.healthy_enough() && word.guarded()
+    }
+
     /// Leave for a request to go to a backend: `Ok(None)` when it needs none, `Ok(epoch)` for a trial,
     /// `Err` when somebody else took the last. A trial not reported `within_ms` is given up.
     #[inline]

@@ -9,12 +9,12 @@ use std::ptr::NonNull;
 
 /// Unit of mapping, of the arena and of hole punching. Larger than or equal to the page size of
 /// every platform we run on except some 64 KiB arm64 kernels, where punching merely frees less.
-pub(super) const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 /// Makes an unnamed file of `len` bytes, all holes, that can neither grow nor shrink (a mapping of
 /// a file that shrank is a SIGBUS).
 #[cfg(target_os = "linux")]
-pub(super) fn create(name: &std::ffi::CStr, len: usize) -> io::Result<OwnedFd> {
+pub(crate) fn create(name: &std::ffi::CStr, len: usize) -> io::Result<OwnedFd> {
     // SAFETY: `name` is a NUL-terminated string that lives across the call.
     let fd =
         unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
@@ -34,7 +34,7 @@ pub(super) fn create(name: &std::ffi::CStr, len: usize) -> io::Result<OwnedFd> {
 
 /// Makes an unlinked temporary file of `len` bytes.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn create(_name: &std::ffi::CStr, len: usize) -> io::Result<OwnedFd> {
+pub(crate) fn create(_name: &std::ffi::CStr, len: usize) -> io::Result<OwnedFd> {
     let mut path = std::env::temp_dir()
         .join("hotswap-proxy-XXXXXX")
         .into_os_string()
@@ -81,7 +81,7 @@ pub(super) fn punch(fd: &OwnedFd, offset: usize, len: usize) {
 }
 
 /// Size of the file behind an inherited descriptor, in bytes.
-pub(super) fn size(fd: RawFd) -> io::Result<usize> {
+pub(crate) fn size(fd: RawFd) -> io::Result<usize> {
     // SAFETY: all-zero is a valid `stat`, a plain C structure.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `stat` is writable and of the right type; a bad descriptor is an error, not UB.
@@ -105,7 +105,7 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 
 /// What a mapping may do.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
+pub(crate) enum Access {
     Read,
     Write,
     /// Writable, and left out of the address space of children forked from this process.
@@ -113,7 +113,7 @@ pub(super) enum Access {
 }
 
 /// A shared mapping of a whole file, unmapped on drop.
-pub(super) struct Mapping {
+pub(crate) struct Mapping {
     ptr: NonNull<u8>,
     len: usize,
 }
@@ -126,7 +126,7 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps `len` bytes of `fd`, shared, without reserving swap.
-    pub(super) fn new(fd: BorrowedFd<'_>, len: usize, access: Access) -> io::Result<Self> {
+    pub(crate) fn new(fd: BorrowedFd<'_>, len: usize, access: Access) -> io::Result<Self> {
         let protection = match access {
             Access::Read => libc::PROT_READ,
             Access::Write | Access::WriteHere => libc::PROT_READ | libc::PROT_WRITE,
@@ -154,11 +154,11 @@ impl Mapping {
         Ok(Self { ptr, len })
     }
 
-    pub(super) fn ptr(&self) -> *mut u8 {
+    pub(crate) fn ptr(&self) -> *mut u8 {
         self.ptr.as_ptr()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 }

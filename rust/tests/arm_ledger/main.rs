@@ -287,7 +287,9 @@ impl World {
             }
             (_, At::Answered) => Some(layout::COMPLETED),
         };
-        let over = end.map(|outcome| core.finish(ex, outcome, now)).is_some();
+        let over = end
+            .map(|outcome| core.finish(ex, outcome, now, (0, 0)))
+            .is_some();
         self.note_booked();
         if over {
             self.open.swap_remove(which);

@@ -71,7 +71,9 @@ class Checker:
         self.registry.settle()
 
     def start(self) -> None:
-        """Begin to probe. Before it, targets are only gathered."""
+        """Begin to probe. Before it, targets are only gathered. Again: no effect."""
+        if self._sockets is not None:
+            return
         self._loop = asyncio.get_running_loop()
         self._sockets = SocketProbes(self._ended, self._contexts)
         self._commands = CommandProbes(self._ended)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from hotswap_proxy.model import parse_url
 
-from .machine import STATUS, Health, Status
+from .machine import STATUS, Health, State, Status
 from .spec import Checks, CheckSpec, Wanted
 
 # How long the health of an address is remembered that is in no configuration: long enough for a file that is
@@ -109,6 +109,26 @@ class Registry:
         for targets in self._by_address.values():
             found[_combined(targets)].update(backend for target in targets for _, backend in target.users)
         return {status.name.lower(): len(backends) for status, backends in found.items()}
+
+    def healths(self) -> dict[str, Health]:
+        """What is known of the addresses that are checked: of several checks, that with the worst status."""
+        found = {
+            address: max(targets, key=lambda target: int(target.status)).health
+            for address, targets in self._by_address.items()
+        }
+        return {address: health for address, health in found.items() if health.state is not State.NEW}
+
+    def recall(self, healths: Mapping[str, Health]) -> None:
+        """Begin with what another process has found, for those checked now and those soon to be."""
+        now = self._clock()
+        for address, health in healths.items():
+            targets = self._by_address.get(address)
+            if targets is None:
+                self._remembered[address] = (now, health)
+                continue
+            for target in targets:
+                target.health = health
+            self._table.set_backend_status(address, _combined(targets))
 
     # --- changes ---------------------------------------------------------------------------------------
 

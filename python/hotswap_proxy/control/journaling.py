@@ -1,0 +1,41 @@
+"""What workers tell of single requests: made ready before they are, read to the end after they have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from hotswap_proxy import _core
+from hotswap_proxy.control.claims import StartError
+from hotswap_proxy.observe.draining import Draining
+from hotswap_proxy.observe.journal import open_journal
+from hotswap_proxy.observe.logfile import LogFile, LogFileError
+from hotswap_proxy.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Journaling:
+    """The memory that workers write to, and what reads it."""
+
+    journal: _core.Journal
+    draining: Draining
+
+
+def start(
+    stack: AsyncExitStack, settings: Settings, lanes: int, spans: Callable[[bytes], None] | None = None
+) -> Journaling | None:
+    """None where nobody asks for single requests. To be called before there are workers: what is on ``stack``
+    later ends earlier. StartError if the access log cannot be written.
+    """
+    journal = open_journal(settings, lanes)
+    if journal is None:
+        return None
+    try:
+        file = LogFile(settings.access_log) if settings.logs_requests else None
+    except LogFileError as error:
+        raise StartError([f"--access-log: {error}"]) from error
+    draining = Draining(journal, file, spans)
+    draining.start()
+    stack.push_async_callback(draining.stop)
+    return Journaling(journal, draining)

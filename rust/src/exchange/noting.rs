@@ -1,0 +1,214 @@
+//! What an exchange notes for the journal. Without a journal `entry` is null, and each place here costs a
+//! comparison.
+
+use super::layout::{self, Exchange, Peer};
+use super::WorkerCore;
+use crate::codec::RequestHead;
+use crate::journal::context::Context;
+use crate::journal::entry::{Entry, Place};
+use crate::journal::flags::Flag;
+use crate::journal::record::{bit, Text, MAX_AGENT, MAX_PATH, MAX_QUERY, MAX_TEXT, NEVER};
+use crate::journal::{self, Journal, Tracer};
+use crate::snapshot::{ArchivedBackend, ArchivedRoute};
+use std::io;
+use std::os::fd::RawFd;
+
+impl Exchange {
+    /// What is noted of it; None: nobody wants to know.
+    #[inline]
+    pub(super) fn entry(&mut self) -> Option<&mut Entry> {
+        // SAFETY: null, or made by `Journal::open` and not yet closed; the exchange is borrowed as long.
+        unsafe { self.entry.as_mut() }
+    }
+
+    /// Something happened that the record has to say.
+    pub(super) fn flag(&mut self, flag: Flag) {
+        if let Some(entry) = self.entry() {
+            entry.flag(Some(flag));
+        }
+    }
+
+    /// The present attempt is over.
+    #[inline]
+    pub(super) fn attempt_ends(&mut self, now: u64, why: Option<Flag>) {
+        let sent = self.sent_ns;
+        if let Some(entry) = self.entry() {
+            entry.attempt_ends(now, sent, why);
+        }
+    }
+}
+
+impl WorkerCore {
+    /// Tell the control process of requests from now on, as it wants them.
+    pub fn use_journal(
+        &mut self,
+        fd: RawFd,
+        lane: u32,
+        options: journal::Options,
+    ) -> io::Result<()> {
+        let journal = Journal::attach(fd, lane, options, self.random)?;
+        self.journal = Some(Box::new(journal));
+        Ok(())
+    }
+
+    /// An exchange begins.
+    #[inline]
+    pub(super) fn note_begin(&mut self, ex: &mut Exchange, now: u64) {
+        if let Some(journal) = &mut self.journal {
+            ex.entry = journal.open(now, self.wall.nanos(now));
+        }
+    }
+
+    /// Its head was read; `client` is for whom the peer speaks.
+    #[inline(never)]
+    pub(super) fn note_head(&mut self, ex: &mut Exchange, client: &Peer, head: &RequestHead<'_>) {
+        let (minor, secure) = (ex.minor_version, ex.secure != 0);
+        let (Some(entry), Some(journal)) = (ex.entry(), &mut self.journal) else {
+            return;
+        };
+        if let Some(Tracer { sampler, ids }) = journal.tracer() {
+            let parents = head.fields.all(b"traceparent");
+            entry.trace(Context::enter(parents, sampler, ids, entry.started_ns));
+        }
+        if !entry.told {
+            return;
+        }
+        entry.set(bit::PARSED);
+        entry.set_version(minor);
+        if secure {
+            entry.set(bit::SECURE);
+        }
+        entry.put(Text::Method, head.method, MAX_TEXT);
+        entry.put(Text::Host, head.host, MAX_TEXT);
+        if entry.put(Text::Path, head.path, MAX_PATH) {
+            entry.set(bit::PATH_CUT);
+        }
+        if let Some(query) = head.query {
+            entry.set(bit::HAS_QUERY);
+            if entry.put(Text::Query, query, MAX_QUERY) {
+                entry.set(bit::QUERY_CUT);
+            }
+        }
+        if let Some(agent) = head.field(b"user-agent") {
+            if entry.put(Text::UserAgent, agent, MAX_AGENT) {
+                entry.set(bit::AGENT_CUT);
+            }
+        }
+        entry.put(Text::Client, client.ip(), MAX_TEXT);
+    }
+
+    /// Of bytes that are no request only this is known.
+    #[cold]
+    pub(super) fn note_peer(&mut self, ex: &mut Exchange, peer: &Peer) {
+        let secure = ex.secure != 0;
+        if let Some(entry) = ex.entry() {
+            entry.put(Text::Client, peer.ip(), MAX_TEXT);
+            if secure {
+                entry.set(bit::SECURE);
+            }
+        }
+    }
+
+    /// The route is found, and its arm chosen.
+    #[inline(never)]
+    pub(super) fn note_route(&self, ex: &mut Exchange, route: &ArchivedRoute, canary: bool) {
+        if let Some(entry) = ex.entry() {
+            if !entry.told {
+                return;
+            }
+            entry.route(canary);
+            for (text, value) in [
+                (Text::RouteId, &route.id),
+                (Text::RouteName, &route.name),
+                (Text::RoutePattern, &route.pattern),
+                (Text::RouteVersion, &route.version),
+            ] {
+                entry.put(text, value.as_bytes(), MAX_TEXT);
+            }
+        }
+    }
+
+    /// A backend is chosen.
+    #[inline(never)]
+    pub(super) fn note_attempt(&mut self, ex: &mut Exchange, backend: &ArchivedBackend, now: u64) {
+        let (Some(entry), Some(journal)) = (ex.entry(), &mut self.journal) else {
+            return;
+        };
+        let place = backend.addresses.first().map(|address| Place {
+            ip: address.ip,
+            port: address.port.to_native(),
+            family: address.family,
+        });
+        entry.attempt_begins(now, backend.name.as_bytes(), place);
+        if let (true, Some(tracer)) = (entry.is(bit::SAMPLED), journal.tracer()) {
+            let span_id = tracer.ids.span_id();
+            if let Some(attempt) = entry.last() {
+                attempt.span_id = span_id;
+            }
+        }
+    }
+
+    /// The gateway answers by itself, with what stands in `head`.
+    #[cold]
+    pub(super) fn note_reply(&mut self, ex: &mut Exchange, now: u64, flag: Option<Flag>) {
+        let body = memchr::memmem::find(&self.head, b"\r\n\r\n");
+        let body = body.map_or(0, |at| self.head.len() - at - 4);
+        if let Some(entry) = ex.entry() {
+            entry.flag(flag);
+            entry.own_bytes = Some(body as u64);
+            entry.head_sent(now);
+        }
+    }
+
+    /// The head of a backend's answer is here.
+    #[inline]
+    pub(super) fn note_answer(&self, ex: &mut Exchange, now: u64, status: u16) {
+        let sent = ex.sent_ns;
+        if let Some(entry) = ex.entry() {
+            entry.attempt_answered(now, sent, status);
+        }
+    }
+
+    /// The exchange is over: give its record away.
+    #[inline(never)]
+    pub(super) fn note_end(
+        &mut self,
+        ex: &mut Exchange,
+        outcome: i32,
+        now: u64,
+        moved: (u64, u64),
+    ) {
+        let cut = ex.why.checked_sub(1).map(i32::from);
+        let flag = match cut.and_then(super::why::flag) {
+            None if outcome != layout::COMPLETED => Some(Flag::ClientGone),
+            flag => flag,
+        };
+        ex.attempt_ends(now, flag);
+        let (status, generation, resent) = (ex.status, ex.generation, ex.resent != 0);
+        let overhead = match (ex.sent_ns, ex.waited) {
+            (0, _) => NEVER,
+            (sent, 0) => sent.saturating_sub(ex.started_ns),
+            _ => NEVER,
+        };
+        let (id, id_len) = (ex.request_id, usize::from(ex.request_id_len));
+        let entry_at = std::mem::replace(&mut ex.entry, std::ptr::null_mut());
+        // SAFETY: made by `Journal::open` and not yet closed: from here on it is ours alone.
+        let Some(entry) = (unsafe { entry_at.as_mut() }) else {
+            return;
+        };
+        entry.flag(flag);
+        if resent {
+            entry.flag(Some(Flag::Resent));
+        }
+        entry.put(
+            Text::RequestId,
+            id.get(..id_len).unwrap_or_default(),
+            id.len(),
+        );
+        entry.end(now, status, generation, overhead, moved);
+        if let Some(journal) = &mut self.journal {
+            // SAFETY: see above.
+            unsafe { journal.close(entry_at) };
+        }
+    }
+}
