@@ -124,8 +124,8 @@ def api() -> Iterator[str]:
     document = build()
     yield from ("# API reference", "", MADE, "")
     yield "Every call of the admin API with what it takes and answers; the guide is [api.md](api.md). The"
-    yield "same as an OpenAPI 3.1 document: `hotswap-proxy openapi`, or `/openapi.json` of a node; to be tried"
-    yield "out at `/swagger`."
+    yield "same as an OpenAPI 3.1 document: `hotswap-proxy openapi`, or `/openapi.json` of a node; to try it"
+    yield "out: `/swagger`."
     tag = None
     for path, item in document["paths"].items():
         for method, operation in item.items():
