@@ -27,21 +27,23 @@ def create_app(context: AdminContext) -> Starlette:
         routes += ApiDocs().routes()
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(AnswerHeaders), Middleware(_NoEncodedSlash)],
+        middleware=[Middleware(AnswerHeaders), Middleware(_NoSuchName)],
         exception_handlers={HTTPException: _not_routed},
     )
     app.router.redirect_slashes = False
     return app
 
 
-class _NoEncodedSlash:
-    """The router sees decoded paths, where ``%2F`` inside an id would end the id: no object is called so."""
+class _NoSuchName:
+    """No object has a slash or a NUL in its id. The router sees decoded paths, where ``%2F`` would end the id;
+    and PostgreSQL knows no text with NUL.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if b"%2f" in scope.get("raw_path", b"").lower():
+        if any(sign in scope.get("raw_path", b"").lower() for sign in (b"%2f", b"%00")):
             request = Request(scope)
             answer = error_response(NotFound(f"there is no {scope['raw_path'].decode('latin-1')}"), request)
             await answer(scope, receive, send)

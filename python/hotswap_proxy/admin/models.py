@@ -53,7 +53,10 @@ class UserUpdate(Model):
 
 
 class HealthCheckRun(Model):
-    backend_id: Annotated[str, Field(min_length=1, max_length=255, description="of a registered backend")]
+    backend_id: Annotated[
+        str,
+        Field(min_length=1, max_length=255, pattern=r"^[^\x00]*$", description="of a registered backend"),
+    ]
     health_check: dict[str, Any] | None = Field(
         None,
         description="defines the check first, as a PUT of the backend's healthCheck would: fields that are "
