@@ -154,7 +154,11 @@ async def test_an_encoded_slash_does_not_end_an_id(gateway: Gateway) -> None:
 @pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 async def test_text_with_nul_is_nobodys_name(gateway: Gateway) -> None:
     """PostgreSQL refuses it, which would be an error of ours."""
-    for path in ("/api/v1/gateway/routes/%00", "/api/v1/users/a%00b", "/api/v1/gateway/routes/x/versions/%00"):
+    for path in (
+        "/api/v1/gateway/routes/%00",
+        "/api/v1/users/a%00b",
+        "/api/v1/gateway/routes/x/versions/%00",
+    ):
         assert problem(await gateway.client.get(path))[:2] == (404, "NOT_FOUND")
     for query in ("name=%00", "name=a%00b"):
         assert problem(await gateway.client.get(f"{ROUTES}?{query}"))[2] == [("name", "nul")]

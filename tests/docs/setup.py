@@ -92,6 +92,11 @@ SETUPS = {
         at={"curl -X PUT": "ROUTE_ID=$(id_of users)"}, replace={"rt-62fc239efd96b6a1": "$ROUTE_ID"}
     ),
     "docs/authentication.md": Setup(environ={"KEY": "a key"}),
+    "docs/cli.md": Setup(
+        # "Later", when the deployment has ended.
+        at={"hotswap-proxy routes rollback users": "hotswap-proxy deployments rollback users --reason test"}
+    ),
+    "docs/containers.md": Setup(before=_route("httpbin", "/get")),  # as the demo in the containers has it
     "docs/json-schema.md": Setup(path="/orders"),
     # Two hundred simulated rollouts of each command take a minute of a core.
     "docs/judge.md": Setup(replace={"deployments simulate": "deployments simulate --runs 20"}),

@@ -22,6 +22,7 @@ from .script import Script
 from .setup import SETUPS, TEXT
 from .shims import write
 
+NOT_OURS = {".git", ".venv", ".env", "build", "data"}
 PAGES = {name(page): page for page in pages()}
 # Backends, by their addresses in the docs: some answer, at addresses of this machine.
 ADDRESS = re.compile(r"\b(?:127\.0\.0\.1|localhost|10\.0\.0\.\d+):9\d{3}\b")
@@ -122,7 +123,10 @@ def _python_path() -> str:
 
 
 def _files(directory: Path) -> None:
-    """What commands name: certificates, a database of regions."""
+    """What commands name: what is in the repository, where a reader would be, and certificates."""
+    for entry in ROOT.iterdir():
+        if entry.name not in NOT_OURS and not (directory / entry.name).exists():
+            (directory / entry.name).symlink_to(entry)
     certificate = trustme.CA().issue_cert("localhost")
     chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     for file in ("site.pem", "gateway.pem", "internal-ca.pem"):
