@@ -29,8 +29,20 @@ def document() -> dict[str, Any]:
     }
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes text of several lines as such."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def render() -> str:
-    return HEADER + yaml.safe_dump(document(), sort_keys=False, width=100, allow_unicode=True)
+    """The file."""
+    return HEADER + yaml.dump(document(), Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -99,8 +99,8 @@ class FakeNode:
     def summary(self) -> dict[str, Any]:
         return SUMMARY
 
-    def prometheus(self) -> bytes:
-        return b"gateway_routes_count 1\n"
+    def prometheus(self, *, openmetrics: bool) -> Iterator[bytes]:
+        return iter([b"gateway_routes_count 1\n"] + [b"# EOF\n"] * openmetrics)
 
     def route_statistics(self, route_id: str) -> dict[str, Any]:
         return {"totalRequests": 7, "failedRequests": 1, "averageLatencyMs": 2.5, "p99LatencyMs": 9.0}

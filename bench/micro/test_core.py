@@ -7,7 +7,9 @@ the core, without Python; the rows of pytest-benchmark show the whole call and a
 from __future__ import annotations
 
 import json
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +95,55 @@ def test_pick(benchmark: Benchmark, worker: _core.Worker, index: int) -> None:
     benchmark.extra_info["nanoseconds"] = nanos
     benchmark(worker.pick, f"r{index}")
     assert nanos < 50
+
+
+def told(core: dict[str, Any]) -> tuple[_core.Worker, _core.Journal, list[Any]]:
+    """A worker with a journal, and what has to live as long."""
+    node, journal = _core.Node(1), _core.Journal(1)
+    catalog = _core.Catalog(node)
+    catalog.stage(configuration()).publish()
+    worker = _core.Worker(node.state_fd, node.arena_fd, 0, json.dumps(core).encode(), journal.fd)
+    return worker, journal, [node, catalog]
+
+
+@pytest.mark.parametrize(
+    ("core", "most"),
+    [({"accessLog": True}, 400), ({"tracing": True, "traceSample": 0.1}, 300)],
+    ids=["access-log", "tracing"],
+)
+def test_whole_exchange_with_a_journal(
+    benchmark: Benchmark, worker: _core.Worker, core: dict[str, Any], most: int
+) -> None:
+    """What a record costs the exchange beyond what it costs without a journal."""
+    teller, journal, _alive = told(core)
+
+    def nanos() -> float:
+        journal.drain(-1)
+        return teller.bench_exchange(HEAD, ANSWER, 1000)  # as many as a ring holds
+
+    without = min(worker.bench_exchange(HEAD, ANSWER, 1000) for _ in range(200))
+    with_it = min(nanos() for _ in range(200))
+    assert journal.drain(-1)["dropped"] == 0
+    benchmark.extra_info["nanoseconds"] = with_it - without
+    benchmark(teller.bench_exchange, HEAD, ANSWER, 1)
+    assert with_it - without < most
+
+
+def test_lines_of_the_access_log(benchmark: Benchmark) -> None:
+    """Formatted and written to nowhere, at most 1 µs a line."""
+    teller, journal, _alive = told({"accessLog": True})
+
+    def nanos(sink: int) -> float:
+        teller.bench_exchange(HEAD, ANSWER, 1000)
+        started = time.thread_time()
+        assert journal.drain(sink)["lines"] == 1000
+        return (time.thread_time() - started) * 1e6
+
+    with Path(os.devnull).open("wb") as null:
+        best = min(nanos(null.fileno()) for _ in range(100))
+        benchmark.extra_info["nanoseconds"] = best
+        benchmark(journal.drain, null.fileno())
+    assert best < 1000
 
 
 def processor_seconds(catalog: _core.Catalog, document: bytes) -> float:

@@ -8,7 +8,7 @@ descriptors.
 All classes may be used from any thread. Long work (`Catalog.stage`) is done without the interpreter lock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, TypedDict, final, type_check_only
 
 __all__ = [
@@ -18,7 +18,9 @@ __all__ = [
     "Catalog",
     "ConfigError",
     "Journal",
+    "Lines",
     "Node",
+    "Scrape",
     "Staged",
     "Worker",
     "__version__",
@@ -334,6 +336,32 @@ class Catalog:
         published meanwhile (stage again).
         """
 
+    def scrape(self, bounds: Sequence[tuple[int, str]]) -> Scrape:
+        """Begin a scrape of the series and backends in use.
+
+        `bounds` are the upper bounds that histograms are shown with: the last bucket below each, and the
+        bound as it is written.
+        """
+
+@final
+class Scrape:
+    """What one scrape tells of: decided at its beginning, counted when its lines are read."""
+
+    def lines(self, name: str, what: str) -> Lines:
+        """The samples of the metric `name`, in pieces of some 64 kB.
+
+        `what`: ``requests``, ``failed``, ``recovered``, ``limited``, ``duration``, ``routeInfo``,
+        ``backendRequests``, ``backendFailed``, ``backendActive``, ``backendUp`` or ``backendCircuit``; else
+        ValueError.
+        """
+
+@final
+class Lines(Iterator[bytes]):
+    """Pieces of the Prometheus text format, from any thread."""
+
+    def __iter__(self) -> Lines: ...
+    def __next__(self) -> bytes: ...
+
 @final
 class Staged:
     """A compiled configuration, not live yet. Dropping it discards it."""
@@ -459,6 +487,9 @@ class Journal:
     @property
     def fd(self) -> int:
         """What workers attach by; open as long as this object lives."""
+    @property
+    def dropped(self) -> int:
+        """Records that found a ring full, since the journal was made; also while `drain` is under way."""
     def drain(self, log_fd: int, *, most: int = 65536) -> Drained:
         """Take what workers have told, about `most` records, and write access lines to `log_fd` (-1: none).
 

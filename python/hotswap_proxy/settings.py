@@ -27,6 +27,7 @@ EnvironmentName = Literal["Development", "QA", "Staging", "Production"]
 ClientAuth = Literal["off", "optional", "required"]
 TlsVersion = Literal["1.2", "1.3"]
 Switch = Literal["on", "off"]
+MetricsAccess = Literal["public", "token"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "HOTSWAP_"
@@ -137,6 +138,7 @@ class Settings:
     alert_webhooks: tuple[str, ...] = field(default=(), repr=False)  # the path of such a URL is its password
     webhook_secret: str | None = field(default=None, repr=False)  # None: events are not signed
     geoip: Path | None = None  # database of regions, MaxMind's format
+    metrics_access: MetricsAccess = "public"  # who may read /metrics: everybody, or those who are logged in
     log_level: LogLevel = "info"
     access_log: str = NO_ACCESS_LOG  # or "-", or a path
     access_log_sample: float = 1.0  # share of the uneventful requests that get a line

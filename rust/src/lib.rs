@@ -7,6 +7,7 @@ pub mod capi;
 pub mod catalog;
 pub mod codec;
 pub mod exchange;
+pub mod exposition;
 pub mod fleet;
 pub mod journal;
 pub mod net;

@@ -12,7 +12,9 @@ import pytest
 
 from hotswap_proxy.control import nodeview
 from hotswap_proxy.control.nodeview import NodeStatus
+from hotswap_proxy.control.scraping import Scraping
 from hotswap_proxy.control.tls.bundle import Shown
+from hotswap_proxy.errors import Unavailable
 from hotswap_proxy.settings import Settings
 
 
@@ -120,4 +122,11 @@ def test_of_certificates_for_the_same_names_the_first_that_ends_counts(status: N
     ends = [("rsa.pem", ["a.example"], 200), ("ec.pem", ["a.example"], 100), ("b.pem", ["b.example"], 300)]
     shown = [Shown(file, names, 0, end) for file, names, end in ends]
     status.certificates = SimpleNamespace(certificates=shown)  # type: ignore[assignment]
-    assert status._ends_of_certificates() == {"a.example": 100, "b.example": 300}
+    parts: Any = SimpleNamespace(status=status)
+    scraping = Scraping(parts, None)  # type: ignore[arg-type]
+    assert scraping._ends_of_certificates() == {"a.example": 100, "b.example": 300}
+
+
+def test_metrics_before_the_node_has_started_are_an_error(status: NodeStatus) -> None:
+    with pytest.raises(Unavailable, match="starting"):
+        status.prometheus(openmetrics=False)

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from harness.prometheus import promtool
 
+from hotswap_proxy.postgresurl import PostgresUrl
 from hotswap_proxy.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,6 +107,11 @@ def test_a_container_has_no_more_than_it_needs(name: str) -> None:
         source = volume.partition(":")[0]
         if source.startswith("."):
             assert volume.endswith(":ro") and (ROOT / source).exists(), volume
+        else:
+            assert source in yaml.safe_load(FILE.read_text())["volumes"]
+    build = service.get("build")
+    if isinstance(build, dict):
+        assert (ROOT / build["context"] / build["dockerfile"]).is_file()
 
 
 @pytest.mark.parametrize("name", sorted(services()))
@@ -127,7 +134,8 @@ def test_each_gateway_understands_its_variables() -> None:
         assert settings.workers == float(services()[name]["deploy"]["resources"]["limits"]["cpus"])
         grace = float(services()[name]["stop_grace_period"].removesuffix("s"))
         assert grace > settings.drain_timeout
-    assert VALUES["REDIS_PASSWORD"] in interpolated("gateway-1")["HOTSWAP_REDIS_URL"]
+        assert PostgresUrl.parse(variables["HOTSWAP_DATABASE_URL"]).host in services()
+        assert f":{VALUES['REDIS_PASSWORD']}@redis:" in variables["HOTSWAP_REDIS_URL"]
 
 
 def test_who_reaches_whom() -> None:
@@ -140,6 +148,20 @@ def test_who_reaches_whom() -> None:
     assert yaml.safe_load(FILE.read_text())["networks"]["store"] == {"internal": True}
     for gateway in GATEWAYS:
         assert all(gateway in group for group in members.values())
+
+
+def test_prometheus_scrapes_the_gateways() -> None:
+    directory = ROOT / "deploy" / "prometheus"
+    command = services()["prometheus"]["command"]
+    [name] = [Path(line.partition("=")[2]).name for line in command if line.startswith("--config.file=")]
+    checked = promtool("check", "config", str(directory / name))
+    assert checked.returncode == 0, checked.stdout
+    config = yaml.safe_load((directory / name).read_text())
+    [job] = config["scrape_configs"]
+    [targets] = job["static_configs"]
+    assert targets["targets"] == [f"{gateway}:5000" for gateway in GATEWAYS]
+    own = yaml.safe_load((directory / "prometheus.yml").read_text())["scrape_configs"][0]
+    assert job["job_name"] == own["job_name"]  # the alerts go by it
 
 
 def test_the_health_check_is_the_image_s() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -11,12 +12,12 @@ import pytest
 from e2e.conftest import Api
 from e2e.rollout import LENIENT, LONG, Rollout, Traffic, versioned
 from harness.client import Client
+from harness.prometheus import PrometheusServer, Sample
 from harness.redisserver import RedisServer
 from harness.server import free_port
 
 from tests.delivery import boards
 from tests.delivery.boards import Query
-from tests.delivery.scraping import Prometheus
 from tests.node import Node
 
 # What has no series unless somebody sets the node up for it, or something fails.
@@ -27,11 +28,11 @@ WITHOUT_DATA = {
 
 
 @pytest.fixture
-def prometheus() -> Iterator[Callable[..., Prometheus]]:
-    started: list[Prometheus] = []
+def prometheus() -> Iterator[Callable[..., PrometheusServer]]:
+    started: list[PrometheusServer] = []
 
-    def start(*targets: str) -> Prometheus:
-        started.append(Prometheus(*targets))
+    def start(*targets: str) -> PrometheusServer:
+        started.append(PrometheusServer(targets))
         return started[-1]
 
     yield start
@@ -75,7 +76,7 @@ def ask_too_much(node: Node) -> None:
 
 def test_every_panel_has_data(
     start_node: Callable[..., Node],
-    prometheus: Callable[..., Prometheus],
+    prometheus: Callable[..., PrometheusServer],
     postgres_url: str,
     redis_server: RedisServer,
     stable: str,
@@ -91,6 +92,7 @@ def test_every_panel_has_data(
         rollout = Rollout(api, stable, candidate)
         api.call("POST", "/gateway/routes", half_dead(stable))
         server = prometheus(node.ready["admin"])
+        server.until("up", lambda found: [sample.value for sample in found] == [1])
         with Traffic([node.proxy_port], rate=100, clients=8) as traffic:
             deployment = rollout.deploy(phases=LONG, thresholds=LENIENT)
             traffic.more(200)
@@ -104,13 +106,21 @@ def test_every_panel_has_data(
                 missing &= without_data(server, queries, variables)
             assert missing == EMPTY, "\n".join(f"{q.board}, {q.panel}: {q.expr}" for q in missing ^ EMPTY)
             for query in queries:
-                for series in server.query(windows(query.filled(**variables))):
-                    assert labels(query) <= series["metric"].keys(), (query, series["metric"])
+                for series in answered(server, query, variables):
+                    assert labels(query) <= series.labels.keys(), (query, series.labels)
         traffic.check_nothing_was_lost()
 
 
 EMPTY = frozenset(query for query in boards.every_query() if expected_empty(query))
 
 
-def without_data(server: Prometheus, queries: list[Query], variables: dict[str, str]) -> frozenset[Query]:
-    return frozenset(query for query in queries if not server.query(windows(query.filled(**variables))))
+def answered(server: PrometheusServer, query: Query, variables: dict[str, str]) -> list[Sample]:
+    """The series that a panel can show: not those that are 0 / 0."""
+    found = server.query(windows(query.filled(**variables)))
+    return [series for series in found if not math.isnan(series.value)]
+
+
+def without_data(
+    server: PrometheusServer, queries: list[Query], variables: dict[str, str]
+) -> frozenset[Query]:
+    return frozenset(query for query in queries if not answered(server, query, variables))

@@ -14,6 +14,7 @@ import yaml
 
 from hotswap_proxy.admin.handlers import ENDPOINTS
 from hotswap_proxy.settings import PREFIX, Settings, SettingsError
+from scripts import prometheusrule
 from tests.delivery import manifests
 from tests.delivery.manifests import ADMIN, DIRECTORY, PROXY, ROOT, SECRET, Document
 
@@ -209,6 +210,23 @@ def test_the_user_is_the_image_s() -> None:
     assert found is not None
     context = manifests.pod()["securityContext"]
     assert context["runAsUser"] == context["fsGroup"] == int(found[1])
+
+
+def test_the_rules_are_those_of_prometheus() -> None:
+    """In the fields that the operator's definition has, and no others."""
+    assert prometheusrule.RESULT.read_text() == prometheusrule.render(), (
+        "run: python -m scripts.prometheusrule"
+    )
+    rule = manifests.find("PrometheusRule", of="monitoring")
+    assert rule["apiVersion"] == "monitoring.coreos.com/v1" and set(rule["spec"]) == {"groups"}
+    names = [group["name"] for group in rule["spec"]["groups"]]
+    assert names and len(set(names)) == len(names)
+    alert = {"alert", "expr", "for", "keep_firing_for", "labels", "annotations"}
+    for group in rule["spec"]["groups"]:
+        assert set(group) <= {"name", "interval", "limit", "labels", "rules"} and group["rules"]
+        for each in group["rules"]:
+            allowed = {"record", "expr", "labels"} if "record" in each else alert
+            assert {"expr"} < set(each) <= allowed, each
 
 
 def test_the_service_monitor() -> None:

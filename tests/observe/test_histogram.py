@@ -47,10 +47,11 @@ def test_sum_is_within_three_percent_and_buckets_are_exact(values: list[int]) ->
     assert hist.cumulative(counts) == expected
 
 
-def test_bounds_are_ends_of_octaves() -> None:
-    assert hist.LE[0] == 256
-    assert all(later == 2 * bound for bound, later in zip(hist.LE, hist.LE[1:], strict=False))
-    assert hist.LE[-1] == 2**25
+def test_bounds_double_and_have_another_between_where_thresholds_are() -> None:
+    assert (hist.LE[0], hist.LE[-1], len(hist.LE)) == (256, 2**25, 30)
+    ends = [256 << octave for octave in range(18)]
+    middles = [1536 << octave for octave in range(12)]  # 1.5 ms … 3.1 s
+    assert list(hist.LE) == sorted(ends + middles)
 
 
 def test_nothing_counted_is_not_zero_latency() -> None:

@@ -14,6 +14,11 @@ from hotswap_proxy import _core
 Line = dict[str, Any]
 
 
+def outcome(line: Line) -> tuple[int, list[str]]:
+    """The status, and the flags that say why."""
+    return line["status"], line["flags"]
+
+
 class Told:
     """The access log of one journal, read as it grows."""
 

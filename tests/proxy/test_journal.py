@@ -164,6 +164,21 @@ def test_a_client_behind_a_proxy_that_is_trusted(make_told_plane, told, make_bac
     assert told.one()["client"] == "2001:db8::7"
 
 
+def test_the_trace_that_a_request_is_of(plane, told, make_backend, connect):
+    """Without tracing it passes as it is; a line tells of it all the same."""
+    server = make_backend()
+    plane.publish(route("/**", backend(server.url)))
+    client = connect()
+    parent = f"00-{'ab' * 16}-{'cd' * 8}-00"
+    client.get("/", f"traceparent: {parent}")
+    client.get("/", "traceparent: nonsense")
+    first_line, second = told.next(2)
+    assert first_line["traceId"] == "ab" * 16
+    assert "spanId" not in first_line
+    assert "traceId" not in second
+    assert server.requests[0].header("traceparent") == parent
+
+
 def test_the_arm_that_took_it(plane, told, make_backend, connect):
     server = make_backend()
     plane.publish(versions(server.url, server.url, share=10_000))

@@ -14,7 +14,7 @@ from harness.worker import backend, route
 
 from hotswap_proxy.middleware import Response
 from tests.proxy.attempts import breaker, nobody, publish
-from tests.proxy.journaled import Line
+from tests.proxy.journaled import outcome
 from tests.proxy.test_upgrade import SWITCH, UPGRADE
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -25,10 +25,6 @@ JSON = "Content-Type: application/json"
 def plane(make_told_plane):
     """One whose requests are told of."""
     return make_told_plane()
-
-
-def outcome(line: Line) -> tuple[int, list[str]]:
-    return line["status"], line["flags"]
 
 
 # ---- backends that fail ----
@@ -93,7 +89,7 @@ def test_a_pool_that_is_full(plane, told, make_raw, connect):
         (b"", 502, "UC"),
         (b"HTTP/1.1 200", 502, "UC"),
         (b"nonsense\r\n\r\n", 502, "UPE"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", 502, "URL"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", 502, "RSL"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", 200, "UC"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n", 200, "UPE"),
     ],
@@ -111,7 +107,7 @@ def test_a_backend_that_breaks_off_or_speaks_nonsense(plane, told, make_raw, con
                 peer.ended()
         else:
             peer.send(sends)
-            if flag in ("UPE", "URL"):
+            if flag in ("UPE", "RSL"):
                 peer.ended()
 
     begun = threading.Event()

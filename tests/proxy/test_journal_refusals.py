@@ -11,7 +11,7 @@ from harness.worker import backend, route
 
 from hotswap_proxy.control.policies import compile_policy
 from hotswap_proxy.model import Route
-from tests.proxy.journaled import Line
+from tests.proxy.journaled import outcome
 from tests.proxy.test_auth import guarded
 from tests.proxy.test_cors import ask, sharing
 from tests.proxy.test_rate_limit import limited
@@ -25,10 +25,6 @@ JSON = "Content-Type: application/json"
 def plane(make_told_plane):
     """One whose requests are told of."""
     return make_told_plane()
-
-
-def outcome(line: Line) -> tuple[int, list[str]]:
-    return line["status"], line["flags"]
 
 
 def test_nothing_matches(plane, told, make_backend, connect):
@@ -152,7 +148,7 @@ def test_a_request_body_that_is_too_large(plane, told, make_backend, connect, fr
     else:
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n")
     assert client.read("POST").status == 413
-    assert outcome(told.one()) == (413, ["PTL"])
+    assert outcome(told.one()) == (413, ["RQL"])
 
 
 def test_a_request_body_without_sense_or_without_end(make_told_plane, told, make_raw, connect):

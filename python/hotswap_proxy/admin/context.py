@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,8 +22,8 @@ class NodeView(Protocol):
     def summary(self) -> dict[str, Any]:
         """Body of GET /gateway/metrics."""
 
-    def prometheus(self) -> bytes:
-        """Body of GET /metrics."""
+    def prometheus(self, *, openmetrics: bool) -> Iterator[bytes]:
+        """Body of GET /metrics, in pieces that another thread may make."""
 
     def route_statistics(self, route_id: str) -> dict[str, Any]:
         """totalRequests, failedRequests, averageLatencyMs, p99LatencyMs."""

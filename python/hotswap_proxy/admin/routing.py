@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from hotswap_proxy.errors import (
 from hotswap_proxy.jsonbody import json_object
 from hotswap_proxy.model import Model
 from hotswap_proxy.observe.structured import caller
+from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Author
 from hotswap_proxy.store.times import now
 from hotswap_proxy.store.users import Role, User
@@ -34,6 +35,7 @@ from .identity import Identities
 from .limits import LoginLimits
 from .models import Query
 from .quotas import Quotas
+from .streaming import streamed
 from .tokens import Tokens
 from .trail import Trail
 
@@ -72,6 +74,8 @@ class Call:
     query: Any = None  # an instance of the endpoint's query model
     body: Any = None  # an instance of the endpoint's body model, or what ``raw`` or ``unread`` says
     if_match: str | None = None
+    accept: str = ""
+    accept_encoding: str = ""
 
     @property
     def context(self) -> AdminContext:
@@ -80,7 +84,9 @@ class Call:
 
 @dataclass(slots=True)
 class Answer:
-    """What a handler returns. ``body`` becomes JSON; bytes are sent as they are."""
+    """What a handler returns. ``body`` becomes JSON; bytes are sent as they are, those of an
+    iterator as they come.
+    """
 
     body: Any = None
     status: int = 200
@@ -106,6 +112,7 @@ class Endpoint:
     handler: Handler
     roles: frozenset[Role]
     summary: str
+    is_public: Callable[[Settings], bool] | None = None  # for those whose ``roles`` a setting can lift
     answers: Mapping[int, str] = field(default_factory=dict)
     errors: Mapping[int, str] = field(default_factory=dict)
     query: type[Query] = Query
@@ -140,7 +147,10 @@ def _dispatcher(methods: dict[str, Endpoint], services: Services) -> Callable[[R
         call = Call(services, dict(request.path_params), author)
         try:
             await _receive(call, request, endpoint)
-            return respond(await endpoint.handler(call))
+            answer = await endpoint.handler(call)
+            if isinstance(answer.body, Iterator):
+                return await streamed(answer, answer.body)
+            return respond(answer)
         except GatewayError as error:
             if error.status == 403 and call.user is not None:
                 await services.trail.denied(call.author, call.user.role, request.method, request.url.path)
@@ -158,8 +168,9 @@ def _dispatcher(methods: dict[str, Endpoint], services: Services) -> Callable[[R
 
 async def _receive(call: Call, request: Request, endpoint: Endpoint) -> None:
     """Find out who calls, whether they may, and what they want."""
-    if endpoint.roles:
-        services = call.services
+    services = call.services
+    is_public = endpoint.is_public is not None and endpoint.is_public(services.context.settings)
+    if endpoint.roles and not is_public:
         call.user, key_id = await services.identities.of(request)
         call.author = call.author._replace(
             username=call.user.username, user_id=call.user.user_id, api_key_id=key_id
@@ -171,6 +182,8 @@ async def _receive(call: Call, request: Request, endpoint: Endpoint) -> None:
     call.query = _read_query(request, endpoint)
     if endpoint.conditional:
         call.if_match = request.headers.get("if-match")
+    call.accept = ",".join(request.headers.getlist("accept"))
+    call.accept_encoding = ",".join(request.headers.getlist("accept-encoding"))
     if endpoint.body is not None:
         call.body = await _read_body(request, endpoint.max_body, optional=endpoint.optional_body)
         if not endpoint.unread:

@@ -82,6 +82,9 @@ DatabaseUrl = Annotated[
 RedisUrl = Annotated[
     Value, _option("redis-url", "URL", "Redis for messages between nodes and shared limits.", "none")
 ]
+MetricsAccess = Annotated[
+    Value, _option("metrics-access", "WHO", "Who may read /metrics: public or token.", "public")
+]
 LogLevel = Annotated[Value, _option("log-level", "LEVEL", "debug, info, warning or error.", "info", LOGS)]
 AccessLog = Annotated[
     Value, _option("access-log", "off|-|PATH", "A line for each request; -: standard output.", "off", LOGS)
@@ -186,6 +189,7 @@ def run(
     node_id: NodeId = None,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
+    metrics_access: MetricsAccess = None,
     log_level: LogLevel = None,
     access_log: AccessLog = None,
     access_log_sample: AccessLogSample = None,

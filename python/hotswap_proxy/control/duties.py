@@ -24,12 +24,14 @@ from hotswap_proxy.control.memory import MemoryKeeper
 from hotswap_proxy.control.parts import Parts
 from hotswap_proxy.control.regions import Regions
 from hotswap_proxy.control.reload import ConfigFileReloader
+from hotswap_proxy.control.scraping import Scraping
 from hotswap_proxy.control.standing import StandingWatch
 from hotswap_proxy.control.tls.keeper import CertificateKeeper
 from hotswap_proxy.deploy import start as deploy
 from hotswap_proxy.deploy.commands import Commands
 from hotswap_proxy.fleet import start as fleet
 from hotswap_proxy.fleet.redis import Redis
+from hotswap_proxy.observe.rollouts import Rollouts
 from hotswap_proxy.worker.protocol import TLS
 
 log = logging.getLogger("hotswap_proxy.control")
@@ -72,6 +74,7 @@ class Duties:
             stack.push_async_callback(parts.checker.stop)
             await fleet.start(stack, parts, self._helpers.when_up)
             orders = await deploy.start(stack, parts)
+            _start_scraping(stack, parts)
             await self._start_admin(stack, parts, orders)
             self._start_timers(stack, parts)
             self._start_regions(stack, parts.catalog)
@@ -102,6 +105,7 @@ class Duties:
         node, configuration, status, alerts = parts.node, parts.configuration, parts.status, parts.alerts
         helpers = self._helpers
         watch = StandingWatch(node, alerts.tell, outliers=parts.settings.outlier_ejection == "on")
+        watch.begin()
         teller = AuditHeadTeller(parts.store, alerts.event)
         memory = MemoryKeeper()
 
@@ -141,6 +145,12 @@ class Duties:
 
         for work in (every(RECLAIM_INTERVAL, check_need), regions.run()):
             stack.callback(asyncio.create_task(work).cancel)
+
+
+def _start_scraping(stack: AsyncExitStack, parts: Parts) -> None:
+    rollouts = Rollouts(parts.store)
+    parts.status.scraping = Scraping(parts, rollouts)
+    stack.callback(asyncio.create_task(rollouts.run()).cancel)
 
 
 def _told(note: Callable[[str | None], None]) -> Callable[[str | None], None]:

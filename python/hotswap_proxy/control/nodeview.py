@@ -7,9 +7,8 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hotswap_proxy import __version__
 from hotswap_proxy.control.health.checker import Checker
@@ -20,17 +19,22 @@ from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.standing import STATES, circuit, ejected_until
 from hotswap_proxy.control.supervisor import Supervisor
 from hotswap_proxy.control.tls.bundle import Bundle, Shown
+from hotswap_proxy.errors import Unavailable
 from hotswap_proxy.fleet.limits import Exchange
 from hotswap_proxy.fleet.view import FleetView
 from hotswap_proxy.observe import histogram as hist
-from hotswap_proxy.observe import metrics, process
+from hotswap_proxy.observe import process
 from hotswap_proxy.observe.draining import Draining
+from hotswap_proxy.observe.figures import Row, Statistics
 from hotswap_proxy.observe.rates import Rate
 from hotswap_proxy.settings import Settings
 
+if TYPE_CHECKING:
+    from hotswap_proxy.control.scraping import Scraping
+
 log = logging.getLogger("hotswap_proxy.control")
 
-_NO_ROW: metrics.Row = {
+_NO_ROW: Row = {
     "address": None,
     "status": 0,
     "circuit": "Closed",
@@ -65,7 +69,7 @@ class ConfigurationView(Protocol):
     def violations(self) -> list[dict[str, str]]: ...
 
 
-class NodeMemory(metrics.Statistics, Protocol):
+class NodeMemory(Statistics, Protocol):
     """What is used of ``_core.Node``."""
 
     def order_circuit(self, address: str, order: str) -> str | None: ...
@@ -92,9 +96,10 @@ class NodeStatus:
         self._checker = checker
         self._regions = regions
         self._started = time.monotonic()
-        self._started_at = datetime.now(UTC)
+        self.started_at = datetime.now(UTC)
         self._requests = Rate()
         self._cpu = Rate()
+        self.cpu = process.CpuAccount()
         self.draining = False
         self.outliers = 0  # ejected so far
         self.limits: Exchange | None = None  # with the other nodes of a fleet
@@ -102,6 +107,7 @@ class NodeStatus:
         self._certificate_error: str | None = None
         self.certificates: Bundle | None = None
         self.fleet: FleetView | None = None
+        self.scraping: Scraping | None = None
         self.journal: Draining | None = None  # while there is an access log, or tracing
         self._costly = (0, 0)
         self._costly_until = 0.0
@@ -114,6 +120,14 @@ class NodeStatus:
         """What became of the last reload of the certificates: None, or why they were refused."""
         self._certificate_error = reason
 
+    def refusals(self) -> dict[str, bool]:
+        """Sources of configuration, and whether what they had last was refused."""
+        return {
+            "file": self._reload_error is not None,
+            "certificates": self._certificate_error is not None,
+            "store": self._configuration.problem is not None,
+        }
+
     @property
     def _config_error(self) -> str | None:
         return self._reload_error or self._certificate_error or self._configuration.problem
@@ -122,7 +136,20 @@ class NodeStatus:
         """Note the totals that rates are made of; called once a second."""
         now = time.monotonic()
         self._requests.add(now, sum(row["accepted"] for row in self._node.ledger()))
-        self._cpu.add(now, sum(process.cpu_seconds(pid) or 0.0 for pid in self._processes().values()))
+        self.note_cpu()
+        self._cpu.add(now, sum(self.cpu.seconds().values()))
+
+    def note_cpu(self) -> None:
+        """Look at what each process has used."""
+        roles = {os.getpid(): "control"}
+        if self._spawner.pid is not None:
+            roles[self._spawner.pid] = "spawner"
+        self.cpu.note(roles | {one.pid: f"worker-{one.slot}" for one in self._supervisor.workers})
+
+    @property
+    def workers_ready(self) -> int:
+        """Workers that accept, those that drain apart."""
+        return len({h.slot for h in self._supervisor.workers if h.ready.is_set() and not h.left.is_set()})
 
     @property
     def ready(self) -> bool:
@@ -178,7 +205,7 @@ class NodeStatus:
         now = time.monotonic()
         if now >= self._costly_until:
             unhealthy = self._checker.registry.counts()["unhealthy"]
-            memory = sum(process.memory_bytes(pid) for pid in self._processes().values())
+            memory = sum(process.memory_bytes(pid) for pid in self.processes().values())
             self._costly, self._costly_until = (unhealthy, memory), now + HEALTH_SECONDS
         return self._costly
 
@@ -217,50 +244,11 @@ class NodeStatus:
             },
         }
 
-    def prometheus(self) -> bytes:
-        """Body of ``GET /metrics``."""
-        return b"".join(self.prometheus_pieces())
-
-    def _limit_figures(self) -> dict[str, Any]:
-        if self.limits is None:
-            return {}
-        return {
-            "limit_nodes": self.limits.nodes,
-            "limits_apart": self.limits.mode == "apart",
-            "limit_exchanges": asdict(self.limits.counts),
-        }
-
-    def prometheus_pieces(self) -> Iterator[bytes]:
-        """The same in pieces of some ten kilobytes, for an answer that is streamed."""
-        checked = self._checker.registry.counts()
-        figures = metrics.NodeFigures(
-            routes=self._configuration.routes,
-            backends=self._configuration.backends,
-            swaps=self._node.generation,
-            replaced_workers=self._supervisor.replaced,
-            processes=self._processes(),
-            backends_healthy=self._configuration.backends - checked["unhealthy"],
-            backends_unhealthy=checked["unhealthy"],
-            health_checks=self._checker.results,
-            health_flips=self._checker.flips,
-            config_refused=self._reload_error is not None,
-            certificates=self._ends_of_certificates(),
-            outliers=self.outliers,
-            revision=self._configuration.revision,
-            store_up=self.fleet.store_up if self.fleet is not None else None,
-            redis_up=self.fleet.redis_up if self.fleet is not None else None,
-            journal=self.journal.metrics() if self.journal is not None else (),
-            **self._limit_figures(),
-        )
-        pieces: list[str] = []
-        size = 0
-        for piece in metrics.render(self._node, figures):
-            pieces.append(piece)
-            size += len(piece)
-            if size >= 65536:
-                yield "".join(pieces).encode()
-                pieces, size = [], 0
-        yield "".join(pieces).encode()
+    def prometheus(self, *, openmetrics: bool) -> Iterator[bytes]:
+        """Body of ``GET /metrics``, in pieces that another thread may make."""
+        if self.scraping is None:
+            raise Unavailable("this node is still starting")
+        return self.scraping.pieces(openmetrics=openmetrics)
 
     def route_statistics(self, route_id: str) -> dict[str, Any]:
         """``statistics`` of a route, over all its arms."""
@@ -273,13 +261,11 @@ class NodeStatus:
             "p99LatencyMs": latency["p99"],
         }
 
-    def backend_rows(self) -> dict[str, metrics.Row]:
+    def backend_rows(self) -> dict[str, Row]:
         """What is counted of all backends, by address: one look for many ``backend_statistics``."""
         return {row["address"]: row for row in self._live_backends()}
 
-    def backend_statistics(
-        self, address: str, rows: Mapping[str, metrics.Row] | None = None
-    ) -> dict[str, Any]:
+    def backend_statistics(self, address: str, rows: Mapping[str, Row] | None = None) -> dict[str, Any]:
         """``statistics`` and health of the backend at ``scheme://host:port``."""
         found = (self.backend_rows() if rows is None else rows).get(address, _NO_ROW)
         shown = {key: value for key, value in self._backend(found).items() if key != "address"}
@@ -319,7 +305,7 @@ class NodeStatus:
                 "generation": self._configuration.generation,
                 "lastConfigUpdate": _rfc3339(self._configuration.last_update),
                 "certificates": [one.answer() for one in self._certificates()],
-                "startedAt": _rfc3339(self._started_at),
+                "startedAt": _rfc3339(self.started_at),
                 "urlViolations": self._configuration.violations,
                 "workers": [
                     {
@@ -333,14 +319,6 @@ class NodeStatus:
             *others,
         ]
 
-    def _ends_of_certificates(self) -> dict[str, int]:
-        """By names. Of several for the same names (kinds of keys) the first that ends counts."""
-        ends: dict[str, int] = {}
-        for one in self._certificates():
-            names = ", ".join(one.names)
-            ends[names] = min(one.not_after, ends.get(names, one.not_after))
-        return ends
-
     def _certificates(self) -> list[Shown]:
         return self.certificates.certificates if self.certificates is not None else []
 
@@ -349,13 +327,13 @@ class NodeStatus:
             return "Draining"
         if not self.ready:
             return "Unhealthy"
-        complete = {h.slot for h in self._supervisor.workers if h.ready.is_set() and not h.left.is_set()}
         broken = self._regions is not None and self._regions.error is not None
-        degraded = len(complete) < self._settings.workers or self._config_error is not None or broken
+        degraded = self.workers_ready < self._settings.workers or self._config_error is not None or broken
         lacking = self.fleet is not None and bool(self.fleet.troubles())
         return "Degraded" if degraded or lacking else "Healthy"
 
-    def _processes(self) -> dict[str, int]:
+    def processes(self) -> dict[str, int]:
+        """Process ids by name; of workers that drain, one for each slot."""
         found = {"control": os.getpid()}
         if self._spawner.pid is not None:
             found["spawner"] = self._spawner.pid
@@ -367,11 +345,11 @@ class NodeStatus:
     def _active_connections(self) -> int:
         return sum(lane["client_connections"] for lane in self._node.lane_stats())
 
-    def _live_backends(self) -> list[metrics.Row]:
+    def _live_backends(self) -> list[Row]:
         return [row for row in self._node.backend_stats() if row["address"] is not None]
 
     @staticmethod
-    def _backend(row: metrics.Row) -> dict[str, Any]:
+    def _backend(row: Row) -> dict[str, Any]:
         return {
             "address": row["address"],
             "activeConnections": row["active"],

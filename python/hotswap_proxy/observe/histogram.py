@@ -27,9 +27,12 @@ def _upper(index: int) -> float:
 
 UPPER = tuple(_upper(index) for index in range(SIZE))  # in units
 _MIDDLE = tuple((low + high) / 2 for low, high in zip((64.0, *UPPER[:-1]), UPPER, strict=True))
-# The bounds shown to Prometheus are ends of octaves, where counts are exact: 256, 512 … 33.6 million.
-_LE_INDEXES = tuple(range(2 * STEPS - 1, 19 * STEPS, STEPS))
-LE = tuple(UPPER[index] for index in _LE_INDEXES)
+# The bounds shown to Prometheus are ends of steps, where counts are exact: each octave's end from 256 to 33.6
+# million, and between 1,024 and 4.2 million (1 ms and 4 s) its middle too, where thresholds are.
+LE_INDEXES = tuple(
+    sorted([*range(2 * STEPS - 1, 19 * STEPS, STEPS), *range(4 * STEPS + STEPS // 2 - 1, 16 * STEPS, STEPS)])
+)
+LE = tuple(UPPER[index] for index in LE_INDEXES)
 
 
 def counts(raw: bytes | Counts) -> Counts:
@@ -48,10 +51,15 @@ def merge(histograms: Iterable[bytes | Counts]) -> list[int]:
     return total
 
 
+def bounds(unit: float) -> list[str]:
+    """:data:`LE` in seconds, as it is written in labels."""
+    return [f"{bound * unit:.9g}" for bound in LE]
+
+
 def cumulative(histogram: Counts) -> list[int]:
     """How many values lie at or below each bound of :data:`LE`."""
     running, start, result = 0, 0, []
-    for index in _LE_INDEXES:
+    for index in LE_INDEXES:
         running += sum(histogram[start : index + 1])
         start = index + 1
         result.append(running)

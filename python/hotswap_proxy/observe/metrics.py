@@ -1,85 +1,90 @@
 """The Prometheus metrics of a node: all workers in one scrape, from what they count in shared memory.
 
-Only series with traffic are written, piece by piece: 10,000 routes cost little more than their text.
+Series of routes and backends are written by the core, piece by piece and only those in use: 10,000 routes
+cost no memory, and little more than their text. What has gone from the configuration has gone from here: a
+sum of what former routes have counted would jump with each removal, and ``rate()`` would take that for
+traffic. Totals of the node that never go down are those of the ledger.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
 
 from hotswap_proxy.observe import histogram as hist
 from hotswap_proxy.observe import process
-from hotswap_proxy.observe.exposition import Labels, Sample, family, histogram_family
+from hotswap_proxy.observe.exposition import Sample, family, header, histogram_family
+from hotswap_proxy.observe.figures import NodeFigures, Row, Scrape, Statistics
 
-Row = Mapping[str, Any]
-# Labels that are no route's id: requests that met no route, and those of routes and backends that are gone,
-# without which the node's totals would shrink.
-NO_ROUTE, REMOVED = "(none)", "(removed)"
-CIRCUITS = {"Closed": 0, "HeldClosed": 0, "HalfOpen": 1, "Open": 2, "HeldOpen": 2}
+# (name, type, what of a series or backend, text)
+_ROUTES = (
+    ("requests_total", "counter", "requests", "Requests answered, by route, arm, method and status code."),
+    (
+        "requests_failed_total",
+        "counter",
+        "failed",
+        "Requests that ended in a 5xx status or without a complete answer.",
+    ),
+    ("rate_limited_total", "counter", "limited", "Requests that a rate limit refused."),
+    (
+        "requests_recovered_total",
+        "counter",
+        "recovered",
+        "Requests whose first attempt failed and a later one did not; they are not among the failed.",
+    ),
+    (
+        "request_duration_seconds",
+        "histogram",
+        "duration",
+        "Time from a request's first byte to the last byte of its answer.",
+    ),
+    ("route_info", "gauge", "routeInfo", "Always 1; the name and the path of a route that was used."),
+)
+_BACKENDS = (
+    ("requests_backend_total", "counter", "backendRequests", "Requests sent to a backend."),
+    (
+        "requests_backend_failed_total",
+        "counter",
+        "backendFailed",
+        "Requests a backend failed to answer.",
+    ),
+    ("backend_active_requests", "gauge", "backendActive", "Requests in flight to a backend."),
+    ("backend_up", "gauge", "backendUp", "0 if the health checks of a backend keep it out, else 1."),
+    (
+        "circuit_breaker_state",
+        "gauge",
+        "backendCircuit",
+        "Circuit breaker of a backend: 0 closed, 1 half-open, 2 open.",
+    ),
+)
 
 
-class Statistics(Protocol):
-    """What is read of ``_core.Node``."""
-
-    @property
-    def generation(self) -> int: ...
-    def ledger(self) -> Sequence[Row]: ...
-    def backend_stats(self) -> Sequence[Row]: ...
-    def series_stats(self, route_id: str | None = None) -> Sequence[Row]: ...
-    def arm_stats(self) -> Sequence[Row]: ...
-    def lane_stats(self) -> Sequence[Row]: ...
+def render(node: Statistics, scrape: Scrape, figures: NodeFigures) -> Iterator[bytes]:
+    """The whole exposition, in pieces; each header is one."""
+    yield from of_core(scrape)
+    for piece in _of_node(node, figures):
+        yield piece.encode()
 
 
-@dataclass(slots=True)
-class NodeFigures:
-    """What a scrape needs besides the node's statistics."""
-
-    routes: int = 0
-    backends: int = 0
-    swaps: int = 0
-    replaced_workers: int = 0
-    backends_healthy: int = 0
-    backends_unhealthy: int = 0
-    health_checks: Mapping[str, int] = field(default_factory=dict)  # result → probes
-    health_flips: Mapping[str, int] = field(default_factory=dict)  # new status → flips
-    config_refused: bool = False
-    certificates: Mapping[str, int] = field(default_factory=dict)  # names → end of validity, Unix seconds
-    outliers: int = 0  # backends ejected by comparison with their peers
-    limit_nodes: int = 0  # nodes that share the rate limits; 0: there is no fleet
-    limits_apart: bool = False
-    limit_exchanges: Mapping[str, int] = field(default_factory=dict)  # result → messages
-    revision: int = 0  # of the store, that is served
-    store_up: bool | None = None
-    redis_up: bool | None = None  # None: without one
-    journal: Iterable[str] = ()  # text of its metrics
-    processes: dict[str, int] = field(default_factory=dict)  # name ("control", "worker-0" …) → pid
+def of_core(scrape: Scrape) -> Iterator[bytes]:
+    """Of routes and backends."""
+    for name, kind, what, text in _ROUTES + _BACKENDS:
+        yield header(f"gateway_{name}", kind, text).encode()
+        yield from scrape.lines(f"gateway_{name}", what)
 
 
-def render(node: Statistics, figures: NodeFigures) -> Iterator[str]:
-    """The whole exposition, in pieces of text."""
-    yield from _requests(node.series_stats())
-    yield from _weights(node.arm_stats())
+def _of_node(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     yield from _lanes(node.lane_stats(), figures)
-    yield from _backends(node.backend_stats(), figures)
+    yield from _backends(node.troubled(), figures)
+    yield from _arms(node.arm_stats())
+    yield from figures.deployments
     yield from _configuration(node, figures)
+    yield from _fleet(figures)
     yield from _limits(figures)
-    refused = "1 if the last reload of the configuration file was refused."
-    yield from _gauge("gateway_config_file_refused", refused, int(figures.config_refused))
-    served = "Revision of the store that this node serves; the same on all nodes that have caught up."
-    yield from _gauge("gateway_config_revision", served, figures.revision)
-    for name, is_up in (("store", figures.store_up), ("redis", figures.redis_up)):
-        if is_up is not None:
-            yield from _gauge(f"gateway_{name}_up", f"1 if this node reaches the {name}.", int(is_up))
-    left = [({"name": name}, end - time.time()) for name, end in figures.certificates.items()]
-    if left:
-        text = "Time until a certificate of this node expires; negative afterwards."
-        yield from family("gateway_tls_certificate_expiry_seconds", "gauge", text, left)
-    yield from figures.journal
     yield from _ledger(node.ledger(), node.generation)
+    yield from _certificates(figures)
+    yield from figures.journal
     yield from _processes(figures)
 
 
@@ -91,83 +96,19 @@ def _counter(name: str, text: str, value: float) -> Iterator[str]:
     yield from family(name, "counter", text, [({}, value)])
 
 
-def _requests(rows: Sequence[Row]) -> Iterator[str]:
-    series: list[tuple[Labels, Row]] = [
-        ({"route": _route(row["routeId"]), "arm": row["arm"] or ""}, row) for row in rows if row["requests"]
-    ]
-
-    def by_code() -> Iterator[Sample]:
-        for labels, row in series:
-            for (method, code), count in row["codes"].items():
-                yield {**labels, "method": method, "code": str(code)}, count
-
-    yield from family(
-        "gateway_requests_total",
-        "counter",
-        "Requests answered, by route, arm, method and status code.",
-        by_code(),
-    )
-    yield from family(
-        "gateway_requests_failed_total",
-        "counter",
-        "Requests that ended in a 5xx status or without a complete answer.",
-        ((labels, row["failed"]) for labels, row in series),
-    )
-    yield from family(
-        "gateway_rate_limited_total",
-        "counter",
-        "Requests that a rate limit refused; without a route: by the ceiling of a client.",
-        _limited(rows),
-    )
-    yield from family(
-        "gateway_requests_recovered_total",
-        "counter",
-        "Requests whose first attempt failed and a later one did not; they are not among the failed.",
-        ((labels, row["recovered"]) for labels, row in series if row["recovered"]),
-    )
-    yield from histogram_family(
-        "gateway_request_duration_seconds",
-        "Time from a request's first byte to the last byte of its answer.",
-        ((labels, hist.counts(row["histogram"])) for labels, row in series),
-    )
-
-
-def _weights(rows: Sequence[Row]) -> Iterator[str]:
-    samples = [
-        ({"route": row["routeId"], "arm": row["arm"]}, row["share"] / 10_000)
-        for row in rows
-        if row["share"] is not None
-    ]
-    if samples:
-        text = "Share of a route's requests that an arm gets, 0 to 1, while a deployment is active."
-        yield from family("gateway_deployment_weight", "gauge", text, samples)
-
-
-def _limited(rows: Sequence[Row]) -> Iterator[Sample]:
-    """The arms of a route have one limit."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        if row["limited"]:
-            route = _route(row["routeId"])
-            counts[route] = counts.get(route, 0) + row["limited"]
-    for route, count in counts.items():
-        yield {"route": route}, count
-
-
-def _route(route_id: str | None) -> str:
-    return REMOVED if route_id is None else route_id or NO_ROUTE
+# --- requests, connections ------------------------------------------------------------------------
 
 
 def _lanes(lanes: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
     yield from histogram_family(
         "gateway_backend_duration_seconds",
         "Time from a request's sending to the head of the backend's answer.",
-        [({}, hist.merge(lane["backend_micros"] for lane in lanes))],
+        hist.merge(lane["backend_micros"] for lane in lanes),
     )
     yield from histogram_family(
         "gateway_proxy_overhead_seconds",
         "Time that the gateway itself added to a request.",
-        [({}, hist.merge(lane["overhead_nanos"] for lane in lanes))],
+        hist.merge(lane["overhead_nanos"] for lane in lanes),
         hist.NANOSECONDS,
     )
 
@@ -222,34 +163,8 @@ def _attempts(events: Counter[str]) -> Iterator[str]:
         yield from _counter(f"gateway_{name}_total", text, events[event])
 
 
-def _backends(rows: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
-    for name, kind, key, text in (
-        ("gateway_requests_backend_total", "counter", "requests", "Requests sent to a backend."),
-        (
-            "gateway_requests_backend_failed_total",
-            "counter",
-            "failed",
-            "Requests a backend failed to answer.",
-        ),
-        ("gateway_backend_active_requests", "gauge", "active", "Requests in flight to a backend."),
-    ):
-        samples = (
-            ({"backend": row["address"] or REMOVED}, row[key])
-            for row in rows
-            if row["address"] is not None or row[key]
-        )
-        yield from family(name, kind, text, samples)
-    yield from family(
-        "gateway_circuit_breaker_state",
-        "gauge",
-        "Circuit breaker of a backend: 0 closed, 1 half-open, 2 open.",
-        (
-            ({"backend": row["address"]}, CIRCUITS[row["circuit"]])
-            for row in rows
-            if row["address"] is not None
-        ),
-    )
-    ejected = sum(1 for row in rows if row["ejectedUntil"] > time.monotonic())
+def _backends(troubled: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
+    ejected = sum(1 for row in troubled if row["ejectedUntil"] > time.monotonic())
     yield from _gauge("gateway_backends_ejected", "Backends that are ejected.", ejected)
     yield from _gauge("gateway_backends_count", "Backends configured.", figures.backends)
     for name, count, text in (
@@ -265,10 +180,60 @@ def _backends(rows: Sequence[Row], figures: NodeFigures) -> Iterator[str]:
         yield from family(f"gateway_backend_health_{name}_total", "counter", text, samples)
 
 
+# --- deployments ----------------------------------------------------------------------------------
+
+
+def _arms(rows: Sequence[Row]) -> Iterator[str]:
+    """Of both versions of a route, as this node serves them."""
+    text = "Share of a route's requests that an arm gets, 0 to 1, while a deployment is active."
+    shares = [
+        ({"route": row["routeId"], "arm": row["arm"]}, row["share"] / 10_000)
+        for row in rows
+        if row["share"] is not None
+    ]
+    yield from family("gateway_deployment_weight", "gauge", text, shares)
+    for name, key, text in (
+        ("requests", "requests", "First attempts that an arm of a deployment is judged by."),
+        ("requests_failed", "failed", "Of them those that failed: a 5xx status, no connection, no answer."),
+    ):
+        samples = (
+            ({"deployment": row["deploymentId"], "route": row["routeId"], "arm": row["arm"]}, row[key])
+            for row in rows
+        )
+        yield from family(f"gateway_deployment_{name}_total", "counter", text, samples)
+
+
+# --- configuration, fleet -------------------------------------------------------------------------
+
+
 def _configuration(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     yield from _gauge("gateway_routes_count", "Routes configured.", figures.routes)
     yield from _gauge("gateway_config_generation", "Generation that takes new requests.", node.generation)
-    yield from _counter("gateway_config_swaps_total", "Configurations published.", figures.swaps)
+    yield from _counter("gateway_config_swaps_total", "Configurations published.", node.generation)
+    served = "Revision of the store that this node serves; the same on all nodes that have caught up."
+    yield from _gauge("gateway_config_revision", served, figures.revision)
+    text = "1 while the store has a revision that this node does not serve."
+    yield from _gauge("gateway_config_behind", text, int(figures.behind))
+    yield from family(
+        "gateway_config_refused",
+        "gauge",
+        "1 if this node could not take what a source had last: its file, its certificates, the store.",
+        (({"source": source}, int(refused)) for source, refused in figures.refused.items()),
+    )
+
+
+def _fleet(figures: NodeFigures) -> Iterator[str]:
+    labels = {"node": figures.node_id, "version": figures.version, "environment": figures.environment}
+    yield from family("gateway_node_info", "gauge", "Always 1; what this node is.", [(labels, 1)])
+    yield from _gauge("gateway_start_time_seconds", "When this node started, Unix time.", figures.started)
+    yield from _gauge("gateway_workers_configured", "Workers that this node should have.", figures.workers)
+    yield from _gauge("gateway_workers_ready", "Workers that take connections.", figures.workers_ready)
+    yield from _counter("gateway_workers_replaced_total", "Workers replaced.", figures.replaced_workers)
+    nodes = (({"status": status}, count) for status, count in figures.fleet.items())
+    yield from family("gateway_fleet_nodes", "gauge", "Nodes of the fleet as this one knows them.", nodes)
+    for name, is_up in (("store", figures.store_up), ("redis", figures.redis_up)):
+        if is_up is not None:
+            yield from _gauge(f"gateway_{name}_up", f"1 if this node reaches the {name}.", int(is_up))
 
 
 def _limits(figures: NodeFigures) -> Iterator[str]:
@@ -305,20 +270,32 @@ def _ledger(rows: Sequence[Row], current: int) -> Iterator[str]:
         yield from _counter(f"gateway_requests_{key}_total", text, sum(row[key] for row in rows))
 
 
-_PROCESS: tuple[tuple[str, str, str, Callable[[process.ProcessFigures], float | int | None]], ...] = (
-    ("cpu_seconds_total", "counter", "CPU time of a process of the node.", lambda f: f.cpu_seconds),
-    ("memory_bytes", "gauge", "Proportional set size of a process of the node.", lambda f: f.memory_bytes),
-    ("open_fds", "gauge", "Open descriptors of a process of the node.", lambda f: f.open_fds),
+# --- the node's parts -----------------------------------------------------------------------------
+
+
+def _certificates(figures: NodeFigures) -> Iterator[str]:
+    left = [({"name": name}, end - time.time()) for name, end in figures.certificates.items()]
+    if left:
+        text = "Time until a certificate of this node expires; negative afterwards."
+        yield from family("gateway_tls_certificate_expiry_seconds", "gauge", text, left)
+
+
+_PROCESS: tuple[tuple[str, str, Callable[[process.ProcessFigures], int | None]], ...] = (
+    ("memory_bytes", "Proportional set size of a process of the node.", lambda f: f.memory_bytes),
+    ("open_fds", "Open descriptors of a process of the node.", lambda f: f.open_fds),
+    ("max_fds", "Descriptors that a process of the node may have.", lambda f: f.max_fds),
 )
 
 
 def _processes(figures: NodeFigures) -> Iterator[str]:
+    text = "CPU time of the processes of a role, those that were replaced included."
+    used = (({"process": role}, round(seconds, 2)) for role, seconds in figures.cpu_seconds.items())
+    yield from family("gateway_process_cpu_seconds_total", "counter", text, used)
     read = {name: process.figures(pid) for name, pid in figures.processes.items()}
-    for suffix, kind, text, value_of in _PROCESS:
+    for suffix, text, value_of in _PROCESS:
         samples: list[Sample] = []
         for name, found in read.items():
             value = value_of(found) if found else None
             if value is not None:
                 samples.append(({"process": name}, value))
-        yield from family(f"gateway_process_{suffix}", kind, text, samples)
-    yield from _counter("gateway_workers_replaced_total", "Workers replaced.", figures.replaced_workers)
+        yield from family(f"gateway_process_{suffix}", "gauge", text, samples)

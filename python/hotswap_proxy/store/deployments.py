@@ -93,6 +93,18 @@ def driven_ids(connection: Connection) -> list[str]:
     return list(connection.execute(query.order_by(deployments.c.created_at)).scalars())
 
 
+def recent_keys(connection: Connection, since: str, limit: int) -> list[tuple[str, int]]:
+    """(id, writing) of those that have not ended, the newest first; then of those ended after ``since``."""
+    ended = deployments.c.target.is_(None)
+    query = (
+        select(deployments.c.deployment_id, deployments.c.record_version)
+        .where(~ended | (deployments.c.updated_at >= since))
+        .order_by(ended, deployments.c.created_at.desc(), deployments.c.deployment_id)
+        .limit(limit)
+    )
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
 def page(
     connection: Connection, wanted: DeploymentFilter, limit: int, offset: int
 ) -> tuple[list[Deployment], int]:

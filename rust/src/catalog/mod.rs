@@ -74,6 +74,12 @@ impl Catalog {
         self.backends.len() + versions.map(|(_, route)| own(route)).sum::<usize>()
     }
 
+    /// Name and path pattern of a route.
+    pub fn route_names(&self, route_id: &str) -> Option<(&str, String)> {
+        let route = self.routes.get(route_id)?;
+        Some((&route.name, route.pattern.to_string()))
+    }
+
     /// Whether an enabled route asks where its clients are.
     pub fn uses_regions(&self) -> bool {
         let mut versions = self.routes.values().flat_map(|route| route.versions());

@@ -4,7 +4,7 @@
 use super::layout::{self, Exchange, Peer};
 use super::WorkerCore;
 use crate::codec::RequestHead;
-use crate::journal::context::Context;
+use crate::journal::context::{Context, Parent};
 use crate::journal::entry::{Entry, Place};
 use crate::journal::flags::Flag;
 use crate::journal::record::{bit, Text, MAX_AGENT, MAX_PATH, MAX_QUERY, MAX_TEXT, NEVER};
@@ -69,6 +69,8 @@ impl WorkerCore {
         if let Some(Tracer { sampler, ids }) = journal.tracer() {
             let parents = head.fields.all(b"traceparent");
             entry.trace(Context::enter(parents, sampler, ids, entry.started_ns));
+        } else if let Some(parent) = Parent::single(head.fields.all(b"traceparent")) {
+            entry.belongs_to(parent.trace_id); // it passes as it is, and is told
         }
         if !entry.told {
             return;

@@ -1,7 +1,7 @@
 //! What an exchange notes on its way, for the record that `finish` makes of it. Pooled: in the steady
 //! state a request allocates nothing for it.
 
-use super::context::{Context, SpanId};
+use super::context::{Context, SpanId, TraceId};
 use super::flags::{Flag, Flags};
 use super::layout::{bit, Fixed, Span, Text, Try, MAX_ATTEMPTS, MAX_TEXT, NEVER};
 
@@ -100,6 +100,12 @@ impl Entry {
         self.fixed.trace_id = context.trace_id;
         self.fixed.span_id = context.span_id;
         self.fixed.parent_id = context.parent_id;
+    }
+
+    /// The request is of a trace that others make.
+    pub fn belongs_to(&mut self, trace: TraceId) {
+        self.set(bit::TRACED);
+        self.fixed.trace_id = trace;
     }
 
     pub fn set_version(&mut self, minor: u8) {

@@ -33,7 +33,7 @@ flags! {
     BackendClosed "UC" "The backend closed the connection before its answer was whole.";
     BackendTimeout "UT" "The backend did not answer, or did not go on answering, in time.";
     BackendMalformed "UPE" "What the backend sent is no valid HTTP.";
-    ResponseTooLarge "URL" "The backend's answer is larger than the route allows.";
+    ResponseTooLarge "RSL" "The backend's answer is larger than the route allows.";
     RetriesExhausted "URX" "The attempt failed, and the retry policy allows no further one.";
     BudgetExhausted "URB" "A further attempt was not made, because the node's retry budget was used up.";
     Retried "RTY" "At least one attempt was retried by the route's policy.";
@@ -45,7 +45,7 @@ flags! {
     NoKeys "UAK" "The keys that credentials are verified with were not available yet.";
     CorsDenied "CORS" "The route does not allow the cross-origin request that the preflight asked about.";
     Invalid "VAL" "The request is not what the route's validation asks for.";
-    RequestTooLarge "PTL" "The request body is larger than the route allows.";
+    RequestTooLarge "RQL" "The request body is larger than the route allows.";
     HeadGrew "HTL" "With what the route adds to it, the request head is too large.";
     RewriteFailed "RWF" "The route's rewrite made no valid path or Host of the request's.";
     Loop "LOOP" "The request has come through this gateway too often.";

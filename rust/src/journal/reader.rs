@@ -7,11 +7,15 @@ use super::redact::Redaction;
 use super::ring::{step, Consumer, Rings, Step, FRAME, MAX_RECORD};
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
 
 /// Bytes taken from a ring at once.
 const CHUNK: usize = 64 * 1024;
 /// Bytes of lines that are written at once, or a little more.
 const BATCH: usize = 64 * 1024;
+
+/// More than a lane can drop between two looks.
+const MOST_DROPPED: u64 = 1 << 40;
 
 /// What one call of [`Reader::drain`] found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,7 +40,7 @@ struct Seen {
 }
 
 pub struct Reader {
-    rings: Rings,
+    rings: Arc<Rings>,
     lines: Lines,
     output: Output,
     seen: Vec<Seen>,
@@ -56,7 +60,7 @@ impl Reader {
         }
         let (rings, fd) = Rings::create(lanes, ring_bytes)?;
         let reader = Self {
-            rings,
+            rings: Arc::new(rings),
             lines: Lines::new(redaction),
             output: Output::default(),
             seen: vec![Seen::default(); lanes],
@@ -64,6 +68,11 @@ impl Reader {
             batch: Vec::new(),
         };
         Ok((reader, fd))
+    }
+
+    /// What is read, for who asks about it meanwhile.
+    pub fn rings(&self) -> Arc<Rings> {
+        Arc::clone(&self.rings)
     }
 
     pub fn redaction(&self) -> &Redaction {
@@ -97,7 +106,10 @@ impl Reader {
     fn count_dropped(&mut self, lane: usize, drained: &mut Drained) {
         let dropped = Consumer::of(&self.rings, lane).dropped();
         let before = std::mem::replace(&mut self.seen[lane].dropped, dropped);
-        drained.dropped += dropped.saturating_sub(before);
+        match dropped.wrapping_sub(before) {
+            new @ ..=MOST_DROPPED => drained.dropped += new,
+            _ => drained.corrupt += 1, // nobody has counted that
+        }
     }
 
     /// Deal with the next bytes of a lane; false: there are none.

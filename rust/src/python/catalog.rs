@@ -1,6 +1,7 @@
 //! `Catalog` and `Staged`: changing the configuration in two steps.
 
 use super::errors::{config_error, detached};
+use super::exposition::Scrape;
 use super::node::{lock, Node, Shared};
 use crate::catalog::{self, Compiled, Problems, SlotAllocator};
 use crate::state::{Exhausted, Range, SlotRefs};
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Published configuration. Locked after the node, where both are.
-type Published = Arc<Mutex<Arc<catalog::Catalog>>>;
+pub type Published = Arc<Mutex<Arc<catalog::Catalog>>>;
 
 #[pyclass(frozen, module = "hotswap_proxy._core")]
 pub struct Catalog {
@@ -49,7 +50,7 @@ const DONE: &str = "this configuration was already published or discarded";
 /// From this size on the memory that compiling took is worth giving back to the system.
 const LARGE: usize = 256 * 1024;
 
-fn current(published: &Published) -> Arc<catalog::Catalog> {
+pub fn current(published: &Published) -> Arc<catalog::Catalog> {
     published
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -118,6 +119,11 @@ impl Catalog {
     #[getter]
     fn key_sets(&self) -> BTreeMap<String, (u32, bool)> {
         key_sets(&current(&self.published))
+    }
+
+    /// See `_core.pyi`.
+    fn scrape(&self, py: Python<'_>, bounds: Vec<(usize, String)>) -> PyResult<Scrape> {
+        Scrape::begin(py, self.node.clone(), self.published.clone(), bounds)
     }
 
     fn stage(&self, py: Python<'_>, changes: &[u8]) -> PyResult<Staged> {

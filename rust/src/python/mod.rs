@@ -6,6 +6,7 @@ mod capsule;
 mod catalog;
 mod checks;
 mod errors;
+mod exposition;
 mod histogram;
 mod journal;
 mod node;
@@ -33,6 +34,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<catalog::Catalog>()?;
     m.add_class::<catalog::Staged>()?;
     m.add_class::<worker::Worker>()?;
+    m.add_class::<exposition::Scrape>()?;
+    m.add_class::<exposition::Lines>()?;
     m.add_class::<journal::Journal>()?;
     m.add_function(wrap_pyfunction!(arms::assignment_bucket, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_header_change, m)?)?;

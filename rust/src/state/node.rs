@@ -33,7 +33,7 @@ struct Live {
 }
 
 /// Separates route and arm in a series identity; neither may contain it.
-const SEPARATOR: char = '\0';
+pub(super) const SEPARATOR: char = '\0';
 
 /// The shared memory of one node.
 pub struct Node {
@@ -45,7 +45,7 @@ pub struct Node {
     /// Ranges staged and neither published nor discarded.
     staged: usize,
     pub(super) backends: Slots,
-    series: Slots,
+    pub(super) series: Slots,
     pub(super) arms: Slots,
     /// The arms of the current generation.
     pub(super) exposed: Vec<Exposed>,

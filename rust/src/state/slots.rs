@@ -145,6 +145,11 @@ impl Slots {
         Some(&self.slots.get(slot as usize)?.as_ref()?.identity)
     }
 
+    /// The same, to keep.
+    pub fn shared_identity(&self, slot: u32) -> Option<Arc<str>> {
+        Some(self.slots.get(slot as usize)?.as_ref()?.identity.clone())
+    }
+
     /// Slots in use, with their identities.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
         let named =

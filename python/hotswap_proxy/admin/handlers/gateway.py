@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hotswap_proxy.deploy.writing import LEASE
 from hotswap_proxy.errors import StoreUnavailable
-from hotswap_proxy.observe.exposition import CONTENT_TYPE
+from hotswap_proxy.observe import exposition
 from hotswap_proxy.store import leases
 
 from ..routing import EVERYONE, PUBLIC, Answer, Call, Endpoint
@@ -32,7 +32,13 @@ async def get_summary(call: Call) -> Answer:
 
 
 async def get_metrics(call: Call) -> Answer:
-    return Answer(call.context.node.prometheus(), media_type=CONTENT_TYPE)
+    openmetrics = exposition.wants_openmetrics(call.accept)
+    pieces = call.context.node.prometheus(openmetrics=openmetrics)
+    headers = {"vary": "Accept, Accept-Encoding"}
+    if exposition.takes_gzip(call.accept_encoding):
+        pieces, headers["content-encoding"] = exposition.compressed(pieces), "gzip"
+    media_type = exposition.OPENMETRICS if openmetrics else exposition.TEXT
+    return Answer(pieces, headers=headers, media_type=media_type)
 
 
 ENDPOINTS = (
@@ -64,9 +70,10 @@ ENDPOINTS = (
         method="GET",
         path="/metrics",
         handler=get_metrics,
-        roles=PUBLIC,
+        roles=EVERYONE,
+        is_public=lambda settings: settings.metrics_access == "public",
         summary="Metrics for Prometheus",
         answers={200: "text"},
-        media_type=CONTENT_TYPE,
+        media_type=exposition.TEXT,
     ),
 )
