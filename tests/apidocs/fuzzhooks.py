@@ -44,7 +44,7 @@ MISSING = "this field is required"
 
 EVERY = int(os.environ.get("FUZZ_EVERY", "1"))  # of so many cases of coverage one is run
 COSTLY = ("/config/apply", "/config/validate", "/deployments/simulate")
-COSTLY_EVERY = 20 * EVERY
+COSTLY_EVERY = 60 * EVERY
 
 
 @schemathesis.hook

@@ -2,7 +2,7 @@
 
 In the suite it is a sample, the same each time. The whole of it takes some minutes:
 
-    FUZZ_EVERY=1 FUZZ_EXAMPLES=1000 pytest tests/apidocs/test_schemathesis.py --timeout 7200
+    FUZZ_STORE=postgresql FUZZ_EVERY=1 FUZZ_EXAMPLES=1000 pytest tests/apidocs/test_schemathesis.py --timeout 7200
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from node import PASSWORD, Node
 
 HERE = Path(__file__).parent
 EVERY = os.environ.get("FUZZ_EVERY", "8")
+STORE = os.environ.get("FUZZ_STORE", "sqlite")
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "2")
 
 
@@ -69,7 +70,7 @@ def fuzz(node: Node, *phases: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environ, capture_output=True, text=True, cwd=node.directory)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database_url", [STORE], indirect=True)
 @pytest.mark.parametrize("phases", [("examples", "coverage"), ("fuzzing", "stateful")])
 def test_nothing_is_found(node: Node, phases: tuple[str, ...]) -> None:
     done = fuzz(node, *phases)
