@@ -2,7 +2,7 @@
 
 In the suite it is a sample, the same each time. The whole of it takes some minutes:
 
-    FUZZ_STORE=postgresql FUZZ_EVERY=1 FUZZ_EXAMPLES=1000 pytest tests/apidocs/test_schemathesis.py --timeout 7200
+    FUZZ_STORE=postgresql FUZZ_EVERY=1 FUZZ_EXAMPLES=999 pytest --timeout 7200 tests/apidocs/test_sch*
 """
 
 from __future__ import annotations
