@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from .blocks import DECLARATIVE, HTTP, Block, commands
-from .setup import FOREIGN, LANGUAGES, NOT_RUN, SETUPS, TEXT, Setup
+from .setup import ELSEWHERE, FOREIGN, LANGUAGES, NOT_RUN, SETUPS, TEXT, Setup
 from .shims import FUNCTIONS
 
 SYNOPSIS = re.compile(r"…|\[--|<[a-z ]+>|\bPASSWORD@")
@@ -82,6 +82,9 @@ class Script:
                 self._skip(block.where, f"{program}: {NOT_RUN[program]}")
                 continue
             command = PASSWORD.sub(lambda _: self._password, command)
+            if any(address in command for address in ELSEWHERE):
+                self._skip(block.where, f"asks another server: {command.splitlines()[0].strip()}")
+                continue
             if SYNOPSIS.search(command):
                 self._skip(block.where, f"a synopsis: {command.splitlines()[0].strip()}")
                 continue

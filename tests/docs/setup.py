@@ -22,6 +22,15 @@ NOT_RUN = {
     "systemctl": "needs systemd",
     "useradd": "changes the machine",
 }
+# Addresses of other servers in the containers and clusters of docs/: what asks them is not run.
+ELSEWHERE = (
+    "8000 8001",
+    "127.0.0.1:16686",
+    "127.0.0.1:9090",
+    "127.0.0.1:3000",
+    "127.0.0.1:4318",
+    "127.0.0.1:8001",
+)
 # Fences that hold no command.
 LANGUAGES = {
     "mermaid": "a picture",

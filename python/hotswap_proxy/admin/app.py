@@ -35,7 +35,7 @@ def create_app(context: AdminContext) -> Starlette:
 
 
 class _NoSuchName:
-    """No object has a slash or a NUL in its id. The router sees decoded paths, where ``%2F`` would end the id;
+    """No object has a slash or a NUL in its id. The router sees decoded paths: ``%2F`` would end the id there,
     and PostgreSQL knows no text with NUL.
     """
 
