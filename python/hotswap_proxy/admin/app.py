@@ -35,7 +35,7 @@ def create_app(context: AdminContext) -> Starlette:
 
 
 class _NoSuchName:
-    """No object has a slash or a NUL in its id. The router sees decoded paths: ``%2F`` would end the id there,
+    """No object has a slash or a NUL in its id. The router sees decoded paths: ``%2F`` would end an id,
     and PostgreSQL knows no text with NUL.
     """
 

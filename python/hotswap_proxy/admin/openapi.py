@@ -26,6 +26,7 @@ from .routing import EVERYONE, Endpoint
 Document = dict[str, Any]
 
 ROLES = get_args(Role)
+JSON = ("application/json",)
 CHANGE = "Change"  # what is behind the name of a schema of which any part may be given
 
 _CODES = {
@@ -220,8 +221,8 @@ class _Builder:
     def _answer(self, endpoint: Endpoint, status: int) -> Document:
         headers = {"X-Request-ID": _header("X-Request-ID")}
         answer: Document = {"description": _ANSWERED[status], "headers": headers}
-        if endpoint.media_type != "application/json":
-            answer["content"] = {endpoint.media_type: {"schema": {"type": "string"}}}
+        if endpoint.media_types != JSON:
+            answer["content"] = {each: {"schema": {"type": "string"}} for each in endpoint.media_types}
             return answer
         models = list(_models(endpoint, status))
         if not models:
@@ -250,7 +251,7 @@ _IF_MATCH = {
 
 
 def _models(endpoint: Endpoint, status: int | None = None) -> Iterator[type[BaseModel]]:
-    if endpoint.media_type != "application/json":
+    if endpoint.media_types != JSON:
         return
     for each, names in endpoint.answers.items():
         if status in (None, each):
