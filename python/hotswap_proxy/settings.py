@@ -117,6 +117,7 @@ class Settings:
     admin_password: str | None = field(default=None, repr=False)
     jwt_secret: str | None = field(default=None, repr=False)  # None: made once, kept in the data directory
     token_lifetime: float = 8 * 3600
+    api_docs: Switch | None = None  # /openapi.json and /swagger; None: on, but off in Production
     # Calls of one user a minute; None: `admin.quotas` in Production, else any number; 0: any number
     api_limit_reads: int | None = None
     api_limit_route_writes: int | None = None
@@ -186,6 +187,11 @@ class Settings:
         if self.database_url is None:
             return self.data_dir / STORE_FILE
         return PostgresUrl.parse(self.database_url)
+
+    @property
+    def serves_api_docs(self) -> bool:
+        """Whether everybody may read what the admin API can do."""
+        return self.environment != "Production" if self.api_docs is None else self.api_docs == "on"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:

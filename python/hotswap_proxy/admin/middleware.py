@@ -1,4 +1,6 @@
-"""What every answer carries: its request id and the headers that keep browsers careful."""
+"""What every answer carries: its request id and the headers that keep browsers careful, unless the answer has
+others.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,9 @@ class AnswerHeaders:
             async def send_with_headers(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     answered(span, message["status"])
-                    own = [(b"x-request-id", request_id), *_SECURITY_HEADERS]
-                    message["headers"] = [*message["headers"], *own]
+                    there = {name for name, _ in message["headers"]}
+                    added = [header for header in _SECURITY_HEADERS if header[0] not in there]
+                    message["headers"] = [*message["headers"], (b"x-request-id", request_id), *added]
                 await send(message)
 
             with call(scope["trace_id"]):

@@ -127,7 +127,7 @@ class Endpoint:
     unread: bool = False  # not even parsed: bytes, for another process
     max_body: int = MAX_BODY
     optional_body: bool = False  # no body at all means {}
-    media_type: str = "application/json"  # of the answer
+    media_types: tuple[str, ...] = ("application/json",)  # of the answer
 
 
 def starlette_routes(endpoints: Iterable[Endpoint], services: Services) -> list[Route]:

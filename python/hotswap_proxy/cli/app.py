@@ -14,6 +14,7 @@ from hotswap_proxy.cli import (
     login,
     node,
     objects,
+    openapi,
     run,
     traces,
     upgrade,
@@ -41,6 +42,7 @@ app.command("diff")(files.diff)
 app.command("apply")(files.apply)
 app.command("export")(files.export)
 app.command("schema")(files.schema)
+app.command("openapi")(openapi.openapi)
 app.command("migrate")(run.migrate)
 app.command("login")(login.login)
 app.command("logout")(login.logout)

@@ -191,6 +191,10 @@ ApiLimitRouteWrites = Annotated[
 ApiLimitDeployments = Annotated[
     Value, _limit("api-limit-deployments", "N", "New deployments" + _PER_USER, "5" + _IN_PRODUCTION)
 ]
+ApiDocs = Annotated[
+    Value,
+    _option("api-docs", "on|off", "/openapi.json and /swagger of the admin API.", "on; off in Production"),
+]
 Geoip = Annotated[
     Value, _option("geoip", "FILE", "Database of regions (MaxMind's format) for :country.", "none")
 ]
@@ -242,6 +246,7 @@ def run(
     api_limit_reads: ApiLimitReads = None,
     api_limit_route_writes: ApiLimitRouteWrites = None,
     api_limit_deployments: ApiLimitDeployments = None,
+    api_docs: ApiDocs = None,
     geoip: Geoip = None,
     proxy_tls: ProxyTls = None,
     tls_cert: TlsCert = None,

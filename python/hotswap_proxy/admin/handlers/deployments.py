@@ -138,6 +138,15 @@ ENDPOINTS = (
         },
         query=WriteQuery,
         body=DeploymentCreate,
+        example={
+            "routeName": "users",
+            "configVersion": "2.0",
+            "strategy": "Canary",
+            "phases": [
+                {"trafficPercentage": 10, "duration": "5m"},
+                {"trafficPercentage": 100, "duration": "PT10M"},
+            ],
+        },
     ),
     Endpoint(
         method="GET",
@@ -167,6 +176,7 @@ ENDPOINTS = (
         errors={409: "The order makes no sense in the present status."},
         query=WriteQuery,
         body=Promotion,
+        example={"targetPercentage": 50},
         optional_body=True,
     ),
     Endpoint(
@@ -179,6 +189,7 @@ ENDPOINTS = (
         errors={409: "The order makes no sense in the present status."},
         query=WriteQuery,
         body=RollbackOrder,
+        example={"reason": "the queue behind it grows"},
     ),
     Endpoint(
         method="POST",
@@ -220,6 +231,7 @@ ENDPOINTS = (
         errors={409: "The order makes no sense in the present status."},
         query=WriteQuery,
         body=Rejection,
+        example={"reason": "not before the weekend"},
         optional_body=True,
     ),
 )

@@ -83,6 +83,6 @@ ENDPOINTS = (
         is_public=lambda settings: settings.metrics_access == "public",
         summary="Metrics for Prometheus",
         answers={200: "text"},
-        media_type=exposition.TEXT,
+        media_types=(exposition.TEXT, exposition.OPENMETRICS),
     ),
 )

@@ -14,6 +14,17 @@ from ..models import HistoryQuery, RouteQuery, WindowQuery, WriteQuery, minutes
 from ..routing import ADMIN, EVERYONE, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway/routes"
+EXAMPLE = {
+    "name": "users",
+    "pathPattern": "/users/{id}",
+    "methods": ["GET", "POST"],
+    "strategy": "WeightedRoundRobin",
+    "backends": [
+        {"url": "http://10.0.0.7:9001", "weight": 90},
+        {"url": "http://10.0.0.8:9001", "weight": 10},
+    ],
+    "retryPolicy": {"maxAttempts": 2},
+}
 
 
 async def list_routes(call: Call) -> Answer:
@@ -96,6 +107,7 @@ ENDPOINTS = (
         errors={409: "A name or an id is taken, or another route can match the same request."},
         query=WriteQuery,
         body=Route,
+        example=EXAMPLE,
         raw=True,
     ),
     Endpoint(
@@ -122,6 +134,7 @@ ENDPOINTS = (
         handler=update_route,
         roles=ADMIN,
         summary="Change the given fields of a route: a new version",
+        example={"timeoutSeconds": 10, "methods": ["GET"]},
         answers={200: "RouteWritten | RouteProposed | Plan"},
         errors={
             409: "A name is taken, another route can match the same request, or a deployment has not ended."

@@ -78,6 +78,7 @@ class GenerationRow(Answered):
     lost: Count
     inflight: Count
     pinned: Count
+    bytes: Count = Field(description="of its snapshot")
 
 
 class Ledger(Answered):
