@@ -25,6 +25,7 @@ from scripts.dashboards.parts import (
 THIS = '{deployment="$deployment"}'
 REQUESTS, FAILED = "gateway_deployment_requests_total", "gateway_deployment_requests_failed_total"
 OF_CANARY = ', arm="canary"'
+CANARY_SPANS = {"hotswap.route.name": "${name}", "hotswap.route.arm": "canary"}  # docs/tracing.md
 STABLE, CANARY, LINE = "stable", "canary", "threshold"
 VERDICTS = (("1", "Pass", GREEN), ("2", "Hold", ORANGE), ("3", "Fail", RED))
 
@@ -63,7 +64,7 @@ def build() -> dashboard.Dashboard:
         )
         .with_variable(traces())
         .with_variable(documentation())
-        .link(link("Traces", traces_url(), "bolt"))
+        .link(link("Traces of canary", traces_url(CANARY_SPANS), "bolt"))
         .link(runbook("A rollout", "a-rollout"))
         .link(runbook("A deployment is held", "a-deployment-is-held"))
         .link(runbook("A rollback", "a-rollback"))

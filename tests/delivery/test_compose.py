@@ -13,6 +13,7 @@ import pytest
 import yaml
 from harness.prometheus import promtool
 
+from hotswap_proxy.postgresurl import PostgresUrl
 from hotswap_proxy.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +107,11 @@ def test_a_container_has_no_more_than_it_needs(name: str) -> None:
         source = volume.partition(":")[0]
         if source.startswith("."):
             assert volume.endswith(":ro") and (ROOT / source).exists(), volume
+        else:
+            assert source in yaml.safe_load(FILE.read_text())["volumes"]
+    build = service.get("build")
+    if isinstance(build, dict):
+        assert (ROOT / build["context"] / build["dockerfile"]).is_file()
 
 
 @pytest.mark.parametrize("name", sorted(services()))
@@ -128,7 +134,8 @@ def test_each_gateway_understands_its_variables() -> None:
         assert settings.workers == float(services()[name]["deploy"]["resources"]["limits"]["cpus"])
         grace = float(services()[name]["stop_grace_period"].removesuffix("s"))
         assert grace > settings.drain_timeout
-    assert VALUES["REDIS_PASSWORD"] in interpolated("gateway-1")["HOTSWAP_REDIS_URL"]
+        assert PostgresUrl.parse(variables["HOTSWAP_DATABASE_URL"]).host in services()
+        assert f":{VALUES['REDIS_PASSWORD']}@redis:" in variables["HOTSWAP_REDIS_URL"]
 
 
 def test_who_reaches_whom() -> None:

@@ -15,9 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench import gateway, load, machine, report, scenarios  # noqa: E402
+from bench import gateway, load, machine, observed, report, scenarios  # noqa: E402
 from bench.gateway import Gateway  # noqa: E402
-from bench.proxies import Backends  # noqa: E402
+from bench.proxies import Backends, HAProxy, Nginx  # noqa: E402
 from loadtest.__main__ import COMPARED, Row, judge  # noqa: E402
 
 WRK = """Running 3s test @ http://127.0.0.1:1/
@@ -106,6 +106,46 @@ def test_gateway_is_charged_with_grandchildren_only(monkeypatch: pytest.MonkeyPa
     tested = Gateway(Backends(1, 2), tmp_path, 1)
     assert tested.charged() == [3, 4]
     assert tested.uncharged() == [1, 2]
+
+
+def test_an_observed_gateway_is_charged_with_all_its_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The control process writes the lines."""
+    tree = {1: [2], 2: [3], 3: []}
+    monkeypatch.setattr(machine, "children", lambda pid: tree[pid])
+    monkeypatch.setattr(Gateway, "main", property(lambda _: SimpleNamespace(pid=1)))
+    tested = observed.ObservedGateway(Backends(1, 2), tmp_path, 1)
+    assert (tested.charged(), tested.uncharged()) == ([1, 2, 3], [])
+    assert tested.label == "hotswap-proxy"
+    assert {"--access-log", "--otlp-endpoint", "--trace-sample"} <= set(tested.command())
+
+
+def test_peers_log_in_the_observed_scenario_only(tmp_path: Path) -> None:
+    backends = Backends(1, 2)
+    for kind, file, shown in (
+        (Nginx, "nginx.conf", "access_log off;"),
+        (observed.LoggingNginx, "nginx.conf", f"access_log {tmp_path}/access.log;"),
+        (
+            observed.BufferedNginx,
+            "nginx.conf",
+            f"access_log {tmp_path}/access.log combined buffer=64k flush=1s;",
+        ),
+        (observed.LoggingHAProxy, "haproxy.cfg", "log ring@lines local0"),
+    ):
+        kind(backends, tmp_path, 1).configure("a")
+        assert shown in (tmp_path / file).read_text()
+    HAProxy(backends, tmp_path, 1).configure("a")
+    assert "log global" not in (tmp_path / "haproxy.cfg").read_text()
+
+
+def test_the_access_log_is_compared_with_none() -> None:
+    off = {"cpu": 10.0, "rate": 50_000.0, "lines": 0.0, "dropped": 0.0, "line_us": 0.0}
+    on = {"cpu": 10.5, "rate": 49_000.0, "lines": 49_000.0, "dropped": 3.0, "line_us": 1.25}
+    assert report.logged_rows({"off": [off], "on": [on]})[1:] == [
+        ["off", "1.00", "1.00", "0", "0", "–"],
+        ["on", "1.05", "0.98", "49,000", "3", "1.25 µs"],
+    ]
 
 
 def test_a_debug_build_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

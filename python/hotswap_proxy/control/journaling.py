@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from hotswap_proxy.observe.draining import Draining
 from hotswap_proxy.observe.journal import open_journal
 from hotswap_proxy.observe.logfile import LogFile, LogFileError
 from hotswap_proxy.settings import Settings
+
+WATCH_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +42,14 @@ def start(
     draining = Draining(journal, file, spans)
     draining.start()
     stack.push_async_callback(draining.stop)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, draining.reopen)  # without a journal it stays ignored
+    stack.callback(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
+    stack.callback(asyncio.create_task(_watch(draining)).cancel)
     return Journaling(journal, draining)
+
+
+async def _watch(draining: Draining) -> None:
+    while True:
+        await asyncio.sleep(WATCH_INTERVAL)
+        draining.check()

@@ -38,12 +38,13 @@ from hotswap_proxy.control.resolver import Resolver, url_rules
 from hotswap_proxy.control.seed import REFUSED, STORE_AWAY, seed
 from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, WorkerStartError
-from hotswap_proxy.control.tls.bundle import Bundle, TlsError
+from hotswap_proxy.control.tls.bundle import TlsError
 from hotswap_proxy.control.tls.keeper import CertificateKeeper
 from hotswap_proxy.deploy import start as deploy
 from hotswap_proxy.errors import GatewayError
 from hotswap_proxy.fleet import opening
 from hotswap_proxy.fleet.lastgood import LastGood
+from hotswap_proxy.history import start as history
 from hotswap_proxy.observe import structured as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
@@ -72,7 +73,7 @@ def run(
     try:
         given = servicemanager.take_sockets(os.environ)
         bequest = predecessor.receive() if predecessor is not None else None
-        certificates = _certificates(settings)
+        certificates = CertificateKeeper.of(settings)
         claims = claim(settings, given, bequest)
         reloader = None
         if settings.config is not None:
@@ -86,7 +87,7 @@ def run(
             if code not in (0, REFUSED, STORE_AWAY):
                 return code
         return asyncio.run(NodeProcess(settings, spawner, claims, reloader, certificates, predecessor).run())
-    except (StartError, BequestError, servicemanager.ActivationError) as error:
+    except (StartError, TlsError, BequestError, servicemanager.ActivationError) as error:
         lines = error.lines if isinstance(error, StartError) else [str(error)]
         for line in lines:
             print(f"hotswap-proxy: {line}", file=sys.stderr)
@@ -97,18 +98,6 @@ def run(
 
 def _quit(_number: int, _frame: object) -> NoReturn:
     raise SystemExit(EXIT_OK)
-
-
-def _certificates(settings: Settings) -> CertificateKeeper | None:
-    """Those of the options, read and found good; None without any."""
-    if not (settings.tls_cert or settings.tls_key or settings.proxy_tls):
-        return None
-    keeper = CertificateKeeper(Bundle(settings))
-    try:
-        keeper.bundle.load()
-    except TlsError as error:
-        raise StartError([str(error)]) from error
-    return keeper
 
 
 @dataclass(slots=True)
@@ -155,7 +144,6 @@ class NodeProcess:
             loop.add_signal_handler(number, self._on_end)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
-        loop.add_signal_handler(signal.SIGUSR1, self._on_rotated)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._claims.datadir.close)
             stack.push_async_callback(self._spawner.close)
@@ -238,9 +226,14 @@ class NodeProcess:
             self._journaling.journal if self._journaling is not None else None,
         )
         deploy.measure(stack, parts)
+        recorder = history.record(stack, parts)
         when_up = (self._first_administrator(parts.store), self._missed_file)
         duties = Duties(
-            parts, Helpers(self._claims, loaded.keys, regions, self._reloader, self._certificates, when_up)
+            parts,
+            Helpers(
+                *(self._claims, loaded.keys, regions, recorder),
+                *(self._reloader, self._certificates, when_up),
+            ),
         )
         stack.push_async_callback(duties.let_go)
         if self._predecessor is not None:
@@ -395,10 +388,6 @@ class NodeProcess:
             self._upgrade.begin()
         except UpgradeError as error:
             log.error("no upgrade", extra={"reason": str(error)})
-
-    def _on_rotated(self) -> None:
-        if self._journaling is not None:
-            self._journaling.draining.reopen()
 
     def _on_hangup(self) -> None:
         servicemanager.reloading()

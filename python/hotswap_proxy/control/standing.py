@@ -50,6 +50,10 @@ def _news(circuit: str) -> tuple[str, str]:
     return STATES["Open" if circuit == "HalfOpen" else circuit]
 
 
+def _ejected(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    return {address: row["ejectedUntil"] for address, row in rows.items() if row["ejectedUntil"]}
+
+
 class StandingWatch:
     """Call ``look`` each second. ``tell(event, address, **more)`` hears of circuits and ejections."""
 
@@ -61,6 +65,12 @@ class StandingWatch:
         self.ejected_outliers = 0
         self._circuits: dict[str, str] = {}
         self._ejected: dict[str, float] = {}
+
+    def begin(self) -> None:
+        """What is known now is no news: another process has told it."""
+        rows = {row["address"]: row for row in self._node.troubled()}
+        self._circuits = {address: row["circuit"] for address, row in rows.items()}
+        self._ejected = _ejected(rows)
 
     def look(self) -> None:
         """Compare with the look before; log and tell what has changed."""
@@ -86,7 +96,7 @@ class StandingWatch:
         self._circuits = found
 
     def _compare_ejections(self, rows: Mapping[str, Mapping[str, Any]], reasons: Mapping[str, str]) -> None:
-        found = {address: row["ejectedUntil"] for address, row in rows.items() if row["ejectedUntil"]}
+        found = _ejected(rows)
         for address in sorted(found.keys() - self._ejected.keys()):
             reason = reasons.get(address, "connections could not be made")
             until = ejected_until(rows[address])

@@ -22,11 +22,16 @@ log = logging.getLogger("hotswap_proxy.control")
 
 SHORTEST, LONGEST = 0.02, 0.1  # seconds between two looks: under load, and when nothing happens
 LAST_WITHIN = 5.0  # seconds for the last looks: a disk that hangs must not keep the node from its end
+HANGS_AFTER = 5.0  # seconds of one look
 TELL_EVERY = 60.0  # seconds between two messages that records were dropped
 
 
 class Journal(Protocol):
     """What is used of ``_core.Journal``."""
+
+    @property
+    def dropped(self) -> int:
+        """Records that found a ring full; known also while ``drain`` hangs."""
 
     def drain(self, log_fd: int) -> Mapping[str, Any]:
         """Take what is in the rings; write the lines to ``log_fd`` (-1: no access log)."""
@@ -38,7 +43,6 @@ class Counts:
 
     lines: int = 0
     lost: int = 0  # lines that could not be written
-    full: int = 0  # records that workers dropped, because there was no room
     broken: int = 0  # records that could not be read
 
 
@@ -55,7 +59,10 @@ class Draining:
         self._wake = threading.Event()
         self._reopen = threading.Event()
         self._ending = threading.Event()
+        self._look_began: float | None = None  # of the one that is under way, monotonic
+        self._told_of_hanging = False
         self._told_of_drops = -TELL_EVERY
+        self._missing = 0  # requests that were told of as missing
         self._failing = False
         self.counts = Counts()
 
@@ -74,7 +81,7 @@ class Draining:
             "gateway_journal_dropped_total",
             "counter",
             "Requests missing in access log and traces: there was no room, or they were not readable.",
-            (({"reason": reason}, getattr(self.counts, reason)) for reason in ("full", "broken")),
+            [({"reason": "full"}, self._journal.dropped), ({"reason": "broken"}, self.counts.broken)],
         )
         if self._file is not None:
             name, text = "gateway_access_log_lines_total", "Lines written to the access log."
@@ -84,6 +91,21 @@ class Draining:
                 "Lines that could not be written to the access log.",
             )
             yield from family(name, "counter", text, [({}, self.counts.lost)])
+
+    def check(self) -> None:
+        """Say what is wrong, in another thread than ours, which may hang. Called each second."""
+        began, now = self._look_began, time.monotonic()
+        hangs = began is not None and now > began + HANGS_AFTER
+        if hangs and not self._told_of_hanging:
+            log.error("the access log hangs; lines wait while there is room", extra=self._place)
+        elif self._told_of_hanging and not hangs:
+            log.warning("the access log hangs no more", extra=self._place)
+        self._told_of_hanging = hangs
+        full, broken = self._journal.dropped, self.counts.broken
+        if full + broken > self._missing and now > self._told_of_drops + TELL_EVERY:
+            self._missing, self._told_of_drops = full + broken, now
+            told = {"full": full, "broken": broken}
+            log.error("requests are missing in the access log or traces", extra=told)
 
     async def stop(self) -> None:
         """Take what is left, after the workers have ended; gives up after some seconds."""
@@ -110,6 +132,7 @@ class Draining:
 
     def _turn(self) -> bool:
         """One look that survives everything; whether there was something."""
+        self._look_began = time.monotonic()
         try:
             if self._reopen.is_set():
                 self._reopen.clear()
@@ -118,16 +141,16 @@ class Draining:
         except Exception:
             log.exception("the journal cannot be read")
             return False
+        finally:
+            self._look_began = None
 
     def _look(self) -> bool:
         taken = self._journal.drain(self._file.fd if self._file is not None else -1)
         counts = self.counts
         counts.lines += taken["lines"]
         counts.lost += taken["linesLost"]
-        counts.full += taken["dropped"]
         counts.broken += taken["corrupt"]
         self._tell_of_errors(taken["error"], taken["lines"])
-        self._tell_of_drops(taken["dropped"] + taken["corrupt"])
         if self._spans is not None and (spans := taken.get("spans")):
             self._spans(spans)
         return bool(taken["records"])
@@ -149,10 +172,3 @@ class Draining:
         elif error is None and lines and self._failing:
             log.warning("the access log is written again", extra=self._place)
             self._failing = False
-
-    def _tell_of_drops(self, dropped: int) -> None:
-        now = time.monotonic()
-        if dropped and now >= self._told_of_drops + TELL_EVERY:
-            self._told_of_drops = now
-            told = {"full": self.counts.full, "broken": self.counts.broken}
-            log.error("requests are missing in the access log or traces", extra=told)

@@ -270,9 +270,17 @@ pub fn push_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
             let (safe, after) = rest.split_at(plain(rest));
             out.extend_from_slice(safe);
             rest = after;
-            if let Some((&byte, after)) = rest.split_first() {
-                push_special(out, byte);
-                rest = after;
+            match rest {
+                // U+0080 to U+009F, the C1 controls: terminals obey them as they obey ESC.
+                [0xc2, low @ 0x80..=0x9f, after @ ..] => {
+                    push_control(out, *low);
+                    rest = after;
+                }
+                [byte, after @ ..] => {
+                    push_special(out, *byte);
+                    rest = after;
+                }
+                [] => {}
             }
         }
         if !chunk.invalid().is_empty() {
@@ -288,13 +296,14 @@ fn push_special(out: &mut Vec<u8>, byte: u8) {
         b'\n' => out.extend_from_slice(b"\\n"),
         b'\r' => out.extend_from_slice(b"\\r"),
         b'\t' => out.extend_from_slice(b"\\t"),
-        // Terminals obey DEL and the C1 controls too, but those are no single bytes of valid UTF-8.
-        0..=0x1f | 0x7f => {
-            out.extend_from_slice(b"\\u00");
-            push_hex(out, &[byte]);
-        }
+        0..=0x1f | 0x7f => push_control(out, byte),
         other => out.push(other),
     }
+}
+
+fn push_control(out: &mut Vec<u8>, code: u8) {
+    out.extend_from_slice(b"\\u00");
+    push_hex(out, &[code]);
 }
 
 /// In lower case.

@@ -7,6 +7,7 @@ use super::redact::Redaction;
 use super::ring::{step, Consumer, Rings, Step, FRAME, MAX_RECORD};
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
 
 /// Bytes taken from a ring at once.
 const CHUNK: usize = 64 * 1024;
@@ -39,7 +40,7 @@ struct Seen {
 }
 
 pub struct Reader {
-    rings: Rings,
+    rings: Arc<Rings>,
     lines: Lines,
     output: Output,
     seen: Vec<Seen>,
@@ -59,7 +60,7 @@ impl Reader {
         }
         let (rings, fd) = Rings::create(lanes, ring_bytes)?;
         let reader = Self {
-            rings,
+            rings: Arc::new(rings),
             lines: Lines::new(redaction),
             output: Output::default(),
             seen: vec![Seen::default(); lanes],
@@ -67,6 +68,11 @@ impl Reader {
             batch: Vec::new(),
         };
         Ok((reader, fd))
+    }
+
+    /// What is read, for who asks about it meanwhile.
+    pub fn rings(&self) -> Arc<Rings> {
+        Arc::clone(&self.rings)
     }
 
     pub fn redaction(&self) -> &Redaction {

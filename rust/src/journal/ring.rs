@@ -130,6 +130,13 @@ fn file_len(lanes: usize, capacity: usize) -> Option<usize> {
 }
 
 impl Rings {
+    /// Records that found no room, of all lanes, since the file was made.
+    pub fn dropped(&self) -> u64 {
+        (0..self.lanes)
+            .map(|lane| Consumer::of(self, lane).dropped())
+            .fold(0, u64::wrapping_add)
+    }
+
     /// Make the file; `capacity` bytes for each lane, a power of two.
     pub fn create(lanes: usize, capacity: usize) -> io::Result<(Self, OwnedFd)> {
         let sane = (1..=4096).contains(&lanes) && capacity.is_power_of_two() && capacity >= PAGE;

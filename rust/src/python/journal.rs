@@ -4,15 +4,17 @@ use super::errors;
 use crate::journal::flags;
 use crate::journal::reader::{Drained, Reader};
 use crate::journal::redact::Redaction;
+use crate::journal::ring::Rings;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 #[pyclass(frozen, module = "hotswap_proxy._core")]
 pub struct Journal {
     fd: OwnedFd,
+    rings: Arc<Rings>,
     reader: Mutex<Reader>,
 }
 
@@ -32,6 +34,7 @@ impl Journal {
             Reader::create(lanes, ring_bytes, redaction).map_err(PyOSError::new_err)?;
         Ok(Self {
             fd,
+            rings: reader.rings(),
             reader: Mutex::new(reader),
         })
     }
@@ -39,6 +42,12 @@ impl Journal {
     #[getter]
     fn fd(&self) -> i32 {
         self.fd.as_raw_fd()
+    }
+
+    /// Without waiting for a `drain` that is under way.
+    #[getter]
+    fn dropped(&self) -> u64 {
+        self.rings.dropped()
     }
 
     #[pyo3(signature = (log_fd, *, most = 65_536))]

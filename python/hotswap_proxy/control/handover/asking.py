@@ -61,8 +61,10 @@ async def _frame(reader: asyncio.StreamReader) -> Any:
 
 
 def _question(found: Any) -> tuple[str | None, float]:
-    if not isinstance(found, dict) or (unknown := found.keys() - {"program", "timeout"}):
-        raise ValueError(f"unknown in the request: {', '.join(sorted(unknown))}" if found else "no request")
+    if not isinstance(found, dict):
+        raise ValueError("no request")
+    if unknown := found.keys() - {"program", "timeout"}:
+        raise ValueError(f"unknown in the request: {', '.join(sorted(unknown))}")
     program, timeout = found.get("program"), found.get("timeout", PREPARE_TIMEOUT)
     if program is not None and not (isinstance(program, str) and Path(program).is_absolute()):
         raise ValueError("program: not an absolute path")

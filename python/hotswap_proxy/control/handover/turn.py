@@ -38,8 +38,8 @@ async def take_turn(
 
 
 def check(predecessor: Predecessor) -> None:
-    """If it died before this process was in charge, a service manager is about to start the next one: that gets
-    the sockets from the workers, these or those, as after any control process that died.
+    """If it died before this process was in charge, a service manager is about to start the next one: that
+    gets the sockets from the workers, these or those, as after any control process that died.
     """
     if predecessor.gone.is_set():
         if servicemanager.is_watching():

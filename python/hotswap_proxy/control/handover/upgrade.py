@@ -137,6 +137,7 @@ class Upgrade:
             raise UpgradeError(f"this process failed: {error!r}") from error
         self.state = State.OVER
         self._estate.claims.datadir.leave()
+        self._estate.claims.admin.close()  # or the address would be ours until we have drained
         notify(f"MAINPID={successor.pid}")
         self.over.set()
         self._hearing = asyncio.create_task(self._hear(successor))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from hotswap_proxy.control.filewatch import INTERVAL
 from hotswap_proxy.control.tls.bundle import Bundle, TlsError
+from hotswap_proxy.settings import Settings
 
 log = logging.getLogger("hotswap_proxy.control")
 
@@ -19,6 +20,15 @@ class CertificateKeeper:
         self.bundle = bundle
         self._seen = bundle.signature()
         self._asked = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> CertificateKeeper | None:
+        """Of the certificates of the options, read and found good; None without any. Raises TlsError."""
+        if not (settings.tls_cert or settings.tls_key or settings.proxy_tls):
+            return None
+        keeper = cls(Bundle(settings))
+        keeper.bundle.load()
+        return keeper
 
     def ask(self) -> None:
         """Read the files soon, changed or not (SIGHUP)."""
