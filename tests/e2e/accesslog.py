@@ -15,8 +15,8 @@ import uvloop
 
 from tests.processes import eventually
 
-# Seconds between two requests of a client: a machine that is busy with other tests may leave the log alone for
-# seconds, and what finds no room meanwhile is not told (and counted, but that is another test).
+# Seconds between two requests of a client: a machine that is busy with other tests may leave the log alone
+# for a while, and what finds no room meanwhile has no line (it is counted, but that is another test).
 PAUSE = 0.008
 
 
