@@ -93,6 +93,9 @@ sdist: setup ## Build the source distribution
 	$(PY) -c 'import sys; sys.path.insert(0, "cext"); import build_backend; print(build_backend.build_sdist("dist"))'
 
 .PHONY: format
+reference: setup ## Write docs/api-reference.md and docs/configuration-reference.md from the models
+	$(PYTHON) scripts/api_reference.py
+
 format: setup ## Format Python and Rust in place
 	$(PY) -m ruff check --fix $(LINTED)
 	$(PY) -m ruff format $(LINTED)

@@ -30,7 +30,8 @@ def server() -> Iterator[Backend]:
 def any_address(monkeypatch: pytest.MonkeyPatch) -> None:
     def statistics(self: Any, address: str, rows: Any = None) -> dict[str, Any]:
         status = self.checker.registry.status(address)
-        standing = {"circuitBreaker": CLOSED, "ejectedUntil": None}
+        counted = {"activeConnections": 0, "totalRequests": 0, "failedRequests": 0}
+        standing = {"circuitBreaker": CLOSED, "ejectedUntil": None, **counted}
         return standing | {"healthStatus": "Unknown" if status is None else status.name.capitalize()}
 
     monkeypatch.setattr("tests.gateway.FakeNode.backend_statistics", statistics)

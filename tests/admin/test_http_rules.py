@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.gateway import ROUTE, ROUTES, Gateway, problem
+from tests.gateway import NODE, ROUTE, ROUTES, Gateway, problem
 
 pytestmark = pytest.mark.anyio
 JSON = {"content-type": "application/json"}
@@ -106,7 +106,9 @@ async def test_the_node_shows_itself(gateway: Gateway) -> None:
 async def test_metrics_and_nodes_need_a_login(gateway: Gateway) -> None:
     assert (await gateway.client.get("/api/v1/gateway/metrics")).json()["totalRequests"] == 7
     shown = (await gateway.client.get("/api/v1/gateway/nodes")).json()
-    assert shown == {"nodes": [{"nodeId": "n1", "drivesDeployments": False}]}
+    assert shown == {"nodes": [NODE | {"drivesDeployments": False}]}
+
+    assert [(node["nodeId"], node["drivesDeployments"]) for node in shown["nodes"]] == [("n1", False)]
 
 
 async def test_the_audit_log_tells_who_did_what(gateway: Gateway) -> None:
@@ -149,3 +151,39 @@ async def test_an_encoded_slash_does_not_end_an_id(gateway: Gateway) -> None:
         assert "nosniff" in answer.headers["x-content-type-options"]
     encoded = made["routeId"].replace("-", "%2D")
     assert (await gateway.client.get(f"{ROUTES}/{encoded}/versions")).status_code == 200
+
+
+@pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+async def test_text_with_nul_is_nobodys_name(gateway: Gateway) -> None:
+    """PostgreSQL refuses it, which would be an error of ours."""
+    for path in (
+        "/api/v1/gateway/routes/%00",
+        "/api/v1/users/a%00b",
+        "/api/v1/gateway/routes/x/versions/%00",
+    ):
+        assert problem(await gateway.client.get(path))[:2] == (404, "NOT_FOUND")
+    for query in ("name=%00", "name=a%00b"):
+        assert problem(await gateway.client.get(f"{ROUTES}?{query}"))[2] == [("name", "nul")]
+    answer = await gateway.client.post("/api/v1/gateway/health-checks", json={"backendId": "a\0"})
+    assert problem(answer)[2] == [("backendId", "string_pattern_mismatch")]
+    audit = await gateway.client.get("/api/v1/audit-logs?userId=%00")
+    assert problem(audit)[2] == [("userId", "nul")]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("query", "rule"),
+    [
+        ("limit=5.0", "int_parsing"),
+        ("limit=1_0", "int_parsing"),
+        ("limit=%205", "int_parsing"),
+        ("offset=%2B1", "int_parsing"),
+        ("offset=99999999999999999999", "int_parsing"),
+        ("isEnabled=yes", "bool_parsing"),
+        ("isEnabled=1", "bool_parsing"),
+        ("isEnabled=True", "bool_parsing"),
+    ],
+)
+async def test_query_parameters_are_written_as_in_json(gateway: Gateway, query: str, rule: str) -> None:
+    answer = await gateway.client.get(f"{ROUTES}?{query}")
+    assert problem(answer)[2] == [(query.partition("=")[0], rule)]

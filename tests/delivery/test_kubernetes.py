@@ -18,7 +18,7 @@ from scripts import prometheusrule
 from tests.delivery import manifests
 from tests.delivery.manifests import ADMIN, DIRECTORY, PROXY, ROOT, SECRET, Document
 
-VERSIONS = ("1.31", "1.34", "1.37")
+VERSIONS = ("1.27", "1.32", "1.37")
 SECRETS = {
     "database-url": "postgresql://gateway:secret@db.internal/hotswap",
     "redis-url": "redis://:secret@redis.internal:6379/0",

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hotswap_proxy.errors import GatewayError, MethodNotAllowed, NotFound
 
+from .apidocs import ApiDocs
 from .context import AdminContext, NodeView
 from .handlers import ENDPOINTS
 from .middleware import AnswerHeaders
@@ -21,23 +22,28 @@ __all__ = ["AdminContext", "NodeView", "create_app"]
 
 def create_app(context: AdminContext) -> Starlette:
     """The API of one node. Reads or makes the token secret, so it raises what ``Tokens.open`` raises."""
+    routes = starlette_routes(ENDPOINTS, Services(context))
+    if context.settings.serves_api_docs:
+        routes += ApiDocs().routes()
     app = Starlette(
-        routes=starlette_routes(ENDPOINTS, Services(context)),
-        middleware=[Middleware(AnswerHeaders), Middleware(_NoEncodedSlash)],
+        routes=routes,
+        middleware=[Middleware(AnswerHeaders), Middleware(_NoSuchName)],
         exception_handlers={HTTPException: _not_routed},
     )
     app.router.redirect_slashes = False
     return app
 
 
-class _NoEncodedSlash:
-    """The router sees decoded paths, where ``%2F`` inside an id would end the id: no object is called so."""
+class _NoSuchName:
+    """No object has a slash or a NUL in its id. The router sees decoded paths: ``%2F`` would end an id,
+    and PostgreSQL knows no text with NUL.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if b"%2f" in scope.get("raw_path", b"").lower():
+        if any(sign in scope.get("raw_path", b"").lower() for sign in (b"%2f", b"%00")):
             request = Request(scope)
             answer = error_response(NotFound(f"there is no {scope['raw_path'].decode('latin-1')}"), request)
             await answer(scope, receive, send)

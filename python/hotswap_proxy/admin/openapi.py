@@ -2,14 +2,16 @@
 put into OpenAPI's form.
 
 No node imports this, only ``hotswap-proxy openapi``: the models of the answers and what pydantic makes of
-them would cost a control process some megabytes for its whole life. See ``handlers.apidocs``.
+them would cost a control process some megabytes for its whole life. See ``apidocs``.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
+import orjson
 from pydantic import BaseModel
 
 from hotswap_proxy import __version__, errors
@@ -24,12 +26,21 @@ from .routing import EVERYONE, Endpoint
 Document = dict[str, Any]
 
 ROLES = get_args(Role)
+JSON = ("application/json",)
 CHANGE = "Change"  # what is behind the name of a schema of which any part may be given
 
 _CODES = {
     kind.status: kind.code
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, errors.GatewayError)
+}
+_LOGIN: list[Document] = [{"token": []}, {"apiKey": []}]  # one of them
+_IDS = {  # of what a POST has made, in its answer
+    "routes": "routeId",
+    "backends": "backendId",
+    "deployments": "deploymentId",
+    "users": "userId",
+    "api-keys": "keyId",
 }
 _WHEN = {
     400: "The body or a query parameter breaks a rule; `details` names field and rule.",
@@ -59,10 +70,10 @@ _DESCRIPTION = """\
 Log in with `POST /api/v1/authentication/login` and send the token, or send an API key.
 
 JSON is camelCase; times are RFC 3339 in UTC; durations are written as `250ms`, `5s`, `1m`, `2h` or ISO 8601
-(`PT5M`) and answered as they were given. Unknown fields and query parameters are errors. Lists have pages:
-`limit`, `offset`, and in the answer `hasMore` and `nextOffset`. With `?dryRun=true` a write is checked in
-full and answers what it would change; nothing is changed. Routes and backends have an `ETag`, which a write may
-send back as `If-Match`.
+(`PT5M`) and answered as they were given; whole numbers have no fraction (`5`, not `5.0`). Unknown fields and
+query parameters are errors. Lists have pages: `limit`, `offset`, and in the answer `hasMore`, `nextOffset`.
+With `?dryRun=true` a write is checked in full and answers what it would change. Routes and backends have an
+`ETag`, which a write may send back as `If-Match`.
 
 A body that fits its schema may still be refused with 400 where fields have to fit each other or the node:
 `rule` in the answer's `details` tells which rule it was.
@@ -121,7 +132,6 @@ class _Builder:
                 item["parameters"] = parameters
         return {
             "openapi": "3.1.0",
-            "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
             "info": {
                 "title": "hotswap-proxy admin API",
                 "version": __version__,
@@ -130,7 +140,7 @@ class _Builder:
             },
             "servers": [{"url": "/", "description": "this node"}],
             "tags": [{"name": name} for name in dict.fromkeys(map(tag, paths))],
-            "security": [{"token": []}, {"apiKey": []}],
+            "security": _LOGIN,
             "paths": paths,
             "components": {
                 "schemas": self._schemas,
@@ -191,17 +201,31 @@ class _Builder:
             operation["requestBody"] = self._body(endpoint)
         if not endpoint.roles:
             operation["security"] = []
+        elif endpoint.is_public is not None:
+            operation["security"] = [{}, *_LOGIN]  # with or without
         answers = {str(status): self._answer(endpoint, status) for status in sorted(endpoint.answers)}
+        if links := self._links(endpoint):
+            answers["201"]["links"] = links
         operation["responses"] = answers | {
             str(status): _error(status, told) for status, told in statuses(endpoint).items()
         }
         return operation
 
+    def _links(self, made_by: Endpoint) -> Document:
+        """What can be called next with the object that a call has made."""
+        id_field = _IDS.get(made_by.path.rpartition("/")[2])
+        links: Document = {}
+        for endpoint in self._endpoints if 201 in made_by.answers and id_field else ():
+            if endpoint.path.startswith(f"{made_by.path}/{{id}}") and endpoint.path.count("{") == 1:
+                name = operation_id(endpoint)
+                links[name] = {"operationId": name, "parameters": {"id": f"$response.body#/{id_field}"}}
+        return links
+
     def _answer(self, endpoint: Endpoint, status: int) -> Document:
         headers = {"X-Request-ID": _header("X-Request-ID")}
         answer: Document = {"description": _ANSWERED[status], "headers": headers}
-        if endpoint.media_type != "application/json":
-            answer["content"] = {endpoint.media_type: {"schema": {"type": "string"}}}
+        if endpoint.media_types != JSON:
+            answer["content"] = {each: {"schema": {"type": "string"}} for each in endpoint.media_types}
             return answer
         models = list(_models(endpoint, status))
         if not models:
@@ -230,7 +254,7 @@ _IF_MATCH = {
 
 
 def _models(endpoint: Endpoint, status: int | None = None) -> Iterator[type[BaseModel]]:
-    if endpoint.media_type != "application/json":
+    if endpoint.media_types != JSON:
         return
     for each, names in endpoint.answers.items():
         if status in (None, each):
@@ -241,6 +265,8 @@ def _models(endpoint: Endpoint, status: int | None = None) -> Iterator[type[Base
 def _who(endpoint: Endpoint) -> str:
     if not endpoint.roles:
         return "Public: nobody has to log in."
+    if endpoint.is_public is not None:
+        return "Public, or for any role, as the node is set up."
     names = "any" if endpoint.roles == EVERYONE else ", ".join(r for r in ROLES if r in endpoint.roles)
     return f"Roles: {names}."
 
@@ -290,3 +316,7 @@ def _error_response(status: int, when: str) -> Document:
     }
     content = {"schema": {"$ref": f"{REF}ErrorAnswer"}, "example": example}
     return {"description": when, "headers": headers, "content": {"application/json": content}}
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(orjson.dumps(build()))

@@ -20,11 +20,16 @@ _SUFFIXES = {"Input": "", "Output": "Answered"}
 MERGED = (*GROUPS, "auth", "healthCheck")  # fields of which parts may be given
 
 
-class _Untitled(GenerateJsonSchema):
-    """Without titles of fields, which only repeat their names."""
+class Schemas(GenerateJsonSchema):
+    """Without titles of fields, which only repeat their names; with the defaults that are made for each."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
+
+    def get_default_value(self, schema: Any) -> Any:
+        if "default_factory" in schema and not schema.get("default_factory_takes_data"):
+            return schema["default_factory"]()
+        return super().get_default_value(schema)
 
 
 Mode = Literal["validation", "serialization"]
@@ -37,7 +42,7 @@ def of_models(
     has two: of these the answered one is called ``…Answered``.
     """
     refs, made = models_json_schema(
-        list(wanted), by_alias=True, ref_template=REF + "{model}", schema_generator=_Untitled
+        list(wanted), by_alias=True, ref_template=REF + "{model}", schema_generator=Schemas
     )
     text = orjson.dumps([list(refs.values()), made["$defs"]]).decode()
     text = re.sub(r'([A-Za-z])-(Input|Output)"', lambda f: f[1] + _SUFFIXES[f[2]] + '"', text)
@@ -47,7 +52,7 @@ def of_models(
 
 def query_parameters(model: type[BaseModel]) -> list[Schema]:
     """The fields of a model of query parameters. What is left out is not null: it is not there."""
-    schema = model.model_json_schema(by_alias=True, schema_generator=_Untitled)
+    schema = model.model_json_schema(by_alias=True, schema_generator=Schemas)
     found = []
     for name, field in schema.get("properties", {}).items():
         told = field.pop("description", None)

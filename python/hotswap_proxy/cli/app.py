@@ -10,10 +10,13 @@ from hotswap_proxy.cli import (
     audit,
     deployments,
     files,
+    history,
     login,
     node,
     objects,
+    openapi,
     run,
+    traces,
     upgrade,
     users,
     versions,
@@ -39,6 +42,7 @@ app.command("diff")(files.diff)
 app.command("apply")(files.apply)
 app.command("export")(files.export)
 app.command("schema")(files.schema)
+app.command("openapi")(openapi.openapi)
 app.command("migrate")(run.migrate)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
@@ -50,6 +54,8 @@ app.add_typer(api_keys.api_keys, name="api-keys")
 app.command("nodes")(node.nodes)
 app.command("health")(node.health)
 app.add_typer(audit.audit, name="audit")
+app.add_typer(history.anomalies, name="anomalies")
+app.add_typer(traces.traces, name="traces")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from sqlalchemy import create_engine
 from hotswap_proxy import _core, configfile
 from hotswap_proxy.control import declarative
 from hotswap_proxy.control.resolver import url_rules
+from hotswap_proxy.control.tls.files import TlsFiles, with_files
 from hotswap_proxy.errors import GatewayError, from_core
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import tables
@@ -27,7 +28,9 @@ def check(file: Path, settings: Settings) -> tuple[int, int]:
         change = declarative.compare(connection, document, settings, prune=True)
     catalog = _core.Catalog(_core.Node(1))
     try:
-        catalog.stage(change.payload(dict.fromkeys(change.names, _SOME_ADDRESS))).discard()
+        payload = change.payload(dict.fromkeys(change.names, _SOME_ADDRESS))
+        files = TlsFiles(settings.tls_files).renew()
+        catalog.stage(with_files(payload, files.texts) if files else payload).discard()
     except _core.ConfigError as error:
         raise from_core(error.problems, change.locate) from error
     return len(document.routes), len(document.backends)

@@ -36,6 +36,10 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # h11 writes head and body one after the other: Nagle would keep the body until the client has
+        # acknowledged the head, which it delays by 40 ms on a connection that is used again.
+        if (sock := transport.get_extra_info("socket")) is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.connections) > 2 * MAX_CONNECTIONS:
             transport.abort()
         else:

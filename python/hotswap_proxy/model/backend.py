@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from .base import Duration, Identifier, Model, Name, problem
+from .base import Duration, Identifier, InSchema, Model, Name, problem
 from .health import HealthCheck
 from .urls import UrlRules, check_url, parse_url
 
@@ -17,7 +17,12 @@ def _check_url(url: str, info: ValidationInfo) -> str:
     return url
 
 
-BackendUrl = Annotated[str, Field(max_length=512), AfterValidator(_check_url)]
+BackendUrl = Annotated[
+    str,
+    Field(max_length=512),
+    AfterValidator(_check_url),
+    InSchema(pattern="^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+/?$", examples=["http://10.0.0.7:9001"]),
+]
 Weight = Annotated[int, Field(ge=0, le=100)]
 
 

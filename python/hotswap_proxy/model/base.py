@@ -10,13 +10,14 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    GetJsonSchemaHandler,
     StringConstraints,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError
 
 
 class Model(BaseModel):
@@ -56,10 +57,29 @@ def told_as(rule: LiteralString, message: str) -> WrapValidator:
     return WrapValidator(check)
 
 
+class InSchema:
+    """Keywords that tell JSON Schema of a rule which a function checks: as far as it can be told."""
+
+    def __init__(self, **keywords: Any) -> None:
+        self._keywords = keywords
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(core), **self._keywords}
+
+
+def whole(pattern: re.Pattern[str]) -> InSchema:
+    """That all of a text matches, as ``fullmatch`` has it."""
+    return InSchema(pattern=f"^(?:{pattern.pattern})$")
+
+
 # --- durations ------------------------------------------------------------------------------------
 
 _SIMPLE = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)", re.ASCII)
 _ISO = re.compile(r"P(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.ASCII)
+# The same two for JSON Schema, whose dialects do not all know lookaheads.
+_SECONDS = r"[0-9]+(\.[0-9]+)?S"
+_TIME = rf"T([0-9]+H([0-9]+M)?({_SECONDS})?|[0-9]+M({_SECONDS})?|{_SECONDS})"
+DURATION_PATTERN = rf"^([0-9]+(\.[0-9]+)?(ms|s|m|h)|P([0-9]+D({_TIME})?|{_TIME}))$"
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 MAX_DURATION_MS = 24 * 3_600_000
 
@@ -86,7 +106,12 @@ def _check_duration(text: str) -> str:
     return text  # as it was given: "PT5M" is answered as "PT5M"
 
 
-Duration = Annotated[str, StringConstraints(max_length=32), AfterValidator(_check_duration)]
+Duration = Annotated[
+    str,
+    StringConstraints(max_length=32),
+    AfterValidator(_check_duration),
+    InSchema(pattern=DURATION_PATTERN, examples=["250ms", "5s", "PT5M"]),
+]
 
 # --- names ----------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from hotswap_proxy.deploy.record import SmokeTest, Strategy, Thresholds
 
-from .base import Duration, Environment, Identifier, Model, Name, Version, problem
+from .base import Duration, Environment, Identifier, Model, Name, Version, problem, whole
 from .health import ProbeHeaders
 
 # Names of headers and cookies are tokens: RFC 9110 section 5.6.2.
@@ -30,7 +30,7 @@ def _check_assignment(assignment: str) -> str:
 
 
 Share = Annotated[float, Field(gt=0, le=100), AfterValidator(_check_share)]
-Assignment = Annotated[str, Field(max_length=160), AfterValidator(_check_assignment)]
+Assignment = Annotated[str, Field(max_length=160), AfterValidator(_check_assignment), whole(_ASSIGNMENT)]
 Sentence = Annotated[str, Field(min_length=1, max_length=1000)]
 
 

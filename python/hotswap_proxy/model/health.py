@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from .base import Duration, Model, duration_ms, problem
+from .base import Duration, Model, duration_ms, problem, whole
 from .urls import UrlRules
 
 CheckType = Literal["Http", "Tcp", "Custom"]
@@ -55,7 +55,9 @@ class HealthCheck(Model):
     """Active checks of a backend; without one its status is Unknown, and it takes traffic."""
 
     type: CheckType = Field("Http", description="Custom runs a command that the node permits")
-    endpoint: Annotated[str, Field(max_length=1024), AfterValidator(_check_endpoint)] = "/health"
+    endpoint: Annotated[str, Field(max_length=1024), AfterValidator(_check_endpoint), whole(_TARGET)] = (
+        "/health"
+    )
     interval: Annotated[Duration, AfterValidator(_check_interval)] = "5s"
     timeout: Duration = "3s"
     unhealthy_threshold: int = Field(3, ge=1, le=100, description="failures in a row that take it out")

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     Tag,
+    TypeAdapter,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -20,7 +21,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from .backend import BackendReference, InlineBackend
-from .base import Environment, Identifier, Model, Name, Version, problem
+from .base import Environment, Identifier, InSchema, Model, Name, Version, problem
 from .policy import (
     Auth,
     CircuitBreaker,
@@ -38,6 +39,7 @@ STRATEGIES: tuple[str, ...] = get_args(Strategy)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}$)(?:\*\.)?{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]")
+_HOST_IN_SCHEMA = rf"^((\*\.)?{_LABEL}(\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])$"  # and at most 253 characters
 _METHOD = re.compile(r"[A-Z][A-Z0-9-]{0,31}")
 
 
@@ -134,7 +136,8 @@ class _NameAlone:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string", "description": "name of a registered backend"}, handler(core)]}
+        name = TypeAdapter(Name).json_schema() | {"description": "name of a registered backend"}
+        return {"anyOf": [name, handler(core)]}
 
 
 RouteMember = Annotated[RouteBackend, BeforeValidator(_named), _NameAlone]
@@ -176,10 +179,16 @@ class Route(Model):
 
     route_id: Identifier | None = Field(None, description="generated when left out")
     name: Name
-    path_pattern: Annotated[str, Field(max_length=1024), AfterValidator(_check_pattern)]
-    hosts: list[Annotated[str, AfterValidator(_check_host)]] | None = Field(None, max_length=256)
+    path_pattern: Annotated[
+        str, Field(max_length=1024), AfterValidator(_check_pattern), InSchema(pattern="^/")
+    ]
+    hosts: list[Annotated[str, AfterValidator(_check_host), InSchema(pattern=_HOST_IN_SCHEMA)]] | None = (
+        Field(None, max_length=256)
+    )
     methods: Annotated[
-        list[Annotated[str, AfterValidator(_check_method)]], AfterValidator(_check_methods)
+        list[Annotated[str, AfterValidator(_check_method), InSchema(pattern=rf"^(\*|{_METHOD.pattern})$")]],
+        AfterValidator(_check_methods),
+        InSchema(uniqueItems=True),
     ] = Field(default_factory=lambda: ["*"], min_length=1, max_length=64)
     backends: list[RouteMember] = Field(min_length=1, max_length=256)
     strategy: Strategy = "RoundRobin"

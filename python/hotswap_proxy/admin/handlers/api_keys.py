@@ -77,6 +77,7 @@ ENDPOINTS = (
         errors={403: "An API key makes no API keys.", 409: "The name is taken, or there are too many."},
         query=WriteQuery,
         body=ApiKeyCreate,
+        example={"name": "deploy-bot", "role": "Operator", "expiresAt": "2031-01-31T12:00:00Z"},
     ),
     Endpoint(
         method="DELETE",

@@ -76,6 +76,7 @@ ENDPOINTS = (
         answers={200: "LoggedIn"},
         errors={401: "The user name or the password is wrong.", 429: "Too many attempts."},
         body=Login,
+        example={"username": "admin", "password": "correct horse battery staple"},
     ),
     Endpoint(
         method="GET",
@@ -94,5 +95,6 @@ ENDPOINTS = (
         answers={204: ""},
         errors={429: "Too many attempts."},
         body=PasswordChange,
+        example={"currentPassword": "correct horse battery staple", "newPassword": "staple battery horse"},
     ),
 )

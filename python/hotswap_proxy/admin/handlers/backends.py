@@ -137,6 +137,7 @@ ENDPOINTS = (
         errors={409: "A name or an id is taken."},
         query=WriteQuery,
         body=Backend,
+        example={"name": "orders-1", "url": "http://10.0.0.7:9003", "healthCheck": {"endpoint": "/health"}},
         raw=True,
     ),
     Endpoint(
@@ -153,6 +154,7 @@ ENDPOINTS = (
         handler=update_backend,
         roles=ADMIN,
         summary="Change the given fields; isEnabled: false takes it out without dropping requests in flight",
+        example={"isEnabled": False},
         answers={200: "BackendWritten | Plan"},
         errors={409: "A name is taken, or a route uses it by its name."},
         partial=True,
@@ -189,6 +191,7 @@ ENDPOINTS = (
         answers={200: "CircuitOrdered"},
         errors={409: "No route of this node has it."},
         body=CircuitOrder,
+        example={"state": "Open"},
     ),
     Endpoint(
         method="POST",
@@ -201,5 +204,6 @@ ENDPOINTS = (
         conditional=True,
         query=WriteQuery,
         body=HealthCheckRun,
+        example={"backendId": "be-1", "healthCheck": {"interval": "10s"}},
     ),
 )

@@ -13,6 +13,10 @@ from ..models import ApplyQuery, ValidateQuery
 from ..routing import ADMIN, EVERYONE, MAX_FILE_BODY, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway/config"
+EXAMPLE = {
+    "backends": [{"name": "orders-1", "url": "http://10.0.0.7:9003"}],
+    "routes": [{"name": "orders", "path": "/orders/{id}", "backends": ["orders-1"]}],
+}
 
 
 def _answer(head: dict[str, Any], done: Applied) -> Answer:
@@ -58,6 +62,7 @@ ENDPOINTS = (
         },
         query=ApplyQuery,
         body=FileFormat,
+        example=EXAMPLE,
         unread=True,
         max_body=MAX_FILE_BODY,
     ),
@@ -71,6 +76,7 @@ ENDPOINTS = (
         errors={409: "As apply would be refused."},
         query=ValidateQuery,
         body=FileFormat,
+        example=EXAMPLE,
         unread=True,
         max_body=MAX_FILE_BODY,
     ),

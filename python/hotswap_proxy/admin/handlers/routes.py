@@ -9,11 +9,22 @@ from hotswap_proxy.model.deployment import DeploymentCreate
 from hotswap_proxy.store import routes
 from hotswap_proxy.store.routes import RouteFilter
 
-from .. import answers
-from ..models import RouteQuery, WriteQuery
+from .. import answers, windows
+from ..models import HistoryQuery, RouteQuery, WindowQuery, WriteQuery, minutes
 from ..routing import ADMIN, EVERYONE, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway/routes"
+EXAMPLE = {
+    "name": "users",
+    "pathPattern": "/users/{id}",
+    "methods": ["GET", "POST"],
+    "strategy": "WeightedRoundRobin",
+    "backends": [
+        {"url": "http://10.0.0.7:9001", "weight": 90},
+        {"url": "http://10.0.0.8:9001", "weight": 10},
+    ],
+    "retryPolicy": {"maxAttempts": 2},
+}
 
 
 async def list_routes(call: Call) -> Answer:
@@ -33,7 +44,21 @@ async def get_route(call: Call) -> Answer:
     found = await call.context.store.read(routes.get, route_id)
     if found is None:
         raise NotFound(f"no route {route_id}")
-    return answers.stored(found, statistics=call.context.node.route_statistics(route_id))
+    query: WindowQuery = call.query
+    if query.time_window is None:
+        return answers.stored(found, statistics=call.context.node.route_statistics(route_id))
+    window = await call.context.history.window(route_id, query.time_window, minutes(query.time_window))
+    return answers.stored(found, statistics=windows.statistics(window))
+
+
+async def get_history(call: Call) -> Answer:
+    route_id, query = call.path["id"], call.query
+    if await call.context.store.read(routes.get, route_id) is None:
+        raise NotFound(f"no route {route_id}")
+    window = await call.context.history.window(
+        route_id, query.time_window, minutes(query.time_window), step=minutes(query.step)
+    )
+    return Answer(windows.history(route_id, query.step, window))
 
 
 async def create_route(call: Call) -> Answer:
@@ -82,6 +107,7 @@ ENDPOINTS = (
         errors={409: "A name or an id is taken, or another route can match the same request."},
         query=WriteQuery,
         body=Route,
+        example=EXAMPLE,
         raw=True,
     ),
     Endpoint(
@@ -91,6 +117,16 @@ ENDPOINTS = (
         roles=EVERYONE,
         summary="One route with its statistics and ETag",
         answers={200: "RouteShown"},
+        query=WindowQuery,
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{PATH}/{{id}}/history",
+        handler=get_history,
+        roles=EVERYONE,
+        summary="What a route has counted, minute by minute, of each arm",
+        answers={200: "RouteHistory"},
+        query=HistoryQuery,
     ),
     Endpoint(
         method="PUT",
@@ -98,6 +134,7 @@ ENDPOINTS = (
         handler=update_route,
         roles=ADMIN,
         summary="Change the given fields of a route: a new version",
+        example={"timeoutSeconds": 10, "methods": ["GET"]},
         answers={200: "RouteWritten | RouteProposed | Plan"},
         errors={
             409: "A name is taken, another route can match the same request, or a deployment has not ended."

@@ -22,5 +22,6 @@ ENDPOINTS = (
         answers={200: "SimulationAnswer"},
         errors={429: "Another forecast is being calculated."},
         body=SimulationRequest,
+        example={"requestsPerSecond": 20, "errorRate": 0.5, "runs": 20},
     ),
 )

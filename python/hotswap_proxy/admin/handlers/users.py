@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hotswap_proxy.control.plan import Action, ObjectChange, Plan, diff
-from hotswap_proxy.errors import NotFound, ValidationFailed
+from hotswap_proxy.errors import Detail, NotFound, ValidationFailed
 from hotswap_proxy.store import users as user_table
 from hotswap_proxy.store.users import User
 
@@ -38,7 +38,7 @@ async def update_user(call: Call) -> Answer:
     given: UserUpdate = call.body
     values = given.model_dump(exclude_none=True, exclude={"password"})
     if not values and given.password is None:
-        raise ValidationFailed("give role, isEnabled or password")
+        raise ValidationFailed.of([Detail("", "nothing_given", "give role, isEnabled or password")])
     store, user_id, dry_run = call.context.store, call.path["id"], call.query.dry_run
     old = await store.read(user_table.get, user_id)
     user = await store.users.update(user_id, values, call.author, password=given.password, dry_run=dry_run)
@@ -77,6 +77,7 @@ ENDPOINTS = (
         errors={409: "The name is taken."},
         query=WriteQuery,
         body=UserCreate,
+        example={"username": "ann", "password": "correct horse battery staple", "role": "Operator"},
     ),
     Endpoint(
         method="GET",
@@ -96,6 +97,7 @@ ENDPOINTS = (
         errors={409: "This is the last enabled administrator."},
         query=WriteQuery,
         body=UserUpdate,
+        example={"isEnabled": False},
     ),
     Endpoint(
         method="DELETE",

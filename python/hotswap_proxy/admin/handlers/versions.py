@@ -88,6 +88,7 @@ ENDPOINTS = (
         partial=True,
         query=StageQuery,
         body=Route,
+        example={"version": "2.0", "backends": [{"url": "http://10.0.0.9:9001"}]},
         raw=True,
     ),
     Endpoint(

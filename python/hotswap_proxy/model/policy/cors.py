@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from hotswap_proxy.model.base import Duration, Model, duration_ms, problem
+from hotswap_proxy.model.base import Duration, InSchema, Model, duration_ms, problem, whole
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 
@@ -40,8 +40,10 @@ def _check_age(age: str) -> str:
     return age
 
 
-Origin = Annotated[str, Field(max_length=300), AfterValidator(_check_origin)]
-Token = Annotated[str, Field(max_length=128), AfterValidator(_check_token)]
+Origin = Annotated[
+    str, Field(max_length=300), AfterValidator(_check_origin), InSchema(pattern=r"^(\*|[A-Za-z]+://.+)$")
+]
+Token = Annotated[str, Field(max_length=128), AfterValidator(_check_token), whole(_TOKEN)]
 Tokens = Annotated[list[Token], Field(max_length=256), AfterValidator(_check_alone)]
 
 

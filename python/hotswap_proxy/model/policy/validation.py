@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, Field
 
-from hotswap_proxy.model.base import Model, problem
+from hotswap_proxy.model.base import Model, problem, whole
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _MEDIA_RANGE = re.compile(r"\*/\*|[!#$%&'+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -34,8 +34,8 @@ def _check_size(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-HeaderName = Annotated[str, Field(max_length=128), AfterValidator(_check_name)]
-MediaRange = Annotated[str, Field(max_length=128), AfterValidator(_check_range)]
+HeaderName = Annotated[str, Field(max_length=128), AfterValidator(_check_name), whole(_TOKEN)]
+MediaRange = Annotated[str, Field(max_length=128), AfterValidator(_check_range), whole(_MEDIA_RANGE)]
 
 
 class Validation(Model):
