@@ -158,7 +158,7 @@ def test_a_reader_that_hangs_costs_lines_and_nothing_else(
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     node = start_node("--config", str(config), "--access-log", str(pipe))
     api = Api(node)
-    with Numbered(node.proxy_port, agent="x" * 500) as load:
+    with Numbered(node.proxy_port, agent="x" * 500, pause=0) as load:
         eventually(lambda: api.metric("gateway_journal_dropped_total") > 0, "the rings are full", 60)
         load.more(200)
     assert node.logged("requests are missing in the access log or traces")["level"] == "error"

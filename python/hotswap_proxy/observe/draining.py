@@ -112,6 +112,8 @@ class Draining:
         self._ending.set()
         self._wake.set()
         await asyncio.to_thread(self._thread.join, LAST_WITHIN)
+        self._told_of_drops = -TELL_EVERY  # what is not told now never is
+        self.check()
         if self._thread.is_alive():  # a daemon: the process ends without it
             log.error("the access log is not written to its end", extra=self._place)
 
