@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from hotswap_proxy.admin.shapes.history import ArmsWindow, RouteHistory
+from hotswap_proxy.admin.shapes.objects import RouteStatistics
 from hotswap_proxy.history.encoding import encode
 from hotswap_proxy.observe import histogram
 from hotswap_proxy.store import rollups
@@ -72,6 +74,8 @@ async def test_what_is_answered(gateway: Gateway) -> None:
 
     history = (await gateway.client.get(f"{ROUTES}/rt-1/history?timeWindow=5m")).json()
     assert (history["routeId"], history["step"], len(history["points"])) == ("rt-1", "1m", 6)
+    RouteHistory.model_validate(history)
+    RouteStatistics.model_validate(route)
     assert [point["requests"] for point in history["points"]] == [0, 0, 110, 0, 110, 0]
     assert history["points"][0] == {
         "minute": of_seconds((now - 5) * 60),
@@ -100,4 +104,5 @@ async def test_the_window_of_a_deployment(gateway: Gateway) -> None:
     assert "window" not in (await gateway.client.get(path)).json()
     window = (await gateway.client.get(f"{path}?timeWindow=1h")).json()["window"]
     assert (window["stable"]["requests"], window["canary"]["requests"]) == (0, 0), "from before it began"
+    ArmsWindow.model_validate(window)
     assert problem(await gateway.client.get(f"{path}?timeWindow=1s"))[0] == 400

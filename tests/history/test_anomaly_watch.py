@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from history.counting import Counts, bucket
 
+from hotswap_proxy.admin.shapes.history import AnomalyPage
 from hotswap_proxy.history.encoding import encode
 from hotswap_proxy.history.recorder import Recorder
 from hotswap_proxy.history.watch import LEASE, AnomalyWatch, routes_of
@@ -113,6 +114,7 @@ async def test_one_event_for_each_begin_and_end(gateway: Gateway) -> None:
         assert watch.counts() == {("rt-1", "errorRate"): 1}, "every node knows"
     answer = (await gateway.client.get(f"{ANOMALIES}?active=true&routeId=rt-1")).json()
     assert (answer["anomalies"], answer["total"]) == ([anomaly], 1)
+    AnomalyPage.model_validate(answer)
     assert made["version"] == "1.0"
 
     await fleet.then(good, good, good, good)
