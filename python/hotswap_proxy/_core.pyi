@@ -20,6 +20,7 @@ __all__ = [
     "Journal",
     "Lines",
     "Node",
+    "Rollups",
     "Scrape",
     "Staged",
     "Worker",
@@ -384,6 +385,27 @@ class Staged:
         """
     def discard(self) -> None:
         """Free its memory. Harmless when it was published or discarded before."""
+
+@final
+class Rollups:
+    """What the series of a node have counted, minute by minute or whenever it is asked. One reader: what is
+    taken is not told again. Begins with all that was counted until now.
+    """
+
+    def __new__(cls, node: Node) -> Rollups: ...
+    def take(self) -> tuple[tuple[int, int, bytes], list[tuple[str | None, str, int, int, bytes]]]:
+        """What was counted since the last `take`: the sum of all series, (requests, failed, latency), and of
+        those that had requests (route id, arm, requests, failed, latency). A latency is a histogram in the
+        encoding of `hotswap_proxy.history.encoding`.
+
+        Each request is told once, whatever became of its series: what those have counted that have ended
+        meanwhile is in a row without a route. Never negative. In a few ms for 10,000 series, without the
+        interpreter lock but for the list.
+        """
+    def peek(
+        self, route_id: str | None = None
+    ) -> tuple[tuple[int, int, bytes], list[tuple[str | None, str, int, int, bytes]]]:
+        """The same for one route (its sum, its arms), or for all of them (the sum only); nothing is taken."""
 
 @final
 class Worker:

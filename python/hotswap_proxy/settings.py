@@ -129,6 +129,7 @@ class Settings:
     forwarded: Switch = "off"  # write Forwarded (RFC 7239) beside X-Forwarded-*
     retry_budget: int = 20  # percent of the requests that may be retried
     outlier_ejection: Switch = "on"
+    anomaly_detection: Switch = "on"
     allowed_backend_hosts: tuple[
         str, ...
     ] = ()  # may be plain http in Production, link-local or metadata addresses

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.deploy.commands import Commands
 from hotswap_proxy.fleet.redis import Redis
+from hotswap_proxy.history.windows import History
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 
@@ -56,4 +57,5 @@ class AdminContext:
     configuration: Configuration
     node: NodeView
     deployments: Commands
+    history: History
     cache: Redis | None = None

@@ -31,6 +31,7 @@ _CODES = {
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, errors.GatewayError)
 }
+_LOGIN: list[Document] = [{"token": []}, {"apiKey": []}]  # one of them
 _WHEN = {
     400: "The body or a query parameter breaks a rule; `details` names field and rule.",
     401: "Not logged in, or the token or API key is not valid.",
@@ -130,7 +131,7 @@ class _Builder:
             },
             "servers": [{"url": "/", "description": "this node"}],
             "tags": [{"name": name} for name in dict.fromkeys(map(tag, paths))],
-            "security": [{"token": []}, {"apiKey": []}],
+            "security": _LOGIN,
             "paths": paths,
             "components": {
                 "schemas": self._schemas,
@@ -191,6 +192,8 @@ class _Builder:
             operation["requestBody"] = self._body(endpoint)
         if not endpoint.roles:
             operation["security"] = []
+        elif endpoint.is_public is not None:
+            operation["security"] = [{}, *_LOGIN]  # with or without
         answers = {str(status): self._answer(endpoint, status) for status in sorted(endpoint.answers)}
         operation["responses"] = answers | {
             str(status): _error(status, told) for status, told in statuses(endpoint).items()
@@ -241,6 +244,8 @@ def _models(endpoint: Endpoint, status: int | None = None) -> Iterator[type[Base
 def _who(endpoint: Endpoint) -> str:
     if not endpoint.roles:
         return "Public: nobody has to log in."
+    if endpoint.is_public is not None:
+        return "Public, or for any role, as the node is set up."
     names = "any" if endpoint.roles == EVERYONE else ", ".join(r for r in ROLES if r in endpoint.roles)
     return f"Roles: {names}."
 

@@ -10,6 +10,7 @@ from hotswap_proxy.cli import (
     audit,
     deployments,
     files,
+    history,
     login,
     node,
     objects,
@@ -50,6 +51,7 @@ app.add_typer(api_keys.api_keys, name="api-keys")
 app.command("nodes")(node.nodes)
 app.command("health")(node.health)
 app.add_typer(audit.audit, name="audit")
+app.add_typer(history.anomalies, name="anomalies")
 
 
 @app.command()

@@ -113,6 +113,9 @@ RetryBudget = Annotated[
 OutlierEjection = Annotated[
     Value, _option("outlier-ejection", "on|off", "Leave out backends that stand out by failing.", "on")
 ]
+AnomalyDetection = Annotated[
+    Value, _option("anomaly-detection", "on|off", "Compare each minute with the hours before.", "on")
+]
 AllowedHosts = Annotated[
     Value,
     _limit("allowed-backend-hosts", "HOST,…", "May be plain http in Production, or link-local addresses."),
@@ -205,6 +208,7 @@ def run(
     forwarded: Forwarded = None,
     retry_budget: RetryBudget = None,
     outlier_ejection: OutlierEjection = None,
+    anomaly_detection: AnomalyDetection = None,
     allowed_backend_hosts: AllowedHosts = None,
     health_check_commands: HealthCheckCommands = None,
     middleware: Middleware = None,

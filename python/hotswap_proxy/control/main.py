@@ -44,6 +44,7 @@ from hotswap_proxy.deploy import start as deploy
 from hotswap_proxy.errors import GatewayError
 from hotswap_proxy.fleet import opening
 from hotswap_proxy.fleet.lastgood import LastGood
+from hotswap_proxy.history import start as history
 from hotswap_proxy.observe import structured as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
@@ -225,9 +226,14 @@ class NodeProcess:
             self._journaling.journal if self._journaling is not None else None,
         )
         deploy.measure(stack, parts)
+        recorder = history.record(stack, parts)
         when_up = (self._first_administrator(parts.store), self._missed_file)
         duties = Duties(
-            parts, Helpers(self._claims, loaded.keys, regions, self._reloader, self._certificates, when_up)
+            parts,
+            Helpers(
+                *(self._claims, loaded.keys, regions, recorder),
+                *(self._reloader, self._certificates, when_up),
+            ),
         )
         stack.push_async_callback(duties.let_go)
         if self._predecessor is not None:

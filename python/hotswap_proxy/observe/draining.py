@@ -132,6 +132,7 @@ class Draining:
 
     def _turn(self) -> bool:
         """One look that survives everything; whether there was something."""
+        self._look_began = time.monotonic()
         try:
             if self._reopen.is_set():
                 self._reopen.clear()
@@ -140,11 +141,11 @@ class Draining:
         except Exception:
             log.exception("the journal cannot be read")
             return False
+        finally:
+            self._look_began = None
 
     def _look(self) -> bool:
-        self._look_began = time.monotonic()
         taken = self._journal.drain(self._file.fd if self._file is not None else -1)
-        self._look_began = None
         counts = self.counts
         counts.lines += taken["lines"]
         counts.lost += taken["linesLost"]

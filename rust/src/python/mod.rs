@@ -10,6 +10,7 @@ mod exposition;
 mod histogram;
 mod journal;
 mod node;
+mod rollups;
 mod worker;
 
 use pyo3::prelude::*;
@@ -34,6 +35,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<catalog::Catalog>()?;
     m.add_class::<catalog::Staged>()?;
     m.add_class::<worker::Worker>()?;
+    m.add_class::<rollups::Rollups>()?;
     m.add_class::<exposition::Scrape>()?;
     m.add_class::<exposition::Lines>()?;
     m.add_class::<journal::Journal>()?;

@@ -1,6 +1,7 @@
 """The endpoints. A handler calls what knows the rules and answers; it decides nothing."""
 
 from . import (
+    anomalies,
     api_keys,
     audit,
     authentication,
@@ -25,5 +26,6 @@ ENDPOINTS = (
     *backends.ENDPOINTS,
     *config.ENDPOINTS,
     *gateway.ENDPOINTS,
+    *anomalies.ENDPOINTS,
     *audit.ENDPOINTS,
 )

@@ -6,6 +6,7 @@ loads them. An endpoint's row names them (``Endpoint.answers``); a new module ha
 
 from .common import Answered, ErrorAnswer, Plan
 from .deployments import Deployment, DeploymentMetrics, DeploymentPage, Ordered, Rehearsed, SimulationAnswer
+from .history import AnomalyPage, RouteHistory
 from .identity import (
     AuditHead,
     AuditPage,
@@ -37,6 +38,7 @@ from .objects import (
 )
 
 __all__ = [
+    "AnomalyPage",
     "Answered",
     "Applied",
     "AuditHead",
@@ -61,6 +63,7 @@ __all__ = [
     "Ordered",
     "Plan",
     "Rehearsed",
+    "RouteHistory",
     "RoutePage",
     "RouteProposed",
     "RouteShown",
