@@ -27,6 +27,7 @@ Document = dict[str, Any]
 
 ROLES = get_args(Role)
 JSON = ("application/json",)
+SECURITY: list[Document] = [{"token": []}, {"apiKey": []}]
 CHANGE = "Change"  # what is behind the name of a schema of which any part may be given
 
 _CODES = {
@@ -139,7 +140,7 @@ class _Builder:
             },
             "servers": [{"url": "/", "description": "this node"}],
             "tags": [{"name": name} for name in dict.fromkeys(map(tag, paths))],
-            "security": [{"token": []}, {"apiKey": []}],
+            "security": SECURITY,
             "paths": paths,
             "components": {
                 "schemas": self._schemas,
@@ -200,6 +201,8 @@ class _Builder:
             operation["requestBody"] = self._body(endpoint)
         if not endpoint.roles:
             operation["security"] = []
+        elif endpoint.is_public is not None:  # on some nodes
+            operation["security"] = [{}, *SECURITY]
         answers = {str(status): self._answer(endpoint, status) for status in sorted(endpoint.answers)}
         if links := self._links(endpoint):
             answers["201"]["links"] = links
@@ -263,7 +266,7 @@ def _who(endpoint: Endpoint) -> str:
     if not endpoint.roles:
         return "Public: nobody has to log in."
     names = "any" if endpoint.roles == EVERYONE else ", ".join(r for r in ROLES if r in endpoint.roles)
-    return f"Roles: {names}."
+    return f"Roles: {names}." + (" On some nodes public, see its setting." if endpoint.is_public else "")
 
 
 def _header(name: str) -> Document:
