@@ -46,21 +46,36 @@ class BufferedNginx(LoggingNginx):
 
 
 class LoggingHAProxy(HAProxy):
-    """``option httplog`` to a local syslog socket, as its manual recommends for a busy machine."""
+    """``option httplog`` through a ring in memory to a syslog server. A datagram for each line, on a Unix
+    socket or by UDP, was measured at 3 to 15 % more.
+    """
 
     def __init__(self, backends: Backends, directory: Path, routes: int) -> None:
         super().__init__(backends, directory, routes)
-        self.socket = directory / "syslog"
+        self.sink_port = machine.free_port()
         self.sink: subprocess.Popen[bytes] | None = None
 
     def logging(self) -> tuple[str, str]:
-        return f"log {self.socket} local0", "log global\n    option httplog"
+        return "log ring@lines local0", "log global\n    option httplog"
+
+    def configure(self, label: str) -> None:
+        super().configure(label)
+        with (self.directory / "haproxy.cfg").open("a") as file:
+            file.write(
+                f"""
+ring lines
+    format rfc3164
+    maxlen 1200
+    size 8388608
+    timeout connect 5s
+    timeout server 10s
+    server sink 127.0.0.1:{self.sink_port}
+"""
+            )
 
     def start(self) -> None:
         program = str(machine.compile_c("syslog"))
-        self.sink = machine.start([program, str(self.socket)], machine.OTHER_CORE, self.log)
-        while not self.socket.exists():
-            time.sleep(0.01)
+        self.sink = machine.start([program, str(self.sink_port)], machine.OTHER_CORE, self.log)
         super().start()
 
     def stop(self) -> None:

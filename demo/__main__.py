@@ -69,7 +69,8 @@ def start_backend(port: int) -> Process:
 def start_gateway(options: argparse.Namespace, first: bool) -> Process:
     command = [
         script("hotswap-proxy"), "run", "--proxy", options.proxy, "--admin", options.admin,
-        "--data-dir", str(options.data_dir), "--access-log", str(access_log(options.data_dir)), "--tracing", "on",
+        "--data-dir", str(options.data_dir), "--access-log", str(access_log(options.data_dir)),
+        "--tracing", "on", "--trace-sample", "1",  # all of them: nobody is in a hurry
     ]  # fmt: skip
     if first:
         command += ["--config", str(config_for(options.backend_port, options.data_dir))]

@@ -27,6 +27,8 @@ from hotswap_proxy.deploy.judge import judge
 from hotswap_proxy.deploy.targets.base import Target
 from hotswap_proxy.deploy.targets.routes import RouteTarget
 from hotswap_proxy.deploy.targets.smoke import SmokeTester
+from hotswap_proxy.history.recorder import Recorder
+from hotswap_proxy.history.windows import History
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import FILE_NAME, Store
 from hotswap_proxy.store.migrate import migrate
@@ -160,6 +162,7 @@ class Gateway:
     core: _core.Node
     worker: _core.Worker
     keys: KeyKeeper
+    recorder: Recorder
 
     @property
     def configuration(self) -> Configuration:
@@ -239,12 +242,15 @@ async def running(data_dir: Path, **fields: Any) -> AsyncIterator[Gateway]:
         smoke = SmokeTester(store, resolver, settings.tls_files)
         targets: dict[str, Target] = {"route": RouteTarget(store, settings, configuration, smoke)}
         orders = Commands(store, targets, configuration, judge)
-        context = AdminContext(settings, store, configuration, node, orders)
+        recorder = Recorder(_core.Rollups(core), store, settings.node_id, "boot")
+        history = History(store, recorder)
+        context = AdminContext(settings, store, configuration, node, orders, history)
         transport = httpx.ASGITransport(create_app(context), client=("192.0.2.1", 5555))
         async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
             client.event_hooks["response"].append(_conforms)
             client.headers.update(await login(client, "admin"))
-            yield Gateway(client, context, node, resolver, core, worker, keys)
+            yield Gateway(client, context, node, resolver, core, worker, keys, recorder)
+        await recorder.stop()
         await keys.stop()
         await checker.stop()
     finally:

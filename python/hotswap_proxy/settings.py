@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from hotswap_proxy import otlpsettings
 from hotswap_proxy.postgresurl import PostgresUrl
 from hotswap_proxy.redisurl import check_redis_url
 
@@ -42,8 +43,9 @@ _SECRETS = (
     "redis_url",
     "alert_webhooks",
     "webhook_secret",
+    "otlp_headers",
 )
-SECRET_VARIABLES = frozenset(PREFIX + name.upper() for name in _SECRETS)
+SECRET_VARIABLES = frozenset(PREFIX + name.upper() for name in _SECRETS) | otlpsettings.SECRET_VARIABLES
 PRIVATE = 0o077  # the umask of whatever writes to the data directory: password hashes and the token secret
 _AT_LEAST = {
     "workers": 1,
@@ -60,6 +62,8 @@ _AT_LEAST = {
     "max_requests_per_second_per_client": 0,
     "min_transfer_rate": 0,
     "retry_budget": 0,
+    "trace_sample": 0,
+    "trace_forced_limit": 0,
     "api_limit_reads": 0,
     "api_limit_route_writes": 0,
     "api_limit_deployments": 0,
@@ -72,11 +76,14 @@ _AT_MOST = {
     "max_requests_per_second_per_client": 1_000_000,
     "min_transfer_rate": 1 << 31,
     "retry_budget": 100,
+    "trace_sample": 1,
+    "trace_forced_limit": 1_000_000,
     "api_limit_reads": 10_000,
     "api_limit_route_writes": 10_000,
     "api_limit_deployments": 10_000,
     "access_log_sample": 1,
 }
+TRACE_SAMPLE, TRACE_FORCED_LIMIT = 0.1, 1000
 NO_ACCESS_LOG, STANDARD_OUTPUT = "off", "-"  # values of `access_log` that are no path
 MAX_PARAMETER_NAME = 64
 MIN_WEBHOOK_SECRET = 16  # bytes: it can be guessed at by whoever has seen one event
@@ -130,6 +137,7 @@ class Settings:
     forwarded: Switch = "off"  # write Forwarded (RFC 7239) beside X-Forwarded-*
     retry_budget: int = 20  # percent of the requests that may be retried
     outlier_ejection: Switch = "on"
+    anomaly_detection: Switch = "on"
     allowed_backend_hosts: tuple[
         str, ...
     ] = ()  # may be plain http in Production, link-local or metadata addresses
@@ -140,6 +148,12 @@ class Settings:
     geoip: Path | None = None  # database of regions, MaxMind's format
     metrics_access: MetricsAccess = "public"  # who may read /metrics: everybody, or those who are logged in
     log_level: LogLevel = "info"
+    tracing: Switch | None = None  # None: with an endpoint
+    otlp_endpoint: str | None = None  # OTLP over HTTP; None: traces are only kept for the API
+    otlp_headers: str | None = field(default=None, repr=False)
+    trace_sample: float = TRACE_SAMPLE  # share of the traces that begin here
+    trace_forced_limit: int = TRACE_FORCED_LIMIT  # a second and worker: recorded because callers say so
+    service_name: str = "hotswap-proxy"
     access_log: str = NO_ACCESS_LOG  # or "-", or a path
     access_log_sample: float = 1.0  # share of the uneventful requests that get a line
     access_log_redact: tuple[str, ...] = ()  # query parameters besides `_core.REDACTED_PARAMETERS`
@@ -156,6 +170,11 @@ class Settings:
     def tls_files(self) -> Path:
         """The directory of files that backends may name."""
         return self.tls_dir or self.data_dir / "tls"
+
+    @property
+    def traces(self) -> bool:
+        """Whether requests and changes are traced."""
+        return (self.tracing or ("on" if self.otlp_endpoint else "off")) == "on"
 
     @property
     def logs_requests(self) -> bool:
@@ -183,6 +202,7 @@ class Settings:
         values: dict[str, Any] = {}
         problems: list[str] = []
         hints = typing.get_type_hints(cls)
+        environ = otlpsettings.with_opentelemetry(environ)
         for item in fields(cls):
             name = PREFIX + item.name.upper()
             text = environ.get(name, "")
@@ -248,6 +268,18 @@ def _combinations(settings: Settings) -> list[str]:
         found.append(
             f"{PREFIX}PROXY_PROTOCOL: needs --trusted-proxies; else any client could claim any address"
         )
+    if not settings.traces:
+        given = {
+            "TRACE_SAMPLE": settings.trace_sample != TRACE_SAMPLE,
+            "TRACE_FORCED_LIMIT": settings.trace_forced_limit != TRACE_FORCED_LIMIT,
+        }
+        found += [
+            f"{PREFIX}{name}: needs --otlp-endpoint or --tracing on"
+            for name, is_set in given.items()
+            if is_set
+        ]
+    if settings.otlp_headers is not None and settings.otlp_endpoint is None:
+        found.append(f"{PREFIX}OTLP_HEADERS: needs --otlp-endpoint")
     if not settings.logs_requests:
         given = {
             "ACCESS_LOG_SAMPLE": settings.access_log_sample != 1,
@@ -283,6 +315,12 @@ def _convert(name: str, hint: Any, text: str) -> Any:
         PostgresUrl.parse(text)
     if name == "redis_url":
         check_redis_url(text)
+    if name == "otlp_endpoint":
+        otlpsettings.check_endpoint(text)
+    if name == "otlp_headers":
+        otlpsettings.parse_headers(text)
+    if name == "service_name" and not (len(text) <= 255 and text.isprintable()):
+        raise ValueError("it has more than 255 characters, or some that cannot be shown")
     if name == "access_log" and "\0" in text:
         raise ValueError("a path cannot have a NUL in it")
     if name == "node_id" and not (len(text) <= MAX_NODE_ID and text.isprintable()):

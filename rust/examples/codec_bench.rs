@@ -59,6 +59,7 @@ fn main() {
         forward_expect: true,
         withheld: b"",
         added: b"",
+        trace: None,
         edit: None,
     };
     let date = *DateCache::new().at(784_111_777);

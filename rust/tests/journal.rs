@@ -44,7 +44,7 @@ fn take(rings: &Rings, lane: usize, each: &mut impl FnMut(&[u8])) {
 fn numbered(number: u64) -> Vec<u8> {
     let len = (number % 300) as usize;
     let mut record = number.to_le_bytes().to_vec();
-    record.extend(std::iter::repeat_n(number as u8, len));
+    record.extend(std::iter::repeat(number as u8).take(len));
     record
 }
 
@@ -71,7 +71,7 @@ fn two_threads_lose_nothing_but_what_is_counted() {
         let over = writing.is_finished();
         take(&reader, 0, &mut |record| {
             let number = number_of(record);
-            assert!(last.is_none_or(|last| last < number));
+            assert!(!last.is_some_and(|last| last >= number));
             last = Some(number);
             found += 1;
         });

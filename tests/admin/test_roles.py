@@ -33,6 +33,7 @@ POST   gateway/routes                           Admin
 GET    gateway/routes/{id}                      all
 PUT    gateway/routes/{id}                      Admin
 DELETE gateway/routes/{id}                      Admin
+GET    gateway/routes/{id}/history              all
 GET    gateway/routes/{id}/versions             all
 POST   gateway/routes/{id}/versions             Admin
 GET    gateway/routes/{id}/versions/{version}   all
@@ -61,8 +62,11 @@ POST   gateway/config/apply                     Admin
 POST   gateway/config/validate                  all
 GET    gateway/config/export                    all
 GET    gateway/nodes                            all
+GET    gateway/anomalies                        all
 GET    gateway/health                           public
 GET    gateway/metrics                          all
+GET    gateway/traces                           all
+GET    gateway/traces/{traceId}                 all
 GET    /metrics                                 public
 GET    audit-logs                               Admin
 GET    audit-logs/head                          Admin

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hotswap_proxy.cli import history
 from tests.console import Cli
 from tests.node import PASSWORD, Node
 from tests.processes import ask, connect
@@ -224,6 +225,23 @@ def test_what_the_node_tells(cli: Cli) -> None:
     (entry,) = cli.json("audit", "--entity-type", "route", "--limit", "1")
     assert (entry["action"], entry["username"]) == ("route.create", "admin")
     assert "route.create" in cli("audit")
+
+
+def test_the_history_of_a_route(cli: Cli) -> None:
+    cli("routes", "create", "--data", json.dumps(ROUTE))
+    told = cli.json("routes", "history", "users", "--window", "15m")
+    assert (told["timeWindow"], told["step"]) == ("15m", "1m")
+    assert told["points"][-1]["requests"] == 0
+    first, *_, last = cli("routes", "history", "users").splitlines()
+    assert first.startswith("requests   ▁")
+    assert last.split()[2:] == ["0", "0"]
+    assert "timeWindow: '25h' is not a number of whole minutes" in cli(
+        "routes", "history", "users", "--window", "25h", code=2
+    )
+    assert cli.json("anomalies", "list", "--route", "users", "--active") == []
+    assert "startedAt" in cli("anomalies", "list")
+    assert history.sparkline([0, 1, 7]) == "▁▂█  most 7"
+    assert len(history.sparkline([1] * 1441).partition(" ")[0]) == 58
 
 
 def test_the_audit_log_is_verified(cli: Cli, node: Node) -> None:

@@ -35,7 +35,7 @@ def run(node: Node, line: str) -> subprocess.CompletedProcess[str]:
 
 
 def here(line: str, backend: str) -> str:
-    """The command for backends of this machine, and quicker; two processes of a busy machine are not alike."""
+    """The command for backends of this machine, and quicker; two processes on a busy one are not alike."""
     for old, new in {
         "http://httpbin:8081": f"http://127.0.0.1:{free_port()}",  # nobody listens
         "http://httpbin:8080": backend,

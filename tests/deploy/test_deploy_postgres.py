@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from deploy import test_orders, test_rollouts, test_takeover
 from deploy.rollout import World, world
+
+from deploy import test_orders, test_rollouts, test_takeover
 
 pytestmark = pytest.mark.anyio
 

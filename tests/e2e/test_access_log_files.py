@@ -16,6 +16,7 @@ from harness.client import Client
 
 from tests.node import Node
 from tests.processes import alive, eventually
+from tests.upgrades import Upgradable
 
 Start = Callable[..., Node]
 
@@ -59,6 +60,29 @@ def test_a_node_that_drains_loses_no_line(start_node: Start, config: Path, tmp_p
         load.more(500)
         assert node.end() == 0
     assert once_each(read(log), load.answered) == (set(), set())
+
+
+def test_an_upgrade_loses_no_line(config: Path, tmp_path: Path) -> None:
+    """Two nodes write to one file for a while; and it is rotated meanwhile."""
+    log = tmp_path / "access.log"
+    node = Upgradable(tmp_path, "--config", str(config), "--access-log", str(log))
+    node.start()
+    try:
+        before = node.in_charge
+        with Numbered(node.proxy_port) as load:
+            load.more(200)
+            code, said = node.upgrade()
+            assert code == 0, said
+            load.more(200)
+            renamed = rotate(log, 1, lambda: os.kill(node.in_charge, signal.SIGUSR1))
+            load.more(200)
+        after = node.in_charge
+        assert after != before
+        os.kill(after, signal.SIGTERM)
+        eventually(lambda: not alive(after) and not alive(before), "both have ended", 60)
+    finally:
+        node.clean_up()
+    assert once_each(read(log, renamed), load.answered) == (set(), set())
 
 
 def test_a_worker_that_is_killed_takes_no_lines_with_it(
@@ -134,7 +158,7 @@ def test_a_reader_that_hangs_costs_lines_and_nothing_else(
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     node = start_node("--config", str(config), "--access-log", str(pipe))
     api = Api(node)
-    with Numbered(node.proxy_port, agent="x" * 500) as load:
+    with Numbered(node.proxy_port, agent="x" * 500, pause=0) as load:
         eventually(lambda: api.metric("gateway_journal_dropped_total") > 0, "the rings are full", 60)
         load.more(200)
     assert node.logged("requests are missing in the access log or traces")["level"] == "error"

@@ -68,7 +68,7 @@ def everything(
     node = Node(
         directory,
         *options(directory, "localhost"),
-        *("--access-log", str(directory / "access.log")),
+        *("--access-log", str(directory / "access.log"), "--tracing", "on"),
         HOTSWAP_ADMIN_USERNAME="admin",
         HOTSWAP_DATABASE_URL=the_postgres.new_database(),
         HOTSWAP_REDIS_URL=the_redis.url,

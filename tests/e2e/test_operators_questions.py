@@ -1,5 +1,5 @@
-"""What an operator asks, answered by the tools of a running node: what changed, who is affected, why was it taken
-back, where is this one request.
+"""What an operator asks, answered by the tools of a running node: what changed, who is affected, why was it
+taken back, where is this one request.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def test_who_was_affected_by_a_bad_version_and_why_it_was_taken_back(
     affected = traffic.count("v2", " 500")
     eventually(lambda: len(operator.lines(status=500, arm="canary")) == affected)
     assert {line["version"] for line in operator.lines(status=500)} == {"1.1"}, "nobody else was affected"
-    trace = told["traceId"] if "traceId" in told else None
+    trace = told.get("traceId")
     if trace is not None:
         names = {span["name"] for span in operator.asks("traces", "get", trace)["spans"]}
         assert {"config.deploy", "config.rollback"} <= names

@@ -131,7 +131,7 @@ def test_peers_log_in_the_observed_scenario_only(tmp_path: Path) -> None:
             "nginx.conf",
             f"access_log {tmp_path}/access.log combined buffer=64k flush=1s;",
         ),
-        (observed.LoggingHAProxy, "haproxy.cfg", f"log {tmp_path}/syslog local0"),
+        (observed.LoggingHAProxy, "haproxy.cfg", "log ring@lines local0"),
     ):
         kind(backends, tmp_path, 1).configure("a")
         assert shown in (tmp_path / file).read_text()

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.deploy.commands import Commands
 from hotswap_proxy.fleet.redis import Redis
+from hotswap_proxy.history.windows import History
+from hotswap_proxy.observe.tracing.start import Tracing
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
 
@@ -56,4 +58,6 @@ class AdminContext:
     configuration: Configuration
     node: NodeView
     deployments: Commands
+    history: History
     cache: Redis | None = None
+    tracing: Tracing | None = None  # while it is on

@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hotswap_proxy.observe.structured import call
 
+from .tracing import answered, traced
+
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -22,8 +24,8 @@ _SECURITY_HEADERS = [
 
 
 class AnswerHeaders:
-    """Keeps a caller's X-Request-ID if it is a plausible one, else makes one; it is the answer's traceId as
-    well.
+    """Keeps a caller's X-Request-ID if it is a plausible one, else makes one. It is the answer's traceId as
+    well, unless calls are traced: then that is the id of the call's trace.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -34,15 +36,17 @@ class AnswerHeaders:
             await self._app(scope, receive, send)
             return
         given = dict(scope["headers"]).get(b"x-request-id", b"")
-        trace_id = given if _ACCEPTED_ID.fullmatch(given) else secrets.token_hex(16).encode()
-        scope["trace_id"] = trace_id.decode()
+        request_id = given if _ACCEPTED_ID.fullmatch(given) else secrets.token_hex(16).encode()
+        with traced(scope) as (span, trace_id):
+            scope["trace_id"] = trace_id or request_id.decode()
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                there = {name for name, _ in message["headers"]}
-                added = [header for header in _SECURITY_HEADERS if header[0] not in there]
-                message["headers"] = [*message["headers"], (b"x-request-id", trace_id), *added]
-            await send(message)
+            async def send_with_headers(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    answered(span, message["status"])
+                    there = {name for name, _ in message["headers"]}
+                    added = [header for header in _SECURITY_HEADERS if header[0] not in there]
+                    message["headers"] = [*message["headers"], (b"x-request-id", request_id), *added]
+                await send(message)
 
-        with call(trace_id.decode()):
-            await self._app(scope, receive, send_with_headers)
+            with call(scope["trace_id"]):
+                await self._app(scope, receive, send_with_headers)

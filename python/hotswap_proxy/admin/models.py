@@ -15,12 +15,13 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
 from hotswap_proxy.deploy.record import Status
-from hotswap_proxy.model import Environment, Model, Strategy, Version
-from hotswap_proxy.model.base import InSchema, Name, problem
+from hotswap_proxy.model import Environment, Model, Strategy, Version, duration_ms
+from hotswap_proxy.model.base import MAX_DURATION_MS, InSchema, Name, problem
 from hotswap_proxy.store.passwords import MAX_LENGTH, MIN_LENGTH
 from hotswap_proxy.store.users import Role
 
@@ -128,6 +129,41 @@ class Query(BaseModel):
         return value
 
 
+def _in_minutes(text: str) -> str:
+    try:
+        milliseconds = duration_ms(text)
+    except ValueError as error:
+        raise problem("time_window", str(error)) from None
+    if milliseconds % 60_000 or not 60_000 <= milliseconds <= MAX_DURATION_MS:
+        raise problem("time_window", f"{text!r} is not a number of whole minutes up to 24h, such as 5m or 1h")
+    return text
+
+
+TimeWindow = Annotated[str, Field(max_length=32), AfterValidator(_in_minutes)]
+
+
+def minutes(window: str) -> int:
+    """Of a ``TimeWindow``."""
+    return duration_ms(window) // 60_000
+
+
+class WindowQuery(Query):
+    time_window: TimeWindow | None = Field(
+        None, description="the last minutes, 1m to 24h, of all nodes; left out: since this node's start"
+    )
+
+
+class HistoryQuery(Query):
+    time_window: TimeWindow = Field("1h", description="how far back, 1m to 24h")
+    step: TimeWindow = Field("1m", description="length of a point")
+
+    @model_validator(mode="after")
+    def _step_fits(self) -> HistoryQuery:
+        if minutes(self.step) > minutes(self.time_window):
+            raise problem("step", "step is longer than timeWindow")
+        return self
+
+
 class Page(Query):
     limit: int = Field(20, ge=1, le=100)
     offset: int = Field(0, ge=0, le=2**31)
@@ -170,6 +206,13 @@ class ApiKeyCreate(Model):
     expires_at: BodyMoment | None = Field(None, description="none: it does not expire")
 
 
+class TraceQuery(Query):
+    limit: int = Field(20, ge=1, le=256)
+    route_id: str | None = None
+    status: str | None = Field(None, pattern="^[1-5]([0-9][0-9]|xx)$", description="as 503 or 5xx")
+    min_duration_ms: float = Field(0.0, ge=0, le=86_400_000)
+
+
 class WriteQuery(Query):
     dry_run: bool = Field(False, description="check everything, answer the difference, change nothing")
 
@@ -183,6 +226,11 @@ class DeploymentQuery(Page):
     route_id: str | None = None
     status: Status | None = None
     environment: Environment | None = None
+
+
+class AnomalyQuery(Page):
+    route_id: str | None = None
+    active: bool | None = Field(None, description="true: those that go on; false: those that have ended")
 
 
 class DeploymentView(Query):

@@ -27,7 +27,6 @@ Document = dict[str, Any]
 
 ROLES = get_args(Role)
 JSON = ("application/json",)
-SECURITY: list[Document] = [{"token": []}, {"apiKey": []}]
 CHANGE = "Change"  # what is behind the name of a schema of which any part may be given
 
 _CODES = {
@@ -35,6 +34,7 @@ _CODES = {
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, errors.GatewayError)
 }
+_LOGIN: list[Document] = [{"token": []}, {"apiKey": []}]  # one of them
 _IDS = {  # of what a POST has made, in its answer
     "routes": "routeId",
     "backends": "backendId",
@@ -140,7 +140,7 @@ class _Builder:
             },
             "servers": [{"url": "/", "description": "this node"}],
             "tags": [{"name": name} for name in dict.fromkeys(map(tag, paths))],
-            "security": SECURITY,
+            "security": _LOGIN,
             "paths": paths,
             "components": {
                 "schemas": self._schemas,
@@ -201,8 +201,8 @@ class _Builder:
             operation["requestBody"] = self._body(endpoint)
         if not endpoint.roles:
             operation["security"] = []
-        elif endpoint.is_public is not None:  # on some nodes
-            operation["security"] = [{}, *SECURITY]
+        elif endpoint.is_public is not None:
+            operation["security"] = [{}, *_LOGIN]  # with or without
         answers = {str(status): self._answer(endpoint, status) for status in sorted(endpoint.answers)}
         if links := self._links(endpoint):
             answers["201"]["links"] = links
@@ -265,8 +265,10 @@ def _models(endpoint: Endpoint, status: int | None = None) -> Iterator[type[Base
 def _who(endpoint: Endpoint) -> str:
     if not endpoint.roles:
         return "Public: nobody has to log in."
+    if endpoint.is_public is not None:
+        return "Public, or for any role, as the node is set up."
     names = "any" if endpoint.roles == EVERYONE else ", ".join(r for r in ROLES if r in endpoint.roles)
-    return f"Roles: {names}." + (" On some nodes public, see its setting." if endpoint.is_public else "")
+    return f"Roles: {names}."
 
 
 def _header(name: str) -> Document:

@@ -37,6 +37,7 @@ from .models import Query
 from .quotas import Quotas
 from .streaming import streamed
 from .tokens import Tokens
+from .tracing import work
 from .trail import Trail
 
 log = logging.getLogger(__name__)
@@ -146,11 +147,12 @@ def _dispatcher(methods: dict[str, Endpoint], services: Services) -> Callable[[R
         author = Author("anonymous", None, trace_id(request), client)
         call = Call(services, dict(request.path_params), author)
         try:
-            await _receive(call, request, endpoint)
-            answer = await endpoint.handler(call)
-            if isinstance(answer.body, Iterator):
-                return await streamed(answer, answer.body)
-            return respond(answer)
+            with work(request.scope, endpoint):
+                await _receive(call, request, endpoint)
+                answer = await endpoint.handler(call)
+                if isinstance(answer.body, Iterator):
+                    return await streamed(answer, answer.body)
+                return respond(answer)
         except GatewayError as error:
             if error.status == 403 and call.user is not None:
                 await services.trail.denied(call.author, call.user.role, request.method, request.url.path)

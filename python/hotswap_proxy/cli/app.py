@@ -10,11 +10,13 @@ from hotswap_proxy.cli import (
     audit,
     deployments,
     files,
+    history,
     login,
     node,
     objects,
     openapi,
     run,
+    traces,
     upgrade,
     users,
     versions,
@@ -52,6 +54,8 @@ app.add_typer(api_keys.api_keys, name="api-keys")
 app.command("nodes")(node.nodes)
 app.command("health")(node.health)
 app.add_typer(audit.audit, name="audit")
+app.add_typer(history.anomalies, name="anomalies")
+app.add_typer(traces.traces, name="traces")
 
 
 @app.command()

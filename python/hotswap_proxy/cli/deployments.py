@@ -44,6 +44,7 @@ METRICS = (
     *("requestCount", "failed", "errorRate", "p50Latency", "p95Latency", "p99Latency"),
     *("unavailable", "excluded"),
 )
+WINDOW = ("requests", "failed", "errorRate", "p50", "p95", "p99")
 
 Key = Annotated[
     str, typer.Argument(metavar="ID|ROUTE", help="A deployment's id, or a route: its latest deployment.")
@@ -228,18 +229,26 @@ def get(
 @command
 def metrics(
     key: Key,
+    window: Annotated[
+        str | None,
+        typer.Option("--window", metavar="DURATION", help="And all requests of the last minutes: 5m … 24h."),
+    ] = None,
     admin_url: AdminUrl = DEFAULT_URL,
     token: Token = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """What both arms have counted in the present phase, and how they compare."""
     with AdminClient(admin_url, token) as client:
-        found = client.call("GET", f"{path_of(find(client, key)['deploymentId'])}/metrics")
+        url = f"{path_of(find(client, key)['deploymentId'])}/metrics"
+        found = client.call("GET", url, query={"timeWindow": window})
     if output is OutputFormat.JSON:
         show(found, output)
         return
     show(found, output, ("arm", *METRICS), [{"arm": arm, **found[arm]} for arm in ("stable", "canary")])
     show(found["comparison"], output)
+    if (asked := found.get("window")) is not None:
+        print(f"all requests from {asked['from']} to {asked['to']}:")
+        show(asked, output, ("arm", *WINDOW), [{"arm": arm, **asked[arm]} for arm in ("stable", "canary")])
 
 
 @deployments.command("promote")

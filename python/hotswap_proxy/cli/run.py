@@ -12,6 +12,7 @@ from hotswap_proxy.cli.options import EXIT_INVALID, CommandError, command
 from hotswap_proxy.settings import PREFIX, PRIVATE, Settings, SettingsError
 
 LIMITS = "Limits and timeouts"
+TRACES = "Traces"
 CLIENTS = "Clients and proxies before the node"
 LOGS = "Logs"
 
@@ -82,6 +83,25 @@ DatabaseUrl = Annotated[
 RedisUrl = Annotated[
     Value, _option("redis-url", "URL", "Redis for messages between nodes and shared limits.", "none")
 ]
+Tracing = Annotated[
+    Value, _option("tracing", "on|off", "Record traces.", "on with --otlp-endpoint, else off", TRACES)
+]
+OtlpEndpoint = Annotated[
+    Value, _option("otlp-endpoint", "URL", "Collector of traces (OTLP over HTTP).", "none", TRACES)
+]
+OtlpHeaders = Annotated[
+    Value, _option("otlp-headers", "NAME=VALUE,…", "For the collector; better by the variable.", "", TRACES)
+]
+TraceSample = Annotated[
+    Value, _option("trace-sample", "0…1", "Share of the traces begun here that are recorded.", "0.1", TRACES)
+]
+TraceForcedLimit = Annotated[
+    Value,
+    _option("trace-forced-limit", "N", "Most a second and worker because callers say so.", "1000", TRACES),
+]
+ServiceName = Annotated[
+    Value, _option("service-name", "NAME", "What traces call this gateway.", "hotswap-proxy", TRACES)
+]
 MetricsAccess = Annotated[
     Value, _option("metrics-access", "WHO", "Who may read /metrics: public or token.", "public")
 ]
@@ -112,6 +132,9 @@ RetryBudget = Annotated[
 ]
 OutlierEjection = Annotated[
     Value, _option("outlier-ejection", "on|off", "Leave out backends that stand out by failing.", "on")
+]
+AnomalyDetection = Annotated[
+    Value, _option("anomaly-detection", "on|off", "Compare each minute with the hours before.", "on")
 ]
 AllowedHosts = Annotated[
     Value,
@@ -191,6 +214,12 @@ def run(
     redis_url: RedisUrl = None,
     metrics_access: MetricsAccess = None,
     log_level: LogLevel = None,
+    tracing: Tracing = None,
+    otlp_endpoint: OtlpEndpoint = None,
+    otlp_headers: OtlpHeaders = None,
+    trace_sample: TraceSample = None,
+    trace_forced_limit: TraceForcedLimit = None,
+    service_name: ServiceName = None,
     access_log: AccessLog = None,
     access_log_sample: AccessLogSample = None,
     access_log_redact: AccessLogRedact = None,
@@ -209,6 +238,7 @@ def run(
     forwarded: Forwarded = None,
     retry_budget: RetryBudget = None,
     outlier_ejection: OutlierEjection = None,
+    anomaly_detection: AnomalyDetection = None,
     allowed_backend_hosts: AllowedHosts = None,
     health_check_commands: HealthCheckCommands = None,
     middleware: Middleware = None,

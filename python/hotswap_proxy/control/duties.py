@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +31,9 @@ from hotswap_proxy.deploy import start as deploy
 from hotswap_proxy.deploy.commands import Commands
 from hotswap_proxy.fleet import start as fleet
 from hotswap_proxy.fleet.redis import Redis
+from hotswap_proxy.history import start as history
+from hotswap_proxy.history.recorder import Recorder
+from hotswap_proxy.history.windows import History
 from hotswap_proxy.observe.rollouts import Rollouts
 from hotswap_proxy.worker.protocol import TLS
 
@@ -47,6 +50,7 @@ class Helpers:
     claims: Claims
     keys: KeyKeeper
     regions: Regions
+    recorder: Recorder
     reloader: ConfigFileReloader | None
     certificates: CertificateKeeper | None
     # What is to be done whenever the store can be reached again.
@@ -74,7 +78,7 @@ class Duties:
             stack.push_async_callback(parts.checker.stop)
             await fleet.start(stack, parts, self._helpers.when_up)
             orders = await deploy.start(stack, parts)
-            _start_scraping(stack, parts)
+            _start_scraping(stack, parts, history.watch(stack, parts, self._helpers.recorder))
             await self._start_admin(stack, parts, orders)
             self._start_timers(stack, parts)
             self._start_regions(stack, parts.catalog)
@@ -94,7 +98,14 @@ class Duties:
         from hotswap_proxy.admin.app import AdminContext, create_app
 
         context = AdminContext(
-            parts.settings, parts.store, parts.configuration, parts.status, orders, parts.redis
+            parts.settings,
+            parts.store,
+            parts.configuration,
+            parts.status,
+            orders,
+            History(parts.store, self._helpers.recorder),
+            parts.redis,
+            parts.journaling.tracing if parts.journaling is not None else None,
         )
         # A copy: the server closes what it was given, and the duties may be taken again.
         server = AdminServer(create_app(context), self._helpers.claims.admin.dup())
@@ -147,9 +158,11 @@ class Duties:
             stack.callback(asyncio.create_task(work).cancel)
 
 
-def _start_scraping(stack: AsyncExitStack, parts: Parts) -> None:
+def _start_scraping(
+    stack: AsyncExitStack, parts: Parts, anomalies: Callable[[], Mapping[tuple[str, str], int]]
+) -> None:
     rollouts = Rollouts(parts.store)
-    parts.status.scraping = Scraping(parts, rollouts)
+    parts.status.scraping = Scraping(parts, rollouts, anomalies)
     stack.callback(asyncio.create_task(rollouts.run()).cancel)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -13,6 +12,8 @@ from hotswap_proxy.control.claims import StartError
 from hotswap_proxy.observe.draining import Draining
 from hotswap_proxy.observe.journal import open_journal
 from hotswap_proxy.observe.logfile import LogFile, LogFileError
+from hotswap_proxy.observe.tracing import start as tracing
+from hotswap_proxy.observe.tracing.start import Tracing
 from hotswap_proxy.settings import Settings
 
 WATCH_INTERVAL = 1.0
@@ -24,11 +25,10 @@ class Journaling:
 
     journal: _core.Journal
     draining: Draining
+    tracing: Tracing | None
 
 
-def start(
-    stack: AsyncExitStack, settings: Settings, lanes: int, spans: Callable[[bytes], None] | None = None
-) -> Journaling | None:
+def start(stack: AsyncExitStack, settings: Settings, lanes: int) -> Journaling | None:
     """None where nobody asks for single requests. To be called before there are workers: what is on ``stack``
     later ends earlier. StartError if the access log cannot be written.
     """
@@ -39,14 +39,17 @@ def start(
         file = LogFile(settings.access_log) if settings.logs_requests else None
     except LogFileError as error:
         raise StartError([f"--access-log: {error}"]) from error
-    draining = Draining(journal, file, spans)
+    traces = tracing.start(stack, settings)  # first: it has to export what is drained last
+    if traces is not None:
+        traces.watch(journal)
+    draining = Draining(journal, file, traces.spans if traces is not None else None)
     draining.start()
     stack.push_async_callback(draining.stop)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, draining.reopen)  # without a journal it stays ignored
     stack.callback(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
     stack.callback(asyncio.create_task(_watch(draining)).cancel)
-    return Journaling(journal, draining)
+    return Journaling(journal, draining, traces)
 
 
 async def _watch(draining: Draining) -> None:

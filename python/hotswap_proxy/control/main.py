@@ -44,6 +44,7 @@ from hotswap_proxy.deploy import start as deploy
 from hotswap_proxy.errors import GatewayError
 from hotswap_proxy.fleet import opening
 from hotswap_proxy.fleet.lastgood import LastGood
+from hotswap_proxy.history import start as history
 from hotswap_proxy.observe import structured as logs
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store
@@ -222,12 +223,17 @@ class NodeProcess:
             loaded.alerts,
             None,
             loaded.last_good,
-            self._journaling.journal if self._journaling is not None else None,
+            self._journaling,
         )
         deploy.measure(stack, parts)
+        recorder = history.record(stack, parts)
         when_up = (self._first_administrator(parts.store), self._missed_file)
         duties = Duties(
-            parts, Helpers(self._claims, loaded.keys, regions, self._reloader, self._certificates, when_up)
+            parts,
+            Helpers(
+                *(self._claims, loaded.keys, regions, recorder),
+                *(self._reloader, self._certificates, when_up),
+            ),
         )
         stack.push_async_callback(duties.let_go)
         if self._predecessor is not None:
@@ -319,8 +325,6 @@ class NodeProcess:
         )
         if self._certificates is not None:
             status.certificates = self._certificates.bundle
-        if self._journaling is not None:
-            status.journal = self._journaling.draining
         if self._reloader is not None and self._reloader.refused_at_start:
             status.note_reload("the file was refused at the start")
         return status

@@ -24,7 +24,6 @@ from hotswap_proxy.fleet.limits import Exchange
 from hotswap_proxy.fleet.view import FleetView
 from hotswap_proxy.observe import histogram as hist
 from hotswap_proxy.observe import process
-from hotswap_proxy.observe.draining import Draining
 from hotswap_proxy.observe.figures import Row, Statistics
 from hotswap_proxy.observe.rates import Rate
 from hotswap_proxy.settings import Settings
@@ -108,7 +107,6 @@ class NodeStatus:
         self.certificates: Bundle | None = None
         self.fleet: FleetView | None = None
         self.scraping: Scraping | None = None
-        self.journal: Draining | None = None  # while there is an access log, or tracing
         self._costly = (0, 0)
         self._costly_until = 0.0
 

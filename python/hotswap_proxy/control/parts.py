@@ -8,6 +8,7 @@ from hotswap_proxy import _core
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.health.alerts import Alerts
 from hotswap_proxy.control.health.checker import Checker
+from hotswap_proxy.control.journaling import Journaling
 from hotswap_proxy.control.nodeview import NodeStatus
 from hotswap_proxy.control.supervisor import Supervisor
 from hotswap_proxy.fleet.lastgood import LastGood
@@ -32,4 +33,4 @@ class Parts:
     alerts: Alerts
     redis: Redis | None = None
     last_good: LastGood | None = None
-    journal: _core.Journal | None = None  # where an access log or tracing is wanted
+    journaling: Journaling | None = None  # where an access log or tracing is wanted

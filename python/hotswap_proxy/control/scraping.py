@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,15 @@ BOUNDS = list(zip(hist.LE_INDEXES, hist.bounds(hist.MICROSECONDS), strict=True))
 
 
 class Scraping:
-    def __init__(self, parts: Parts, rollouts: Rollouts) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        rollouts: Rollouts,
+        anomalies: Callable[[], Mapping[tuple[str, str], int]] = dict,
+    ) -> None:
         self._parts = parts
         self._rollouts = rollouts
+        self._anomalies = anomalies
 
     def pieces(self, *, openmetrics: bool = False) -> Iterator[bytes]:
         """The exposition. The figures are taken now; the pieces may be made in another thread."""
@@ -59,12 +65,20 @@ class Scraping:
             fleet=Counter(str(node["status"]) for node in status.nodes()),
             store_up=fleet.store_up if fleet is not None else None,
             redis_up=fleet.redis_up if fleet is not None else None,
+            anomalies=self._anomalies(),
             deployments=self._rollouts.pieces,
-            journal=status.journal.metrics() if status.journal is not None else (),
+            journal=self._journal(),
             cpu_seconds=status.cpu.seconds(),
             processes=status.processes(),
             **self._limits(),
         )
+
+    def _journal(self) -> Iterator[str]:
+        journaling = self._parts.journaling
+        if journaling is not None:
+            yield from journaling.draining.metrics()
+            if journaling.tracing is not None:
+                yield from journaling.tracing.metrics()
 
     def _limits(self) -> dict[str, Any]:
         limits = self._parts.status.limits

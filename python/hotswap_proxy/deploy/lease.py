@@ -16,8 +16,9 @@ MARGIN = 0.5  # the two clocks may run differently; who holds it stops earlier t
 
 
 class Leadership:
-    """``owner`` names this run of this process. The lease's times are the database's; whether it can still be
-    relied on is decided by this process's own monotonic clock, from before each question.
+    """``owner`` names this run of this process; ``what`` it does with the lease is for the log. The lease's
+    times are the database's; whether it can still be relied on is decided by this process's own monotonic
+    clock, from before each question.
     """
 
     def __init__(
@@ -27,12 +28,14 @@ class Leadership:
         owner: str,
         *,
         ttl: float = TTL,
+        what: str = "drives the deployments",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._name = name
         self._owner = owner
         self._ttl = ttl
+        self._what = what
         self._clock = clock
         self._fencing: int | None = None
         self._until = 0.0
@@ -50,9 +53,9 @@ class Leadership:
         self._fencing = lease.fencing if lease is not None else None
         self._until = asked + self._ttl - MARGIN
         if lease is not None and before != lease.fencing:
-            log.info("this process drives the deployments", extra={"fencing": lease.fencing})
+            log.info(f"this process {self._what}", extra={"fencing": lease.fencing})
         elif lease is None and before is not None:
-            log.warning("another process drives the deployments now")
+            log.warning(f"another process {self._what} now")
         return self.fencing
 
     def lose(self) -> None:

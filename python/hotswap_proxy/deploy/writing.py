@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
+from hotswap_proxy.observe.tracing import current
 from hotswap_proxy.store import deployments, leases, revisions
 from hotswap_proxy.store.audit import AuditEntry, Author, append
 from hotswap_proxy.store.deployments import Stored
@@ -89,6 +90,7 @@ def new_events(before: Deployment | None, after: Deployment) -> list[Event]:
 
 def announce_changes(announce: Announce, before: Deployment | None, after: Deployment) -> None:
     """Tell others what has happened; after it was committed."""
+    current.deployment(before, after)
     for event in new_events(before, after):
         announce(TOLD[event.event], **_told(after, event))
 

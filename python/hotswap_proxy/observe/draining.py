@@ -112,6 +112,8 @@ class Draining:
         self._ending.set()
         self._wake.set()
         await asyncio.to_thread(self._thread.join, LAST_WITHIN)
+        self._told_of_drops = -TELL_EVERY  # what is not told now never is
+        self.check()
         if self._thread.is_alive():  # a daemon: the process ends without it
             log.error("the access log is not written to its end", extra=self._place)
 
@@ -132,6 +134,7 @@ class Draining:
 
     def _turn(self) -> bool:
         """One look that survives everything; whether there was something."""
+        self._look_began = time.monotonic()
         try:
             if self._reopen.is_set():
                 self._reopen.clear()
@@ -140,11 +143,11 @@ class Draining:
         except Exception:
             log.exception("the journal cannot be read")
             return False
+        finally:
+            self._look_began = None
 
     def _look(self) -> bool:
-        self._look_began = time.monotonic()
         taken = self._journal.drain(self._file.fd if self._file is not None else -1)
-        self._look_began = None
         counts = self.counts
         counts.lines += taken["lines"]
         counts.lost += taken["linesLost"]

@@ -56,6 +56,7 @@ class NodeFigures:
     fleet: Mapping[str, int] = field(default_factory=dict)  # status → nodes
     store_up: bool | None = None
     redis_up: bool | None = None  # None: without one
+    anomalies: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (route, kind) → that go on
     deployments: Sequence[str] = ()  # pieces of text about those in the store, see ``rollouts``
     journal: Iterable[str] = ()  # pieces of text of its metrics
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)  # role → CPU time

@@ -28,9 +28,9 @@ def wanted(settings: Settings) -> Wanted:
     return {
         "accessLog": settings.logs_requests,
         "accessLogSample": settings.access_log_sample,
-        "tracing": False,
-        "traceSample": 0.0,
-        "traceForcedLimit": 0,
+        "tracing": settings.traces,
+        "traceSample": settings.trace_sample,
+        "traceForcedLimit": settings.trace_forced_limit,
     }
 
 

@@ -79,6 +79,7 @@ def _of_node(node: Statistics, figures: NodeFigures) -> Iterator[str]:
     yield from _backends(node.troubled(), figures)
     yield from _arms(node.arm_stats())
     yield from figures.deployments
+    yield from _anomalies(figures)
     yield from _configuration(node, figures)
     yield from _fleet(figures)
     yield from _limits(figures)
@@ -268,6 +269,12 @@ def _ledger(rows: Sequence[Row], current: int) -> Iterator[str]:
         ("lost", "Exchanges in flight in a worker that died; 0 unless one did."),
     ):
         yield from _counter(f"gateway_requests_{key}_total", text, sum(row[key] for row in rows))
+
+
+def _anomalies(figures: NodeFigures) -> Iterator[str]:
+    text = "Anomalies of a route that go on, by kind; of the fleet, the same on all nodes."
+    samples = (({"route": route, "kind": kind}, count) for (route, kind), count in figures.anomalies.items())
+    yield from family("gateway_anomalies_active", "gauge", text, samples)
 
 
 # --- the node's parts -----------------------------------------------------------------------------

@@ -27,8 +27,8 @@ from .database import failure, make_engine
 # A migration leaves the program before it working (tests/store/test_migrate_compatible.py): for a moment both
 # write, in an upgrade and in a fleet, and one has to be able to go back. So a schema that is one step newer
 # than ours is as good as ours, and one that is two steps newer is not.
-HEAD = "0002"
-KNOWN = ("0001", "0002")  # oldest first; a test compares both with the migrations
+HEAD = "0003"
+KNOWN = ("0001", "0002", "0003")  # oldest first; a test compares both with the migrations
 
 _NEXT = f"{int(HEAD) + 1:04}"
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -217,4 +218,35 @@ api_keys = Table(
     Column("last_used_at", TIME),
     Column("created_at", TIME, nullable=False),
     Index("ix_api_keys_user_id", "user_id"),
+)
+
+# What each node has counted in each minute, of each series that had traffic; ``store.rollups``. In the order
+# of this key, what comes in a minute is written to, and goes from, one place of the table.
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("minute", Integer, primary_key=True, autoincrement=False),  # since 1970, the database's clock
+    Column("route_id", ID, primary_key=True),
+    Column("arm", String(16), primary_key=True),
+    Column("node_id", ID, primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),  # a node may count in a minute twice
+    Column("requests", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("latency", LargeBinary, nullable=False),  # ``history.encoding``
+    sqlite_with_rowid=False,
+)
+
+# ``document`` is the whole record; ``active`` is set while it lasts, so that its uniqueness is the rule "one
+# at a time of each kind".
+anomalies = Table(
+    "anomalies",
+    metadata,
+    Column("anomaly_id", ID, primary_key=True),
+    Column("route_id", ID, nullable=False),
+    Column("active", String(200), unique=True),
+    Column("started_at", TIME, nullable=False),
+    Column("ended_at", TIME),
+    Column("document", Text, nullable=False),
+    Index("ix_anomalies_started_at", "started_at"),
+    Index("ix_anomalies_route_id", "route_id"),
 )

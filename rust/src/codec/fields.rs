@@ -7,6 +7,9 @@ use super::values::elements;
 #[repr(u8)]
 pub enum FieldId {
     Other,
+    /// These two pass like any other unless this gateway takes part in the trace.
+    Traceparent,
+    Tracestate,
     Connection,
     ContentLength,
     Date,
@@ -26,6 +29,12 @@ pub enum FieldId {
 }
 
 impl FieldId {
+    /// Whether the field is carried as it is, unless Connection names it.
+    #[inline]
+    pub const fn is_end_to_end(self) -> bool {
+        matches!(self, Self::Other | Self::Traceparent | Self::Tracestate)
+    }
+
     /// This id's bit in [`Fields::present`].
     #[inline]
     pub const fn bit(self) -> u32 {
@@ -274,7 +283,9 @@ pub fn classify(name: &[u8]) -> FieldId {
         (9, b'f') => check(name, b"forwarded", Claimed),
         (9, b'x') => check(name, b"x-real-ip", Claimed),
         (10, b'c') => check(name, b"connection", Connection),
+        (10, b't') => check(name, b"tracestate", Tracestate),
         (10, b'k') => check(name, b"keep-alive", Dropped),
+        (11, b't') => check(name, b"traceparent", Traceparent),
         (12, b'm') => check(name, b"max-forwards", MaxForwards),
         (12, b'x') => check(name, b"x-request-id", XRequestId),
         (14, b'c') => check(name, b"content-length", ContentLength),

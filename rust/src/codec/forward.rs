@@ -29,8 +29,19 @@ pub struct ForwardContext<'a> {
     pub withheld: &'a [u8],
     /// Complete field lines of the gateway's own.
     pub added: &'a [u8],
+    /// This gateway's place in the request's trace; None: the client's fields pass as they are.
+    pub trace: Option<Trace<'a>>,
     /// What the route changes; None is the usual case.
     pub edit: Option<&'a Edit<'a>>,
+}
+
+/// What a backend is told of a trace (W3C Trace Context).
+#[derive(Clone, Copy, Debug)]
+pub struct Trace<'a> {
+    /// In place of the client's.
+    pub traceparent: &'a [u8],
+    /// The trace begins here: the client's `tracestate`, if any, belongs to another one.
+    pub begins: bool,
 }
 
 /// Fields that are never copied line by line.
@@ -53,7 +64,9 @@ pub fn write_upstream_head(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &Forw
     let keep_length = matches!(head.framing, BodyFraming::Length(_));
     let whole = !head.connection.nominates && ctx.withheld.is_empty();
     let keep = |span: &FieldSpan| match span.id {
-        FieldId::Other => {
+        FieldId::Traceparent if ctx.trace.is_some() => false,
+        FieldId::Tracestate if ctx.trace.is_some_and(|trace| trace.begins) => false,
+        id if id.is_end_to_end() => {
             whole
                 || !(head.connection.nominates && fields.is_nominated(span)
                     || is_withheld(fields.name(span), ctx.withheld))
@@ -79,6 +92,9 @@ pub fn write_upstream_head(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &Forw
     }
     write_framing(out, head);
     write_identity(out, head, ctx);
+    if let Some(trace) = ctx.trace {
+        write_trace(out, ctx.edit, &trace);
+    }
     out.extend_from_slice(ctx.added);
     if head.connection.nominates || fields.has(REWRITTEN) {
         write_connection(out, head);
@@ -252,6 +268,14 @@ fn write_forwarded_element(out: &mut Vec<u8>, head: &RequestHead<'_>, ctx: &Forw
     }
     out.extend_from_slice(b";proto=http");
     out.extend_from_slice(if ctx.secure { b"s\r\n" } else { b"\r\n" });
+}
+
+/// A route that removes or sets the field has the last word on it.
+#[inline]
+fn write_trace(out: &mut Vec<u8>, edit: Option<&Edit<'_>>, trace: &Trace<'_>) {
+    if !edit.is_some_and(|edit| edit.drops.contains(b"traceparent")) {
+        push_field(out, "traceparent", trace.traceparent);
+    }
 }
 
 /// What this hop asks of the next: an upgrade, trailers; and Max-Forwards, one less.

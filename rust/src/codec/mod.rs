@@ -29,7 +29,7 @@ pub use date::DateCache;
 pub use edit::{Edit, Names};
 pub use encode::{begin_chunk, CHUNK_END, CONTINUE, LAST_CHUNK};
 pub use fields::{FieldId, Fields};
-pub use forward::{write_upstream_head, ForwardContext};
+pub use forward::{write_upstream_head, ForwardContext, Trace};
 pub use relay::{write_client_head, ClientBody, ClientContext, ClientHead};
 pub use request::{may_complete, parse_request, RequestHead};
 pub use response::{parse_response, ResponseContext, ResponseHead};

@@ -73,7 +73,7 @@ pub fn write_client_head(
     };
     let mut length_copied = false;
     let keep = |span: &FieldSpan| match span.id {
-        FieldId::Other => !head.connection.nominates || !fields.is_nominated(span),
+        id if id.is_end_to_end() => !head.connection.nominates || !fields.is_nominated(span),
         FieldId::ContentLength => {
             let copied = length.is_some() && !length_copied && fields.is_plain_length(span);
             length_copied |= copied;

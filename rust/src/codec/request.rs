@@ -53,6 +53,14 @@ impl<'a> RequestHead<'a> {
         self.fields.get(name)
     }
 
+    /// Values of all `traceparent` fields.
+    #[inline]
+    pub fn traceparents(&self) -> impl Iterator<Item = &'a [u8]> + 'a {
+        let given = self.fields.has(FieldId::Traceparent.bit());
+        let values = given.then(|| self.fields.by_id(FieldId::Traceparent));
+        values.into_iter().flatten()
+    }
+
     /// Whether the client takes JSON (RFC 9110 section 12.5.1); without Accept it takes anything.
     pub fn accepts_json(&self) -> bool {
         let mut best = (0, false);

@@ -6,6 +6,7 @@ use super::layout::{self, Exchange, Peer};
 use super::why::{self, Answer};
 use super::WorkerCore;
 use crate::codec::{self, BodyFraming};
+use crate::journal::entry::Entry;
 use crate::journal::flags::Flag;
 use crate::route::{self, method, Match};
 use crate::select;
@@ -183,6 +184,8 @@ impl WorkerCore {
     ) {
         ex.alternatives = u8::from(route.candidates.len() > 1);
         let mut differs = head.host.is_empty() || select::header_wanted(route).is_some();
+        // Each attempt has a span of its own, which its backend is told.
+        differs |= ex.noted().is_some_and(Entry::is_sampled);
         if let Some(policy) = route.policy.as_deref() {
             differs = true;
             ex.cut_trailers = u8::from(policy.guards_fields());

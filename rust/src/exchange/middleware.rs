@@ -4,6 +4,7 @@
 use super::layout::{self, Exchange, Peer};
 use super::{begin, WorkerCore};
 use crate::codec::{self, BodyFraming, RequestHead, ResponseHead};
+use crate::journal::context::Carry;
 use crate::policy::ArchivedPolicy;
 use crate::route::method;
 use crate::snapshot::ArchivedRoute;
@@ -49,12 +50,26 @@ impl WorkerCore {
             .auth
             .as_ref()
             .map_or(&b""[..], |auth| auth.withheld());
+        // What it asks of others is a part of this request.
+        let trace = ex.noted().and_then(|entry| entry.context);
+        let trace = trace.filter(|context| context.carry != Carry::Pass);
+        let traceparent = trace.map(|context| context.traceparent(&context.span_id));
+        let ends = |name: &[u8]| match trace.map(|context| context.carry) {
+            None => false,
+            Some(Carry::Restart) if name.eq_ignore_ascii_case(b"tracestate") => true,
+            Some(_) => name.eq_ignore_ascii_case(b"traceparent"),
+        };
+        let own = traceparent
+            .as_ref()
+            .map(|value| (&b"traceparent"[..], &value[..]));
         let identity = ex.extras().and_then(|extras| extras.identity.as_deref());
         let description = Description {
             method: text(head.method),
             path: text(head.path),
             query: head.query.map(text),
             headers: codec::request_fields(head, withheld)
+                .filter(|(name, _)| !ends(name))
+                .chain(own)
                 .map(|(name, value)| (text(name), text(value)))
                 .collect(),
             scheme: if peer.tls != 0 { "https" } else { "http" },

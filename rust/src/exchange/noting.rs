@@ -4,11 +4,11 @@
 use super::layout::{self, Exchange, Peer};
 use super::WorkerCore;
 use crate::codec::RequestHead;
-use crate::journal::context::{Context, Parent};
-use crate::journal::entry::{Entry, Place};
+use crate::journal::context::Parent;
+use crate::journal::entry::{monotonic_ns, Entry, Place};
 use crate::journal::flags::Flag;
 use crate::journal::record::{bit, Text, MAX_AGENT, MAX_PATH, MAX_QUERY, MAX_TEXT, NEVER};
-use crate::journal::{self, Journal, Tracer};
+use crate::journal::{self, Journal};
 use crate::snapshot::{ArchivedBackend, ArchivedRoute};
 use std::io;
 use std::os::fd::RawFd;
@@ -19,6 +19,13 @@ impl Exchange {
     pub(super) fn entry(&mut self) -> Option<&mut Entry> {
         // SAFETY: null, or made by `Journal::open` and not yet closed; the exchange is borrowed as long.
         unsafe { self.entry.as_mut() }
+    }
+
+    /// The same, to be read.
+    #[inline]
+    pub(super) fn noted(&self) -> Option<&Entry> {
+        // SAFETY: as in `entry`.
+        unsafe { self.entry.as_ref() }
     }
 
     /// Something happened that the record has to say.
@@ -66,10 +73,9 @@ impl WorkerCore {
         let (Some(entry), Some(journal)) = (ex.entry(), &mut self.journal) else {
             return;
         };
-        if let Some(Tracer { sampler, ids }) = journal.tracer() {
-            let parents = head.fields.all(b"traceparent");
-            entry.trace(Context::enter(parents, sampler, ids, entry.started_ns));
-        } else if let Some(parent) = Parent::single(head.fields.all(b"traceparent")) {
+        if let Some(tracer) = journal.tracer() {
+            entry.trace(tracer.enter(head.traceparents(), entry.started_ns));
+        } else if let Some(parent) = Parent::single(head.traceparents()) {
             entry.belongs_to(parent.trace_id); // it passes as it is, and is told
         }
         if !entry.told {
@@ -97,6 +103,13 @@ impl WorkerCore {
             }
         }
         entry.put(Text::Client, client.ip(), MAX_TEXT);
+        if entry.is(bit::HAS_PARENT) && entry.is(bit::SAMPLED) {
+            let values: Vec<_> = head.fields.all(b"tracestate").collect();
+            let state = values.join(&b","[..]);
+            if state.len() <= MAX_TEXT {
+                entry.put(Text::TraceState, &state, MAX_TEXT); // a part of it would be another one
+            }
+        }
     }
 
     /// Of bytes that are no request only this is known.
@@ -133,7 +146,7 @@ impl WorkerCore {
     /// A backend is chosen.
     #[inline(never)]
     pub(super) fn note_attempt(&mut self, ex: &mut Exchange, backend: &ArchivedBackend, now: u64) {
-        let (Some(entry), Some(journal)) = (ex.entry(), &mut self.journal) else {
+        let Some(entry) = ex.entry() else {
             return;
         };
         let place = backend.addresses.first().map(|address| Place {
@@ -141,13 +154,13 @@ impl WorkerCore {
             port: address.port.to_native(),
             family: address.family,
         });
+        // The caller's time is that before the route was looked for; it is good enough where no span shows it.
+        let now = if entry.is_sampled() {
+            monotonic_ns()
+        } else {
+            now
+        };
         entry.attempt_begins(now, backend.name.as_bytes(), place);
-        if let (true, Some(tracer)) = (entry.is(bit::SAMPLED), journal.tracer()) {
-            let span_id = tracer.ids.span_id();
-            if let Some(attempt) = entry.last() {
-                attempt.span_id = span_id;
-            }
-        }
     }
 
     /// The gateway answers by itself, with what stands in `head`.

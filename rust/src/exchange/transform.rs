@@ -7,6 +7,7 @@ use super::why::{self, Answer};
 use super::WorkerCore;
 use crate::codec::values::is_host;
 use crate::codec::{self, target, Edit, Limits, Names};
+use crate::journal::context::Carry;
 use crate::policy::transform::respond::Prepared;
 use crate::policy::transform::rewrite::Regexes;
 use crate::policy::transform::said::Said;
@@ -30,6 +31,10 @@ fn said<'a>(ex: &'a Exchange, request: &Request<'a>) -> Said<'a> {
         client_ip: request.peer.ip(),
         request_id: ex.request_id(),
         route_name: request.route.name.as_bytes(),
+        trace_id: ex
+            .noted()
+            .and_then(|entry| entry.context)
+            .map(|context| context.trace_id),
     }
 }
 
@@ -148,6 +153,7 @@ fn forward(
     let policy = request.route.policy.as_deref();
     let auth = policy.and_then(|policy| policy.auth.as_ref());
     let identity = ex.extras().and_then(|extras| extras.identity.as_deref());
+    let trace = ex.noted().and_then(|entry| entry.traceparent());
     let context = codec::ForwardContext {
         client_ip: request.hop.ip(),
         trusted: request.hop.trusted != 0,
@@ -158,6 +164,10 @@ fn forward(
         forward_expect: true,
         withheld: auth.map_or(b"", |auth| auth.withheld()),
         added: identity.map_or(b"", |identity| &identity.field),
+        trace: trace.as_ref().map(|(context, traceparent)| codec::Trace {
+            traceparent,
+            begins: context.carry == Carry::Restart,
+        }),
         edit,
     };
     codec::write_upstream_head(out, request.head, &context);

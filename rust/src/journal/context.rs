@@ -193,6 +193,25 @@ impl Default for Ids {
     }
 }
 
+/// The id of a request's n-th child span. It follows from the request's own, so nothing has to keep it:
+/// who writes `traceparent` for an attempt and who tells of that attempt later find the same.
+#[inline]
+pub fn child_id(span_id: &SpanId, n: u32) -> SpanId {
+    // The finaliser of splitmix64, a bijection: children of one span differ.
+    let own = u64::from_be_bytes(*span_id);
+    let mut word = own.wrapping_add((u64::from(n) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^= word >> 31;
+    word.max(1).to_be_bytes()
+}
+
+/// The id of a request's n-th attempt.
+#[inline]
+pub fn attempt_id(span_id: &SpanId, n: u8) -> SpanId {
+    child_id(span_id, 16 + u32::from(n))
+}
+
 /// Small hexadecimal digits, two for each byte.
 pub fn write_hex(bytes: &[u8], out: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -211,20 +230,31 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Exactly `2 * N` small hexadecimal digits.
 pub fn unhex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
     if digits.len() != 2 * N {
         return None;
     }
     let mut out = [0; N];
+    let mut wrong = 0;
     for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = value(pair[0])? << 4 | value(pair[1])?;
+        let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
+        wrong |= high | low;
+        *byte = high << 4 | low & 15;
     }
-    Some(out)
+    (wrong & NO_DIGIT == 0).then_some(out)
 }
+
+const NO_DIGIT: u8 = 0x80;
+
+/// What a digit stands for. One look for each, and no branches.
+static VALUES: [u8; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 #[path = "context_tests.rs"]

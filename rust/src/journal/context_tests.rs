@@ -1,4 +1,5 @@
 use super::*;
+use crate::journal::sampling::Policy;
 use proptest::prelude::*;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -9,7 +10,10 @@ fn good() -> String {
 }
 
 fn enter(values: &[&str], ratio: f64, forced: u32) -> Context {
-    let mut sampler = Sampler::new(ratio, forced);
+    let mut sampler = Sampler::new(Policy {
+        ratio,
+        forced_per_second: forced,
+    });
     let values = values.iter().map(|value| value.as_bytes());
     Context::enter(values, &mut sampler, &mut Ids::seeded([3; 32]), 1)
 }
@@ -97,6 +101,15 @@ fn without_a_parent_the_ratio_decides() {
         );
         assert_eq!(read.sampled(), sampled);
     }
+}
+
+#[test]
+fn children_of_a_span_differ_and_are_found_again() {
+    let span = [1, 2, 3, 4, 5, 6, 7, 8];
+    let children: std::collections::HashSet<_> = (0..300).map(|n| child_id(&span, n)).collect();
+    assert_eq!(children.len(), 300);
+    assert!(!children.contains(&span) && !children.contains(&[0; 8]));
+    assert_eq!(child_id(&span, 7), child_id(&span, 7));
 }
 
 #[test]

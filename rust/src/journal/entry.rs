@@ -1,7 +1,7 @@
 //! What an exchange notes on its way, for the record that `finish` makes of it. Pooled: in the steady
 //! state a request allocates nothing for it.
 
-use super::context::{Context, SpanId, TraceId};
+use super::context::{attempt_id, Carry, Context, TraceId, TRACEPARENT_LEN};
 use super::flags::{Flag, Flags};
 use super::layout::{bit, Fixed, Span, Text, Try, MAX_ATTEMPTS, MAX_TEXT, NEVER};
 
@@ -18,10 +18,10 @@ pub struct Entry {
     pub flags: Flags,
     /// Body bytes of an answer that is not the backend's; None: it is.
     pub own_bytes: Option<u64>,
+    /// The request's place in its trace; none where traces are not wanted.
+    pub context: Option<Context>,
     /// Somebody will read what the strings say: there is an access log, or the request is sampled.
     pub told: bool,
-    /// The request's place in its trace; nothing where there is no tracing.
-    pub context: Context,
 }
 
 impl Entry {
@@ -33,8 +33,8 @@ impl Entry {
             started_ns: 0,
             flags: Flags::default(),
             own_bytes: None,
+            context: None,
             told: false,
-            context: Context::default(),
         }
     }
 
@@ -46,8 +46,45 @@ impl Entry {
         self.started_ns = started_ns;
         self.flags = Flags::default();
         self.own_bytes = None;
+        self.context = None;
         self.told = false;
-        self.context = Context::default();
+    }
+
+    /// It is traced.
+    #[inline]
+    pub fn trace(&mut self, context: Context) {
+        self.fixed.trace_id = context.trace_id;
+        self.fixed.span_id = context.span_id;
+        self.fixed.parent_id = context.parent_id;
+        self.set(bit::TRACED);
+        if context.parent_id != [0; 8] {
+            self.set(bit::HAS_PARENT);
+        }
+        if context.sampled {
+            self.set(bit::SAMPLED);
+            self.told = true;
+        }
+        self.context = Some(context);
+    }
+
+    #[inline]
+    pub fn is_sampled(&self) -> bool {
+        self.is(bit::SAMPLED)
+    }
+
+    /// What a backend is told of the trace: the present attempt is its parent, where that has a span.
+    #[inline]
+    pub fn traceparent(&self) -> Option<(Context, [u8; TRACEPARENT_LEN])> {
+        let context = self
+            .context
+            .filter(|context| context.carry != Carry::Pass)?;
+        let attempt = usize::from(self.fixed.attempts).checked_sub(1);
+        let attempt = attempt.and_then(|index| self.tries.get(index));
+        let parent = match attempt {
+            Some(attempt) if context.sampled => attempt.span_id,
+            _ => context.span_id,
+        };
+        Some((context, context.traceparent(&parent)))
     }
 
     #[inline]
@@ -84,22 +121,6 @@ impl Entry {
             len: len as u16,
         };
         (span, len < bytes.len())
-    }
-
-    /// The request's place in its trace is known.
-    pub fn trace(&mut self, context: Context) {
-        self.context = context;
-        self.set(bit::TRACED);
-        if context.sampled {
-            self.set(bit::SAMPLED);
-            self.told = true;
-        }
-        if context.parent_id != SpanId::default() {
-            self.set(bit::HAS_PARENT);
-        }
-        self.fixed.trace_id = context.trace_id;
-        self.fixed.span_id = context.span_id;
-        self.fixed.parent_id = context.parent_id;
     }
 
     /// The request is of a trace that others make.
@@ -162,9 +183,14 @@ impl Entry {
         };
         let begun_ns = self.since_start(now);
         let place = address.unwrap_or_default();
+        let span_id = match self.context {
+            Some(context) if context.sampled => attempt_id(&context.span_id, made),
+            _ => [0; 8],
+        };
         if let Some(one) = self.last() {
             *one = Try {
                 begun_ns,
+                span_id,
                 ip: place.ip,
                 port: place.port,
                 family: place.family,
@@ -273,7 +299,7 @@ impl Default for Entry {
 }
 
 /// The clock of the data plane, in nanoseconds.
-fn monotonic_ns() -> u64 {
+pub fn monotonic_ns() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,

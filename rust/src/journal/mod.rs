@@ -8,16 +8,20 @@
 pub mod context;
 pub mod entry;
 pub mod flags;
+pub mod kept;
 pub mod layout;
 pub mod line;
+pub mod otlp;
 pub mod output;
+pub mod proto;
 pub mod reader;
 pub mod record;
 pub mod redact;
 pub mod ring;
 pub mod sampling;
+pub mod tree;
 
-use context::Ids;
+use context::{Context, Ids};
 use entry::Entry;
 use record::bit;
 use ring::{Producer, Rings};
@@ -36,11 +40,7 @@ pub struct Options {
     pub access_log: bool,
     /// Part of the uneventful requests that do, of 2^32. All others always do.
     pub access_log_sample: u64,
-    pub tracing: bool,
-    /// Share of the traces begun here that are sampled, from 0 to 1.
-    pub trace_sample: f64,
-    /// Traces per second that callers may have sampled by their flag.
-    pub trace_forced_limit: u32,
+    pub tracing: Option<sampling::Policy>,
 }
 
 /// A share from 0 to 1 as [`Options`] has it.
@@ -56,14 +56,21 @@ pub struct Journal {
     #[allow(clippy::vec_box)]
     spare: Vec<Box<Entry>>,
     random: u64,
-    /// None without tracing.
     tracer: Option<Tracer>,
 }
 
-/// What traces are begun with.
+/// A worker's decisions about traces.
 pub struct Tracer {
-    pub sampler: Sampler,
-    pub ids: Ids,
+    sampler: Sampler,
+    ids: Ids,
+}
+
+impl Tracer {
+    /// Decide about a request, see [`Context::enter`].
+    #[inline]
+    pub fn enter<'v>(&mut self, traceparents: impl Iterator<Item = &'v [u8]>, now: u64) -> Context {
+        Context::enter(traceparents, &mut self.sampler, &mut self.ids, now)
+    }
 }
 
 impl Journal {
@@ -76,8 +83,8 @@ impl Journal {
             producer,
             spare: Vec::new(),
             random: seed | 1,
-            tracer: options.tracing.then(|| Tracer {
-                sampler: Sampler::new(options.trace_sample, options.trace_forced_limit),
+            tracer: options.tracing.map(|policy| Tracer {
+                sampler: Sampler::new(policy),
                 ids: Ids::new(),
             }),
         })

@@ -178,23 +178,24 @@ fn identity(fd: RawFd) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
 
     /// A file that takes what a plan says: so many bytes, or an error.
     struct Plan {
-        steps: std::vec::IntoIter<Result<usize, i32>>,
+        steps: VecDeque<Result<usize, i32>>,
         got: Vec<u8>,
     }
 
     impl Plan {
         fn new(steps: &[Result<usize, i32>]) -> Self {
             Self {
-                steps: steps.to_vec().into_iter(),
+                steps: steps.iter().copied().collect(),
                 got: Vec::new(),
             }
         }
 
         fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            match self.steps.next().unwrap_or(Ok(usize::MAX)) {
+            match self.steps.pop_front().unwrap_or(Ok(usize::MAX)) {
                 Ok(most) => {
                     let n = most.min(bytes.len());
                     self.got.extend_from_slice(&bytes[..n]);

@@ -86,6 +86,13 @@ impl<'a> Record<'a> {
         sound.then_some(record)
     }
 
+    /// Its bytes, for another [`Self::read`].
+    pub fn to_bytes(&self) -> Box<[u8]> {
+        [self.fixed.as_bytes(), self.attempts, self.text]
+            .concat()
+            .into()
+    }
+
     fn tries(&self) -> impl Iterator<Item = Try> + 'a {
         let each = self.attempts.chunks_exact(size_of::<Try>());
         each.filter_map(|bytes| Some(Try::read(bytes)?.0))

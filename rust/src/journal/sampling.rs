@@ -21,14 +21,21 @@ pub struct Sampler {
 
 const RANDOM_BITS: u32 = 56;
 
+/// What an operator decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Share of the traces begun here that are recorded, from 0 to 1.
+    pub ratio: f64,
+    /// Most traces that callers may have recorded by their flag, for whoever can reach the gateway can set it.
+    pub forced_per_second: u32,
+}
+
 impl Sampler {
-    /// `ratio` from 0 to 1. `forced_per_second`: most traces that callers may have recorded by their flag;
-    /// whoever can reach the gateway can set it.
-    pub fn new(ratio: f64, forced_per_second: u32) -> Self {
+    pub fn new(policy: Policy) -> Self {
         let all = (1u64 << RANDOM_BITS) as f64;
         Self {
-            threshold: ((1.0 - ratio.clamp(0.0, 1.0)) * all).round() as u64,
-            forced: Bound::new(forced_per_second),
+            threshold: ((1.0 - policy.ratio.clamp(0.0, 1.0)) * all).round() as u64,
+            forced: Bound::new(policy.forced_per_second),
         }
     }
 
@@ -84,21 +91,28 @@ mod tests {
     use super::*;
     use crate::journal::context::Ids;
 
+    fn sampler(ratio: f64, forced_per_second: u32) -> Sampler {
+        Sampler::new(Policy {
+            ratio,
+            forced_per_second,
+        })
+    }
+
     #[test]
     fn the_ratio_is_kept_by_the_ids_that_are_chosen() {
         let mut ids = Ids::seeded([7; 32]);
         let drawn: Vec<_> = (0..100_000).map(|_| ids.trace_id()).collect();
         for (ratio, least, most) in [(0.0, 0, 0), (1.0, 100_000, 100_000), (0.1, 9_600, 10_400)] {
-            let sampler = Sampler::new(ratio, 0);
-            let count = drawn.iter().filter(|id| sampler.samples(id)).count();
+            let by_ratio = sampler(ratio, 0);
+            let count = drawn.iter().filter(|id| by_ratio.samples(id)).count();
             assert!((least..=most).contains(&count), "{ratio}: {count}");
         }
     }
 
     #[test]
     fn the_decision_is_the_low_bits_alone_and_grows_with_the_ratio() {
-        let small = Sampler::new(0.1, 0);
-        let large = Sampler::new(0.5, 0);
+        let small = sampler(0.1, 0);
+        let large = sampler(0.5, 0);
         let with_low = |low: u64, high: u8| {
             let mut id = [high; 16];
             id[9..].copy_from_slice(&low.to_be_bytes()[1..]);
@@ -120,9 +134,9 @@ mod tests {
             span_id: [1; 8],
             flags: 1,
         };
-        let mut sampler = Sampler::new(1.0, 3);
+        let mut bounded = sampler(1.0, 3);
         let mut taken = |now: u64| {
-            let asked = (0..10).filter(|_| sampler.follow(&parent, now) == Verdict::Record);
+            let asked = (0..10).filter(|_| bounded.follow(&parent, now) == Verdict::Record);
             asked.count()
         };
         assert_eq!(

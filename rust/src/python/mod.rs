@@ -10,6 +10,7 @@ mod exposition;
 mod histogram;
 mod journal;
 mod node;
+mod rollups;
 mod worker;
 
 use pyo3::prelude::*;
@@ -34,9 +35,11 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<catalog::Catalog>()?;
     m.add_class::<catalog::Staged>()?;
     m.add_class::<worker::Worker>()?;
+    m.add_class::<rollups::Rollups>()?;
     m.add_class::<exposition::Scrape>()?;
     m.add_class::<exposition::Lines>()?;
     m.add_class::<journal::Journal>()?;
+    m.add_class::<journal::OtlpRequest>()?;
     m.add_function(wrap_pyfunction!(arms::assignment_bucket, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_header_change, m)?)?;
     m.add_function(wrap_pyfunction!(checks::check_header_template, m)?)?;

@@ -48,9 +48,10 @@ impl Settings {
         journal::Options {
             access_log: self.access_log,
             access_log_sample: journal::share(self.access_log_sample.unwrap_or(1.0)),
-            tracing: self.tracing,
-            trace_sample: self.trace_sample,
-            trace_forced_limit: self.trace_forced_limit,
+            tracing: self.tracing.then_some(journal::sampling::Policy {
+                ratio: self.trace_sample,
+                forced_per_second: self.trace_forced_limit,
+            }),
         }
     }
 

@@ -58,6 +58,7 @@ pub mod protocol;
 pub mod recovery;
 mod refs;
 pub mod region;
+pub mod rollup;
 pub mod series;
 pub mod sets;
 pub(crate) mod shm;

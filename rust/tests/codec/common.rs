@@ -15,6 +15,7 @@ pub fn context() -> ForwardContext<'static> {
         forward_expect: true,
         withheld: b"",
         added: b"",
+        trace: None,
         edit: None,
     }
 }

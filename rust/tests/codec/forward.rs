@@ -304,3 +304,71 @@ fn what_is_withheld_ends_here_in_any_spelling() {
         assert!(text.ends_with("\r\n\r\n"));
     });
 }
+
+/// The trace lines a backend gets when the client sends `lines`.
+fn trace_lines(lines: &str, ctx: &ForwardContext<'_>) -> Vec<String> {
+    let raw = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+    let sent = upstream(raw.as_bytes(), ctx);
+    sent.split("\r\n")
+        .filter(|line| line.to_ascii_lowercase().starts_with("trace"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn trace_fields_pass_untouched_when_nothing_is_traced() {
+    let lines =
+        "TraceParent:  what ever \r\ntracestate: a=1\r\ntracestate: b=2\r\ntraceparent: x\r\n";
+    let sent = trace_lines(lines, &context());
+    let same: Vec<_> = lines
+        .split("\r\n")
+        .filter(|line| !line.is_empty())
+        .collect();
+    assert_eq!(sent, same);
+    let nominated = format!("Connection: tracestate\r\n{lines}");
+    assert_eq!(trace_lines(&nominated, &context()).len(), 2);
+}
+
+#[test]
+fn our_traceparent_replaces_all_that_came_and_tracestate_stays_with_its_trace() {
+    let lines = "Traceparent: x\r\ntracestate: a=1\r\ntraceparent: y\r\nA: 1\r\n";
+    let with = |begins| ForwardContext {
+        trace: Some(Trace {
+            traceparent: b"ours",
+            begins,
+        }),
+        ..context()
+    };
+    assert_eq!(
+        trace_lines(lines, &with(false)),
+        ["tracestate: a=1", "traceparent: ours"]
+    );
+    assert_eq!(trace_lines(lines, &with(true)), ["traceparent: ours"]);
+    assert_eq!(trace_lines("", &with(true)), ["traceparent: ours"]);
+    let nominated = format!("Connection: traceparent\r\n{lines}");
+    assert_eq!(trace_lines(&nominated, &with(true)), ["traceparent: ours"]);
+}
+
+#[test]
+fn a_route_that_removes_or_sets_the_traceparent_has_the_last_word() {
+    let edit = Edit {
+        drops: Names {
+            list: b"traceparent",
+            lengths: 1 << 11,
+        },
+        lines: b"Traceparent: routes\r\n",
+        path: None,
+    };
+    let ctx = ForwardContext {
+        trace: Some(Trace {
+            traceparent: b"ours",
+            begins: false,
+        }),
+        edit: Some(&edit),
+        ..context()
+    };
+    assert_eq!(
+        trace_lines("traceparent: x\r\n", &ctx),
+        ["Traceparent: routes"]
+    );
+}

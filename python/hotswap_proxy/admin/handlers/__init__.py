@@ -1,6 +1,7 @@
 """The endpoints. A handler calls what knows the rules and answers; it decides nothing."""
 
 from . import (
+    anomalies,
     api_keys,
     audit,
     authentication,
@@ -10,6 +11,7 @@ from . import (
     gateway,
     routes,
     simulation,
+    traces,
     users,
     versions,
 )
@@ -25,5 +27,7 @@ ENDPOINTS = (
     *backends.ENDPOINTS,
     *config.ENDPOINTS,
     *gateway.ENDPOINTS,
+    *anomalies.ENDPOINTS,
+    *traces.ENDPOINTS,
     *audit.ENDPOINTS,
 )

@@ -9,10 +9,11 @@ from hotswap_proxy.errors import NotFound
 from hotswap_proxy.model.deployment import DeploymentCreate, Promotion, Rejection, RollbackOrder
 from hotswap_proxy.store import deployments
 from hotswap_proxy.store.deployments import DeploymentFilter
+from hotswap_proxy.store.times import seconds_of
 
-from .. import answers
+from .. import answers, windows
 from ..deployments import deployment_answer, list_item, metrics_answer
-from ..models import DeploymentQuery, DeploymentView, WriteQuery
+from ..models import DeploymentQuery, DeploymentView, WindowQuery, WriteQuery, minutes
 from ..routing import ADMIN, ADMIN_OPERATOR, EVERYONE, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway/deployments"
@@ -35,7 +36,19 @@ async def get_deployment(call: Call) -> Answer:
 
 
 async def get_deployment_metrics(call: Call) -> Answer:
-    return Answer(await _metrics(call, await _find(call)))
+    found = await _find(call)
+    body = await _metrics(call, found)
+    query: WindowQuery = call.query
+    if query.time_window is not None:
+        window = await call.context.history.window(
+            found.route_id,
+            query.time_window,
+            minutes(query.time_window),
+            since=seconds_of(found.started_at or found.created_at),
+            until=seconds_of(found.completed_at) if found.completed_at else float("inf"),
+        )
+        body["window"] = windows.arms(window)
+    return Answer(body)
 
 
 async def _metrics(call: Call, found: Deployment) -> dict[str, Any]:
@@ -150,6 +163,7 @@ ENDPOINTS = (
         handler=get_deployment_metrics,
         roles=EVERYONE,
         summary="What both arms have counted, and how they compare",
+        query=WindowQuery,
         answers={200: "DeploymentMetrics"},
     ),
     Endpoint(

@@ -6,7 +6,10 @@ from hotswap_proxy.deploy.writing import LEASE
 from hotswap_proxy.errors import StoreUnavailable
 from hotswap_proxy.observe import exposition
 from hotswap_proxy.store import leases
+from hotswap_proxy.store.rollups import ALL
 
+from .. import windows
+from ..models import WindowQuery, minutes
 from ..routing import EVERYONE, PUBLIC, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway"
@@ -28,7 +31,12 @@ async def get_health(call: Call) -> Answer:
 
 
 async def get_summary(call: Call) -> Answer:
-    return Answer(call.context.node.summary())
+    query: WindowQuery = call.query
+    body = call.context.node.summary()
+    if query.time_window is not None:
+        window = await call.context.history.window(ALL, query.time_window, minutes(query.time_window))
+        body |= windows.totals(window)
+    return Answer(body)
 
 
 async def get_metrics(call: Call) -> Answer:
@@ -64,6 +72,7 @@ ENDPOINTS = (
         handler=get_summary,
         roles=EVERYONE,
         summary="Requests, errors and latency in one JSON object",
+        query=WindowQuery,
         answers={200: "Summary"},
     ),
     Endpoint(

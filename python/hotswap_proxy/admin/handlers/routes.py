@@ -9,8 +9,8 @@ from hotswap_proxy.model.deployment import DeploymentCreate
 from hotswap_proxy.store import routes
 from hotswap_proxy.store.routes import RouteFilter
 
-from .. import answers
-from ..models import RouteQuery, WriteQuery
+from .. import answers, windows
+from ..models import HistoryQuery, RouteQuery, WindowQuery, WriteQuery, minutes
 from ..routing import ADMIN, EVERYONE, Answer, Call, Endpoint
 
 PATH = "/api/v1/gateway/routes"
@@ -44,7 +44,21 @@ async def get_route(call: Call) -> Answer:
     found = await call.context.store.read(routes.get, route_id)
     if found is None:
         raise NotFound(f"no route {route_id}")
-    return answers.stored(found, statistics=call.context.node.route_statistics(route_id))
+    query: WindowQuery = call.query
+    if query.time_window is None:
+        return answers.stored(found, statistics=call.context.node.route_statistics(route_id))
+    window = await call.context.history.window(route_id, query.time_window, minutes(query.time_window))
+    return answers.stored(found, statistics=windows.statistics(window))
+
+
+async def get_history(call: Call) -> Answer:
+    route_id, query = call.path["id"], call.query
+    if await call.context.store.read(routes.get, route_id) is None:
+        raise NotFound(f"no route {route_id}")
+    window = await call.context.history.window(
+        route_id, query.time_window, minutes(query.time_window), step=minutes(query.step)
+    )
+    return Answer(windows.history(route_id, query.step, window))
 
 
 async def create_route(call: Call) -> Answer:
@@ -103,6 +117,16 @@ ENDPOINTS = (
         roles=EVERYONE,
         summary="One route with its statistics and ETag",
         answers={200: "RouteShown"},
+        query=WindowQuery,
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{PATH}/{{id}}/history",
+        handler=get_history,
+        roles=EVERYONE,
+        summary="What a route has counted, minute by minute, of each arm",
+        answers={200: "RouteHistory"},
+        query=HistoryQuery,
     ),
     Endpoint(
         method="PUT",

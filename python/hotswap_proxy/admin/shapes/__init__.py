@@ -6,6 +6,7 @@ loads them. An endpoint's row names them (``Endpoint.answers``); a new module ha
 
 from .common import Answered, ErrorAnswer, Plan
 from .deployments import Deployment, DeploymentMetrics, DeploymentPage, Ordered, Rehearsed, SimulationAnswer
+from .history import AnomalyPage, RouteHistory
 from .identity import (
     AuditHead,
     AuditPage,
@@ -35,8 +36,10 @@ from .objects import (
     VersionPage,
     VersionShown,
 )
+from .traces import Trace, Traces
 
 __all__ = [
+    "AnomalyPage",
     "Answered",
     "Applied",
     "AuditHead",
@@ -61,12 +64,15 @@ __all__ = [
     "Ordered",
     "Plan",
     "Rehearsed",
+    "RouteHistory",
     "RoutePage",
     "RouteProposed",
     "RouteShown",
     "RouteWritten",
     "SimulationAnswer",
     "Summary",
+    "Trace",
+    "Traces",
     "User",
     "UserPage",
     "Validated",

@@ -42,7 +42,7 @@ class Problem(Answered):
     code: str
     message: str
     details: list[ErrorDetail]
-    trace_id: str = Field(description="the answer's X-Request-ID")
+    trace_id: str = Field(description="of the call's trace; without tracing the answer's X-Request-ID")
     timestamp: Time
 
 

@@ -12,6 +12,7 @@ from hotswap_proxy.deploy.record import Status, VerdictKind
 from hotswap_proxy.model import simulation
 
 from .common import Answered, Count, Milliseconds, Paged, Share, Time
+from .history import ArmsWindow
 
 
 def _without(schema: dict[str, Any], names: set[str]) -> None:
@@ -112,6 +113,7 @@ class DeploymentMetrics(BothArms):
     total: BothArms
     comparison: Comparison
     nodes: list[NodeArms]
+    window: ArmsWindow | None = Field(None, description="with ?timeWindow")
 
 
 class Deployment(record.Deployment):

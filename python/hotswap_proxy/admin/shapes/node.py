@@ -9,6 +9,7 @@ from pydantic import Field
 from hotswap_proxy.model import Environment
 
 from .common import Answered, Count, Milliseconds, Share, Time
+from .history import Window
 from .objects import CircuitState, HealthStatus
 
 Status = Literal["Healthy", "Degraded", "Unhealthy", "Draining"]
@@ -102,6 +103,7 @@ class Summary(Answered):
     circuit_breakers: CircuitCounts
     generation: Count
     ledger: Ledger
+    window: Window | None = Field(None, description="with ?timeWindow: what totals, rates and latency are of")
 
 
 class Shared(Answered):

@@ -10,7 +10,8 @@ from hotswap_proxy.configfile import FileFormat
 from hotswap_proxy.model import Backend, Route
 from hotswap_proxy.model.base import Version
 
-from .common import Answered, Changes, Count, FieldChange, Milliseconds, Paged, Time
+from .common import Answered, Changes, Count, FieldChange, Milliseconds, Paged, Share, Time
+from .history import Counted, Window
 
 
 class Written(Answered):
@@ -26,7 +27,13 @@ class RouteStatistics(Answered):
     total_requests: Count
     failed_requests: Count
     average_latency_ms: Milliseconds | None
+    p50_latency_ms: Annotated[Milliseconds | None, Field(alias="p50LatencyMs")] = None
+    p95_latency_ms: Annotated[Milliseconds | None, Field(alias="p95LatencyMs")] = None
     p99_latency_ms: Annotated[Milliseconds | None, Field(alias="p99LatencyMs")]
+    error_rate: Share | None = None
+    requests_per_second: float = Field(0.0, description="this and what has a default: with ?timeWindow")
+    arms: dict[str, Counted] = Field({})
+    window: Window | None = None
 
 
 def _as_answered(schema: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from hotswap_proxy.deploy.record import Deployment, TargetKind
 from hotswap_proxy.errors import Conflict, Detail, NotFound, ValidationFailed
 from hotswap_proxy.fleet import nodes as fleet_nodes
 from hotswap_proxy.model.base import Environment
+from hotswap_proxy.observe.tracing import current
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.store import Store, StoreChanges, backends, changes, deployments, routes, versions
 from hotswap_proxy.store.audit import AuditEntry, Author
@@ -121,7 +122,12 @@ class RouteTarget:
         found = await self._store.read(versions.get, deployment.route_id, deployment.config_version)
         if found is None:
             return Smoke(False, f"version {deployment.config_version} is gone")
-        return await self._smoke.run(found["route"], deployment.smoke_tests or ())
+        with current.smoke_test(deployment.deployment_id) as span:
+            smoke = await self._smoke.run(found["route"], deployment.smoke_tests or ())
+            span.note("hotswap.health.result", smoke.message)
+            if not smoke.passed:
+                span.fail("smoke_test", smoke.message)
+            return smoke
 
     def make_live(self, connection: Connection, deployment: Deployment, version: str, author: Author) -> None:
         before = routes.get(connection, deployment.route_id)

@@ -170,7 +170,7 @@ impl Auth {
         };
         let mut name = |field: &str, name: &str| {
             if !codec::is_token(name.as_bytes())
-                || fields::classify(name.as_bytes()) != fields::FieldId::Other
+                || !fields::classify(name.as_bytes()).is_end_to_end()
             {
                 wrong(
                     field,

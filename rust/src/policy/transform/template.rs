@@ -174,7 +174,7 @@ impl ArchivedTemplate {
                 ArchivedPart::RequestId => push_clean(out, said.request_id),
                 ArchivedPart::ClientIp => push_clean(out, said.client_ip),
                 ArchivedPart::RouteName => push_clean(out, said.route_name),
-                ArchivedPart::TraceId => out.extend_from_slice(said.trace_id()),
+                ArchivedPart::TraceId => said.write_trace_id(out),
                 ArchivedPart::Method => push_clean(out, said.head.method),
                 ArchivedPart::Path => push_clean(out, said.head.path),
                 ArchivedPart::Header(name) => {

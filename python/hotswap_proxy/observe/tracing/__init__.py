@@ -1,0 +1,1 @@
+"""Traces: where the spans of requests and of changes go, and how many of them got there."""
