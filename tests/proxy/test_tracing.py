@@ -16,6 +16,7 @@ from harness.worker import Plane, backend, route
 from proxy.attempts import publish, retry
 
 from hotswap_proxy import _core
+from hotswap_proxy.middleware import CallNext, Request, Response
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -31,11 +32,13 @@ MakeBackend = Callable[..., Backend]
 class Tracing:
     """A plane that traces, and the spans of its requests."""
 
-    def __init__(self, make_plane: Callable[..., Plane], ratio: float, forced: int = 1000) -> None:
+    def __init__(
+        self, make_plane: Callable[..., Plane], ratio: float, forced: int = 1000, **more: Any
+    ) -> None:
         self.journal = _core.Journal(2, ring_bytes=1 << 20)
         self.journal.export_spans(True)
         core = {"tracing": True, "traceSample": ratio, "traceForcedLimit": forced}
-        self.plane = make_plane(core=core, journal=self.journal)
+        self.plane = make_plane(core=core, journal=self.journal, **more)
         self.records = 0
         self._found = b""
 
@@ -310,6 +313,42 @@ def test_a_route_may_keep_the_trace_to_itself(
     connect(tracing.plane).get("/", SAMPLED, "tracestate: vendor=1")
     assert tracing.tree()["gateway.request"].trace_id == TRACE
     assert origin.requests[0].header("traceparent") is origin.requests[0].header("tracestate") is None
+
+
+@pytest.mark.parametrize("lines", [[], [SAMPLED], [SAMPLED, SAMPLED], [UNSAMPLED]])
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_a_middleware_is_told_where_it_is_and_its_backend_once(
+    make_plane: Callable[..., Plane],
+    make_backend: MakeBackend,
+    connect: Connect,
+    lines: list[str],
+    rewritten: bool,
+) -> None:
+    """Whatever the middleware does to the field, the backend gets the trace's, and one."""
+    seen: list[list[str]] = []
+    own = f"00-{'ee' * 16}-{'ee' * 8}-01"
+
+    async def look(request: Request, call_next: CallNext) -> Response:
+        seen.append(request.headers.get_all("traceparent"))
+        if rewritten:
+            request.headers.add("traceparent", own)
+        return await call_next(request)
+
+    tracing, origin = Tracing(make_plane, 1.0, middleware={"look": look}), make_backend()
+    tracing.plane.publish(route("/**", backend(origin.url), policy={"middleware": ["look"]}))
+    assert connect(tracing.plane).get("/", *lines, "tracestate: vendor=1").status == 200
+    told = [value for name, value in origin.requests[0].headers if name.lower() == "traceparent"]
+    state = [value for name, value in origin.requests[0].headers if name.lower() == "tracestate"]
+    if lines == [UNSAMPLED]:  # nothing is recorded here: it passes, and is the middleware's to change
+        assert seen == [[UNSAMPLED.partition(": ")[2]]]
+        assert told == seen[0] + [own] * rewritten and state == ["vendor=1"]
+        return
+    tree = tracing.tree()
+    root, proxy = tree["gateway.request"], tree["gateway.proxy"]
+    assert [[parsed(value) for value in values] for values in seen] == [[(root.trace_id, root.span_id, "01")]]
+    assert [parsed(value) for value in told] == [(root.trace_id, proxy.span_id, "01")]
+    assert (root.trace_id == TRACE) == (lines == [SAMPLED])
+    assert state == (["vendor=1"] if lines == [SAMPLED] else [])
 
 
 def test_kept_requests_are_listed_and_found(
