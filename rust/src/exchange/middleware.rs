@@ -179,7 +179,7 @@ impl WorkerCore {
                 self.passed(ex, now, &head, written);
                 let bodiless = ex.response_framing == layout::BODY_NONE;
                 let length = if bodiless { 0 } else { ex.response_length };
-                if let Some(entry) = ex.entry() {
+                if let Some(entry) = ex.told() {
                     entry.own_bytes = Some(length);
                 }
                 layout::FORWARD

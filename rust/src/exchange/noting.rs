@@ -28,10 +28,40 @@ impl Exchange {
         unsafe { self.entry.as_ref() }
     }
 
+    /// What is noted of it, where there will be a record. None: of a request that is not sampled only its
+    /// place in its trace matters.
+    #[inline]
+    pub(super) fn told(&mut self) -> Option<&mut Entry> {
+        self.entry().filter(|entry| entry.told)
+    }
+
     /// Something happened that the record has to say.
     pub(super) fn flag(&mut self, flag: Flag) {
-        if let Some(entry) = self.entry() {
+        if let Some(entry) = self.told() {
             entry.flag(Some(flag));
+        }
+    }
+
+    /// What is known in the end.
+    fn note_end(&mut self, outcome: i32, now: u64, moved: (u64, u64)) {
+        let cut = self.why.checked_sub(1).map(i32::from);
+        let flag = match cut.and_then(super::why::flag) {
+            None if outcome != layout::COMPLETED => Some(Flag::ClientGone),
+            flag => flag,
+        };
+        self.attempt_ends(now, flag);
+        let (status, generation, resent) = (self.status, self.generation, self.resent != 0);
+        let overhead = match (self.sent_ns, self.waited) {
+            (0, _) => NEVER,
+            (sent, 0) => sent.saturating_sub(self.started_ns),
+            _ => NEVER,
+        };
+        let (id, len) = (self.request_id, usize::from(self.request_id_len));
+        if let Some(entry) = self.told() {
+            entry.flag(flag);
+            entry.flag(resent.then_some(Flag::Resent));
+            entry.put(Text::RequestId, id.get(..len).unwrap_or_default(), id.len());
+            entry.end(now, status, generation, overhead, moved);
         }
     }
 
@@ -39,7 +69,7 @@ impl Exchange {
     #[inline]
     pub(super) fn attempt_ends(&mut self, now: u64, why: Option<Flag>) {
         let sent = self.sent_ns;
-        if let Some(entry) = self.entry() {
+        if let Some(entry) = self.told() {
             entry.attempt_ends(now, sent, why);
         }
     }
@@ -116,7 +146,7 @@ impl WorkerCore {
     #[cold]
     pub(super) fn note_peer(&mut self, ex: &mut Exchange, peer: &Peer) {
         let secure = ex.secure != 0;
-        if let Some(entry) = ex.entry() {
+        if let Some(entry) = ex.told() {
             entry.put(Text::Client, peer.ip(), MAX_TEXT);
             if secure {
                 entry.set(bit::SECURE);
@@ -127,10 +157,7 @@ impl WorkerCore {
     /// The route is found, and its arm chosen.
     #[inline(never)]
     pub(super) fn note_route(&self, ex: &mut Exchange, route: &ArchivedRoute, canary: bool) {
-        if let Some(entry) = ex.entry() {
-            if !entry.told {
-                return;
-            }
+        if let Some(entry) = ex.told() {
             entry.route(canary);
             for (text, value) in [
                 (Text::RouteId, &route.id),
@@ -146,7 +173,7 @@ impl WorkerCore {
     /// A backend is chosen.
     #[inline(never)]
     pub(super) fn note_attempt(&mut self, ex: &mut Exchange, backend: &ArchivedBackend, now: u64) {
-        let Some(entry) = ex.entry() else {
+        let Some(entry) = ex.told() else {
             return;
         };
         let place = backend.addresses.first().map(|address| Place {
@@ -166,9 +193,9 @@ impl WorkerCore {
     /// The gateway answers by itself, with what stands in `head`.
     #[cold]
     pub(super) fn note_reply(&mut self, ex: &mut Exchange, now: u64, flag: Option<Flag>) {
-        let body = memchr::memmem::find(&self.head, b"\r\n\r\n");
-        let body = body.map_or(0, |at| self.head.len() - at - 4);
-        if let Some(entry) = ex.entry() {
+        if let Some(entry) = ex.told() {
+            let body = memchr::memmem::find(&self.head, b"\r\n\r\n");
+            let body = body.map_or(0, |at| self.head.len() - at - 4);
             entry.flag(flag);
             entry.own_bytes = Some(body as u64);
             entry.head_sent(now);
@@ -179,7 +206,7 @@ impl WorkerCore {
     #[inline]
     pub(super) fn note_answer(&self, ex: &mut Exchange, now: u64, status: u16) {
         let sent = ex.sent_ns;
-        if let Some(entry) = ex.entry() {
+        if let Some(entry) = ex.told() {
             entry.attempt_answered(now, sent, status);
         }
     }
@@ -193,37 +220,11 @@ impl WorkerCore {
         now: u64,
         moved: (u64, u64),
     ) {
-        let cut = ex.why.checked_sub(1).map(i32::from);
-        let flag = match cut.and_then(super::why::flag) {
-            None if outcome != layout::COMPLETED => Some(Flag::ClientGone),
-            flag => flag,
-        };
-        ex.attempt_ends(now, flag);
-        let (status, generation, resent) = (ex.status, ex.generation, ex.resent != 0);
-        let overhead = match (ex.sent_ns, ex.waited) {
-            (0, _) => NEVER,
-            (sent, 0) => sent.saturating_sub(ex.started_ns),
-            _ => NEVER,
-        };
-        let (id, id_len) = (ex.request_id, usize::from(ex.request_id_len));
-        let entry_at = std::mem::replace(&mut ex.entry, std::ptr::null_mut());
-        // SAFETY: made by `Journal::open` and not yet closed: from here on it is ours alone.
-        let Some(entry) = (unsafe { entry_at.as_mut() }) else {
-            return;
-        };
-        entry.flag(flag);
-        if resent {
-            entry.flag(Some(Flag::Resent));
-        }
-        entry.put(
-            Text::RequestId,
-            id.get(..id_len).unwrap_or_default(),
-            id.len(),
-        );
-        entry.end(now, status, generation, overhead, moved);
-        if let Some(journal) = &mut self.journal {
-            // SAFETY: see above.
-            unsafe { journal.close(entry_at) };
+        ex.note_end(outcome, now, moved);
+        let entry = std::mem::replace(&mut ex.entry, std::ptr::null_mut());
+        if let (Some(journal), false) = (&mut self.journal, entry.is_null()) {
+            // SAFETY: made by `Journal::open` and not yet closed; it was the only pointer to it.
+            unsafe { journal.close(entry) };
         }
     }
 }

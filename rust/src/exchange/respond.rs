@@ -144,7 +144,7 @@ impl WorkerCore {
         written: codec::ClientHead,
     ) {
         ex.status = head.status;
-        if let Some(entry) = ex.entry() {
+        if let Some(entry) = ex.told() {
             entry.head_sent(now);
             entry.own_bytes = None;
         }

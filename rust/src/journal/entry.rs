@@ -5,8 +5,10 @@ use super::context::{attempt_id, Carry, Context, TraceId, TRACEPARENT_LEN};
 use super::flags::{Flag, Flags};
 use super::layout::{bit, Fixed, Span, Text, Try, MAX_ATTEMPTS, MAX_TEXT, NEVER};
 
-/// Longest text: more than the strings of any record together.
+/// Longest text: strings that find no room in it are cut.
 const MAX_TEXTS: usize = 12 * 1024;
+/// Room for the strings of a usual request.
+const USUAL_TEXTS: usize = 1024;
 
 /// A record that is being written.
 pub struct Entry {
@@ -29,7 +31,7 @@ impl Entry {
         Self {
             fixed: Fixed::EMPTY,
             tries: [Try::EMPTY; MAX_ATTEMPTS],
-            text: Vec::with_capacity(1024),
+            text: Vec::with_capacity(USUAL_TEXTS),
             started_ns: 0,
             flags: Flags::default(),
             own_bytes: None,
@@ -43,6 +45,8 @@ impl Entry {
         self.fixed = Fixed::EMPTY;
         self.fixed.started_unix_ns = started_unix_ns;
         self.text.clear();
+        // What one long request needed is not kept for all that follow.
+        self.text.shrink_to(4 * USUAL_TEXTS);
         self.started_ns = started_ns;
         self.flags = Flags::default();
         self.own_bytes = None;

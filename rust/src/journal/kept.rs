@@ -60,11 +60,11 @@ impl Kept {
     }
 
     /// A line about each, newest first.
-    pub fn list(&self, filter: &Filter<'_>) -> Vec<Json> {
+    pub fn list(&self, filter: &Filter<'_>, redaction: &Redaction) -> Vec<Json> {
         let wanted = self.newest_first().filter(|record| filter.wants(record));
         wanted
             .take(filter.limit)
-            .map(|record| line(&record))
+            .map(|record| line(&record, redaction))
             .collect()
     }
 
@@ -84,11 +84,12 @@ impl Kept {
     }
 }
 
-fn line(record: &Record<'_>) -> Json {
-    let text = |text: Text| match record.text(text) {
+fn line(record: &Record<'_>, redaction: &Redaction) -> Json {
+    let known = |bytes: &[u8]| match bytes {
         b"" => Json::Null,
         bytes => Json::from(String::from_utf8_lossy(bytes)),
     };
+    let text = |text: Text| known(record.text(text));
     let flags: Vec<_> = record.flags().iter().map(|flag| flag.name()).collect();
     json!({
         "traceId": hex(&record.trace_id().unwrap_or_default()),
@@ -96,7 +97,7 @@ fn line(record: &Record<'_>) -> Json {
         "startTime": moment(record.started_unix_ns()),
         "durationMs": millis(record.end_ns()),
         "method": text(Text::Method),
-        "path": text(Text::Path),
+        "path": known(&redaction.path(record.text(Text::Path))),
         "status": record.status(),
         "routeId": text(Text::RouteId),
         "routeName": text(Text::RouteName),

@@ -3,6 +3,7 @@
 //! Keys come in a fixed order; what is not known is null, but for the keys of a trace and of failed attempts,
 //! which are then left out. Bytes that are no UTF-8 become U+FFFD.
 
+use super::context::write_hex;
 use super::record::{bit, Attempt, Record, Text, NEVER};
 use super::redact::Redaction;
 use crate::codec::date::timestamp;
@@ -102,7 +103,8 @@ impl Lines {
 
     fn target(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
         out.extend_from_slice(b",\"path\":");
-        push_cut(out, record.text(Text::Path), record.is(bit::PATH_CUT));
+        let path = self.redaction.path(record.text(Text::Path));
+        push_cut(out, &path, record.is(bit::PATH_CUT));
         out.extend_from_slice(b",\"query\":");
         match record.query() {
             None => out.extend_from_slice(b"null"),
@@ -308,11 +310,9 @@ fn push_control(out: &mut Vec<u8>, code: u8) {
 
 /// In lower case.
 pub fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for &byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
-    }
+    let at = out.len();
+    out.resize(at + 2 * bytes.len(), 0);
+    write_hex(bytes, &mut out[at..]);
 }
 
 /// Milliseconds with three decimals; null for what did not happen.

@@ -44,6 +44,8 @@ pub struct Reader {
     lines: Lines,
     output: Output,
     seen: Vec<Seen>,
+    /// The lane whose turn it is.
+    next: usize,
     chunk: Box<[u8]>,
     batch: Vec<u8>,
 }
@@ -64,6 +66,7 @@ impl Reader {
             lines: Lines::new(redaction),
             output: Output::default(),
             seen: vec![Seen::default(); lanes],
+            next: 0,
             chunk: vec![0; CHUNK].into(),
             batch: Vec::new(),
         };
@@ -90,15 +93,20 @@ impl Reader {
         if let Some(fd) = log {
             self.output.begin(fd);
         }
-        for lane in 0..self.rings.lanes() {
-            self.count_dropped(lane, &mut drained);
-            while drained.records < most {
-                if !self.take_chunk(lane, log, &mut drained, &mut sampled) {
-                    break;
-                }
+        let lanes = self.rings.lanes();
+        (0..lanes).for_each(|lane| self.count_dropped(lane, &mut drained));
+        // In turns, and from where the last call stopped: while one busy lane was emptied, the rings of the
+        // others would fill.
+        let mut idle = 0;
+        while idle < lanes && drained.records < most {
+            let lane = self.next;
+            self.next = (lane + 1) % lanes;
+            match self.take_chunk(lane, log, &mut drained, &mut sampled) {
+                true => idle = 0,
+                false => idle += 1,
             }
-            drained.more |= drained.records >= most;
         }
+        drained.more = idle < lanes;
         self.flush(log, &mut drained);
         drained
     }

@@ -72,8 +72,9 @@ impl Tree<'_, '_> {
             parent_span_id: parent.to_vec(),
             name: name.to_owned(),
             kind,
-            start_time_unix_nano: start + from,
-            end_time_unix_nano: start + to.max(from),
+            // Saturating: nothing says that the numbers of a record are times.
+            start_time_unix_nano: start.saturating_add(from),
+            end_time_unix_nano: start.saturating_add(to.max(from)),
             flags: 0x101, // sampled; it is known whether the parent is remote
             ..Span::default()
         }
@@ -124,7 +125,7 @@ impl Tree<'_, '_> {
             add("http.request.method_original", method);
         }
         add("url.scheme", record.scheme().as_bytes());
-        add("url.path", record.text(Text::Path));
+        add("url.path", &redaction.path(record.text(Text::Path)));
         if let Some(query) = record.query() {
             let mut shown = Vec::new();
             redaction.write(&mut shown, query);
@@ -203,7 +204,7 @@ impl Tree<'_, '_> {
         ] {
             if let Some(offset) = self.at(offset) {
                 span.events.push(Event {
-                    time_unix_nano: start + offset.clamp(from, to.max(from)),
+                    time_unix_nano: start.saturating_add(offset.clamp(from, to.max(from))),
                     name: name.to_owned(),
                 });
             }

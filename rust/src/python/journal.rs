@@ -102,7 +102,7 @@ impl Journal {
             status,
             min_duration_ns: (min_duration_ms.max(0.0) * 1e6) as u64,
         };
-        as_json(py, lock(&self.kept).list(&filter))
+        as_json(py, lock(&self.kept).list(&filter, &self.redaction))
     }
 
     fn kept_trace<'py>(&self, py: Python<'py>, trace_id: &str) -> Bound<'py, PyBytes> {
