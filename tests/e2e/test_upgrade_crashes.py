@@ -39,17 +39,17 @@ def test_the_old_process_is_killed(start: Start, victim: Victim, copy: Copy) -> 
     serve(node, victim.url)
     with Load(node.proxy_port, CLIENTS) as load:
         for stage, place in STAGES.items():
-            before = node.processes()
+            before, old = node.processes(), node.in_charge
             with copy.halted(*place) as halt, node.begin_upgrade() as asking:
                 new = halt.wait()
-                os.kill(node.in_charge, signal.SIGKILL)
+                os.kill(old, signal.SIGKILL)
                 node.process.poll()  # the first of them is our child
                 halt.go_on()
                 asking.communicate(timeout=60)
                 assert asking.returncode == 1, stage
                 eventually(lambda pid=new: node.in_charge == pid, f"the new one goes on: {stage}")
                 eventually(lambda: node.health()["status"] == "Healthy", f"it answers: {stage}")
-            eventually(lambda old=before: not any(map(alive, old)), f"the orphans have drained: {stage}")
+            eventually(lambda pids=before: not any(map(alive, pids)), f"the orphans have drained: {stage}")
             load.run_on()
             assert load.failed() == [], stage
         code, said = node.upgrade()
