@@ -174,7 +174,12 @@ class Exporter:
 
     def _enqueue(self, found: list[Encode]) -> None:
         for encode in found:
-            body, spans = encode()
+            try:
+                body, spans = encode()
+            except Exception:  # one that cannot be encoded must not take the others with it
+                log.exception("a span cannot be encoded")
+                self.counts.dropped["undelivered"] += 1
+                continue
             batch = Batch(gzip.compress(body, 1), spans)
             self._queue.append(batch)
             self._queued += len(batch.body)
