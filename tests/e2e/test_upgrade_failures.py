@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from chaos.conftest import Victim
 from chaos.load import Load
 from e2e.upgrading import CLIENTS, STAGES, Start, add_route, serve
 from harness.client import Client
 
+from hotswap_proxy.control.handover.asking import Asking
+from hotswap_proxy.control.handover.words import UpgradeError
+from tests.node import children
 from tests.processes import alive, eventually
 from tests.upgrades import Copy
 
@@ -45,16 +51,19 @@ def test_a_new_version_that_fails_changes_nothing(start: Start, victim: Victim, 
     assert len([line for line in node.events() if "upgrade failed" in line["event"]]) == len(BROKEN)
 
 
-def test_one_that_does_not_come_up_is_not_waited_for(start: Start, victim: Victim, copy: Copy) -> None:
+def test_one_that_does_not_come_up_is_not_waited_for(
+    start: Start, victim: Victim, copy: Copy, tmp_path: Path
+) -> None:
     node = start(PYTHONPATH=str(copy.path))
     serve(node, victim.url)
-    with copy.halted("control/handover/predecessor.py", '        await self._tell({"prepared"') as halt:
-        with node.begin_upgrade("--timeout", "8") as first:
-            new = halt.wait()
-            code, said = node.upgrade()
-            assert code == 1 and "an upgrade is under way" in said
-            _, said = first.communicate(timeout=60)
-        assert first.returncode == 1 and "not ready within 8 s" in said
+    spawner = node.spawner()
+    with copy.halted(*STAGES["prepares"]), node.begin_upgrade("--timeout", "4") as first:
+        assert first.stdout is not None and "starts" in first.stdout.readline()
+        (new,) = eventually(lambda: set(children(node.in_charge)) - {spawner}, "the new process")
+        with pytest.raises(UpgradeError, match="an upgrade is under way"):
+            Asking(tmp_path / "data").begin(sys.executable, 60)
+        _, said = first.communicate(timeout=60)
+        assert first.returncode == 1 and "not ready within 4 s" in said
         assert not alive(new)
     with Client(node.proxy_port) as client:
         assert client.get("/get").status == 200
