@@ -515,7 +515,7 @@ class Journal:
     @property
     def dropped(self) -> int:
         """Records that found a ring full, since the journal was made; also while `drain` is under way."""
-    def drain(self, log_fd: int, *, most: int = 65536) -> Drained:
+    def drain(self, log_fd: int, *, most: int = 8192) -> Drained:
         """Take what workers have told, about `most` records, and write access lines to `log_fd` (-1: none).
 
         Without the interpreter lock; one call at a time. Blocks as long as a write(2) to `log_fd` does.

@@ -59,7 +59,8 @@ impl Journal {
         self.rings.dropped()
     }
 
-    #[pyo3(signature = (log_fd, *, most = 65_536))]
+    // As many as bound the memory for the spans of all of them to some 10 MB.
+    #[pyo3(signature = (log_fd, *, most = 8_192))]
     fn drain<'py>(&self, py: Python<'py>, log_fd: i32, most: u64) -> PyResult<Bound<'py, PyDict>> {
         let log = (log_fd >= 0).then_some(log_fd);
         let (drained, spans) = errors::detached(py, || {
