@@ -117,6 +117,10 @@ impl Redaction {
         if self.has(name) {
             return true;
         }
+        // `%`: one of the others may be behind it.
+        if !name.iter().any(|b| matches!(b, b'[' | b']' | b'.' | b'%')) {
+            return false;
+        }
         let (mut part, mut rest) = (name, Decoded(name));
         loop {
             let before = rest.0.len();
