@@ -16,7 +16,7 @@ from functools import partial
 from typing import NoReturn
 
 from hotswap_proxy import __version__, _core
-from hotswap_proxy.control import journaling, listeners, servicemanager
+from hotswap_proxy.control import journaling, listeners, memory, servicemanager
 from hotswap_proxy.control.applying import Applier
 from hotswap_proxy.control.claims import Claims, StartError, claim
 from hotswap_proxy.control.configuration import Configuration
@@ -249,6 +249,7 @@ class NodeProcess:
             stack.callback(self._predecessor.close)
         stack.callback(asyncio.create_task(servicemanager.keep_watchdog_quiet()).cancel)
         self._tell_of(loaded.password)
+        memory.trim()  # all modules are here, and nobody waits for us yet
         self._tell_ready(parts.configuration)
         return upgrade
 

@@ -118,9 +118,7 @@ class Recorder:
 
     async def _take(self, minute: int) -> None:
         loop = asyncio.get_running_loop()
-        (requests, failed, latency), found = await loop.run_in_executor(self._thread, self._counting.take)
-        # The sum comes last: who finds it finds the others too, see ``watch``.
-        rows = [*_rows(found), Row(ALL, "", requests, failed, latency)]
+        rows = await loop.run_in_executor(self._thread, self._told)
         if self._last is not None and minute <= self._last:
             self._passes += 1
         self._last, self._since = minute, self.now()
@@ -129,6 +127,11 @@ class Recorder:
         while len(self._pending) > 1 and (len(self._pending) > MAX_MINUTES or waiting > MAX_ROWS):
             waiting -= len(self._pending.popleft().rows)
             self._lost += 1
+
+    def _told(self) -> list[Row]:
+        """In the thread. The sum comes last: who finds it finds the others too, see ``watch``."""
+        total, found = self._counting.take()
+        return [*_rows(found), Row(ALL, "", *total)]
 
     def _part(self) -> int:
         """The same for all minutes of a run, until the clock goes back."""

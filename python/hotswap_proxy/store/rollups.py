@@ -117,7 +117,7 @@ def rows_of(connection: Connection, minute: int) -> int:
 
 
 def routes_of(connection: Connection, quarter: int, node_id: str, but: int) -> list[str]:
-    """Routes of which a node has rows in a quarter of an hour, of other parts than ``but``; in their order."""
+    """Routes of which a node has rows of other parts than ``but`` in a quarter of an hour, in their order."""
     where = (_mine.minute.in_(_quarter(quarter)), _mine.node_id == node_id, _mine.part != but)
     return sorted(connection.execute(select(_mine.route_id).where(*where).distinct()).scalars())
 
