@@ -37,7 +37,7 @@ def trim() -> None:
     """Collect garbage and return free heap pages, where it is known that there are many.
 
     What is left is there to stay (modules, configuration), and the collector looks at it no more until the
-    next time: with 10,000 routes that would be 40 ms, again and again, during which no thread runs, because the
+    next time: with 10,000 routes that would be 40 ms in which no thread runs, again and again, for the
     minutes of the history alone are objects enough to set it off.
     """
     gc.unfreeze()
