@@ -42,18 +42,20 @@ class Coarsening:
         self._next: int | None = None
 
     async def turn(self, now: int) -> None:
-        """One quarter, if one is due: so a long absence is made up for bit by bit."""
+        """One quarter, if one is due: so a long absence is made up for bit by bit. Those of which nothing is
+        left to do cost a look.
+        """
         due = begin_of(now - FINE - APART)
         if self._next is None or self._next > due:  # the clock may have gone back
             oldest = await self._store.read(rollups.oldest)
-            self._next = due if oldest is None else begin_of(oldest)
-        if self._next >= due:
-            return
-        found = await self._store.read(rollups.routes_of, self._next, self._node_id, _PART)
-        for start in range(0, len(found), ROUTES):
-            part = found[start : start + ROUTES]
-            await self._store.beat(_coarsen, self._next, self._node_id, part[0], part[-1])
-        self._next += QUARTER
+            self._next = due if oldest is None else begin_of(max(oldest, now - rollups.KEPT))
+        found: list[str] = []
+        while self._next < due and not found:
+            found = await self._store.read(rollups.routes_of, self._next, self._node_id, _PART)
+            for start in range(0, len(found), ROUTES):
+                part = found[start : start + ROUTES]
+                await self._store.beat(_coarsen, self._next, self._node_id, part[0], part[-1])
+            self._next += QUARTER
 
 
 def _coarsen(connection: Connection, quarter: int, node_id: str, first: str, last: str) -> None:
