@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from harness.backend import Backend, ok
+from harness.victim import Victim
 
 from tests.node import PASSWORD, Node
 
@@ -62,6 +63,14 @@ def backends() -> Iterator[list[Backend]]:
     for backend in pair:
         backend.close()
         assert backend.protocol_errors == []
+
+
+@pytest.fixture
+def victim() -> Iterator[Victim]:
+    """A backend in a process of its own."""
+    process = Victim("a")
+    yield process
+    process.clean_up()
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chaos.conftest import Victim
 from chaos.load import Load
 from e2e.conftest import Api
 from harness.client import Client
+from harness.victim import Victim
 
 from tests.node import children
 from tests.processes import alive, eventually, listening_inodes, socket_inodes
@@ -92,13 +92,6 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     made = Manager(tmp_path)
     yield made
     made.close()
-
-
-@pytest.fixture
-def victim() -> Iterator[Victim]:
-    backend = Victim("a")
-    yield backend
-    backend.clean_up()
 
 
 def serve(node: Upgradable, url: str) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos.conftest import Victim
 from chaos.load import Load
 from e2e.conftest import Api
 from e2e.rollout import LENIENT, SHORT, Rollout, Traffic, versioned
@@ -21,6 +20,7 @@ from e2e.test_tls import options as tls_options
 from e2e.test_tls import tls_port
 from harness.certs import client_context
 from harness.client import Client
+from harness.victim import Victim
 
 from tests.node import READY, write_config
 from tests.processes import alive, eventually
@@ -47,13 +47,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield begin
     for node in nodes:
         node.clean_up()
-
-
-@pytest.fixture
-def victim() -> Iterator[Victim]:
-    backend = Victim("a")
-    yield backend
-    backend.clean_up()
 
 
 @pytest.fixture
