@@ -11,6 +11,7 @@ from harness.backend import Backend, ok
 from harness.victim import Victim
 
 from tests.node import PASSWORD, Node
+from tests.upgrades import Copy, Upgradable
 
 
 class Api:
@@ -66,14 +67,6 @@ def backends() -> Iterator[list[Backend]]:
 
 
 @pytest.fixture
-def victim() -> Iterator[Victim]:
-    """A backend in a process of its own."""
-    process = Victim("a")
-    yield process
-    process.clean_up()
-
-
-@pytest.fixture
 def node(start_node: Callable[..., Node]) -> Node:
     return start_node()
 
@@ -85,3 +78,34 @@ def stable() -> Iterator[str]:
 
     with versioned("v1", delay=0.004) as url:
         yield url
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Upgradable]]:
+    """Starts nodes that are to be upgraded, and ends whatever has become of them."""
+    nodes: list[Upgradable] = []
+
+    def begin(*options: str, **environ: str) -> Upgradable:
+        node = Upgradable(tmp_path, *options, **environ)
+        nodes.append(node)
+        node.start()
+        assert node.ready, node.log.read_text()[-2000:]
+        node.processes()
+        return node
+
+    yield begin
+    for node in nodes:
+        node.clean_up()
+
+
+@pytest.fixture
+def victim() -> Iterator[Victim]:
+    """A backend in a process of its own."""
+    backend = Victim("a")
+    yield backend
+    backend.clean_up()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return Copy(tmp_path)
