@@ -42,7 +42,7 @@ check: setup ## Lint, format check, types and stubs of Python; clippy and rustfm
 	$(PY) -m ruff format --check $(LINTED)
 	$(PY) -m mypy --strict
 	$(PY) -m mypy --strict bench demo
-	$(PY) -m mypy --strict -p scripts.dashboards -p scripts.prometheusrule
+	$(PY) -m mypy --strict -p scripts.dashboards -p scripts.prometheusrule -p scripts.api_reference
 	$(PY) scripts/stubtest.py
 	cd rust && cargo fmt --check
 	cd rust && cargo clippy --all-targets -- -D warnings

@@ -35,7 +35,7 @@ async def get_summary(call: Call) -> Answer:
     body = call.context.node.summary()
     if query.time_window is not None:
         window = await call.context.history.window(ALL, query.time_window, minutes(query.time_window))
-        body |= windows.totals(window)
+        body = body | windows.totals(window)  # not in place: the body is the node's
     return Answer(body)
 
 
