@@ -135,6 +135,7 @@ class NodeProcess:
         self._ending = asyncio.Event()
         self._supervisor: Supervisor | None = None
         self._upgrade: Upgrade | None = None
+        self._status: NodeStatus | None = None
         self._journaling: Journaling | None = None
 
     async def run(self) -> int:
@@ -176,10 +177,11 @@ class NodeProcess:
     async def _drain(self, upgrade: Upgrade, is_over: bool) -> None:
         """``is_over``: another process goes on with the node."""
         timeout = self._settings.drain_timeout
-        assert self._supervisor is not None
+        assert self._supervisor is not None and self._status is not None
         log.info("draining", extra={"timeout": timeout})
         if not is_over:
             servicemanager.notify("STOPPING=1", "STATUS=draining")
+            self._status.draining = True
             await upgrade.abandon()
         hurrying = asyncio.create_task(self._hurry_when(upgrade.hurried))
         await self._supervisor.drain(timeout)
@@ -320,7 +322,7 @@ class NodeProcess:
     def _make_status(
         self, node: _core.Node, loaded: Loaded, supervisor: Supervisor, regions: Regions
     ) -> NodeStatus:
-        status = NodeStatus(
+        status = self._status = NodeStatus(
             self._settings, node, loaded.configuration, supervisor, self._spawner, loaded.checker, regions
         )
         if self._certificates is not None:
