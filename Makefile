@@ -92,10 +92,11 @@ wheel: setup ## Build the wheel and try it in an empty environment
 sdist: setup ## Build the source distribution
 	$(PY) -c 'import sys; sys.path.insert(0, "cext"); import build_backend; print(build_backend.build_sdist("dist"))'
 
-.PHONY: format
+.PHONY: reference
 reference: setup ## Write docs/api-reference.md and docs/configuration-reference.md from the models
-	$(PYTHON) scripts/api_reference.py
+	$(PY) scripts/api_reference.py
 
+.PHONY: format
 format: setup ## Format Python and Rust in place
 	$(PY) -m ruff check --fix $(LINTED)
 	$(PY) -m ruff format $(LINTED)

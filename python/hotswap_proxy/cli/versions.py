@@ -141,7 +141,8 @@ def rollback(
     if output is OutputFormat.JSON:
         show(made, output)
     else:
-        print(f"{made['deploymentId']} of {route['name']} to {target}: {made['status']}; {plain(made['message'])}")
+        told = f"{made['status']}; {plain(made['message'])}"
+        print(f"{made['deploymentId']} of {route['name']} to {target}: {told}")
 
 
 def _candidate(client: AdminClient, route: dict[str, Any]) -> str:
