@@ -55,6 +55,10 @@ class Upgradable(Node):
         self.processes()
         return running.returncode, out + err
 
+    def tell_who_is_in_charge(self, signal_name: str) -> None:
+        """A signal, as an operator sends it."""
+        os.kill(self.in_charge, signal.Signals[f"SIG{signal_name}"])
+
     def clean_up(self, more: tuple[int, ...] = ()) -> None:
         with contextlib.suppress(OSError, ValueError):
             self.processes()
@@ -79,8 +83,8 @@ class Copy:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "lib"
         self.package = self.path / "hotswap_proxy"
-        ignored = shutil.ignore_patterns("*.so", "__pycache__")
-        shutil.copytree(PACKAGE, self.package, ignore=ignored)
+        # With what is compiled already: its modules would be compiled anew otherwise, by each process.
+        shutil.copytree(PACKAGE, self.package, ignore=shutil.ignore_patterns("*.so"))
         for library in PACKAGE.glob("*.so"):
             (self.package / library.name).symlink_to(library)
 

@@ -152,3 +152,12 @@ def test_a_question(ask: Callable[[bytes], tuple[str, list[Any]]]) -> None:
 def test_noise_is_refused(ask: Callable[[bytes], tuple[str, list[Any]]], data: bytes) -> None:
     _, begun = ask(data)
     assert begun == []
+
+
+def test_who_asks_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_ANSWER_TIMEOUT", 0.2)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stopped:
+        stopped.bind(str(tmp_path / asking.SUCCESSOR_SOCKET))
+        stopped.listen()
+        with pytest.raises(UpgradeError, match="does not answer"):
+            asking.Asking(tmp_path).begin("/usr/bin/python3", 5)

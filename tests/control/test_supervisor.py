@@ -15,16 +15,17 @@ from pathlib import Path
 import pytest
 
 from hotswap_proxy import _core
+from hotswap_proxy.control import spawning
 from hotswap_proxy.control.datadir import DataDir
 from hotswap_proxy.control.listeners import listen_proxy
-from hotswap_proxy.control.spawning import Spawner
+from hotswap_proxy.control.spawning import Spawner, SpawnError
 from hotswap_proxy.control.supervisor import (
     LANES_PER_WORKER,
     Supervisor,
-    WorkerHandle,
     WorkerStartError,
     restart_delay,
 )
+from hotswap_proxy.control.workerhandle import WorkerHandle
 from hotswap_proxy.settings import Settings
 from tests.processes import alive, ask, connect, eventually, listening_inodes, peer_inode, socket_inodes
 
@@ -287,6 +288,55 @@ def test_workers_ignore_the_terminals_interrupt(tmp_path: Path) -> None:
             with connect(node.port) as client:
                 assert b"HTTP/1.1" in await asyncio.to_thread(ask, client)
             assert not handle.left.is_set()
+
+    asyncio.run(scenario())
+
+
+def test_what_was_retired_is_resumed_at_the_second_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as node:
+            supervisor, spawn, failures = node.supervisor, node.spawner.spawn, [SpawnError("no memory")]
+
+            async def spawn_later(*given: object) -> int:
+                if failures:
+                    raise failures.pop()
+                return await spawn(*given)  # type: ignore[arg-type]
+
+            kept = await a_connection_to(supervisor.workers[0], node.port)
+            await supervisor.retire()
+            monkeypatch.setattr(node.spawner, "spawn", spawn_later)
+            with pytest.raises(WorkerStartError, match="no memory"):
+                await supervisor.resume()
+            await supervisor.resume()
+            serving = [each for each in supervisor.workers if not each.left.is_set()]
+            assert [each.slot for each in serving] == [0, 1]
+            with connect(node.port) as client:
+                assert b"HTTP/1.1" in await asyncio.to_thread(ask, client)
+            with kept:  # nobody took the lane of who drains
+                assert b"HTTP/1.1" in await asyncio.to_thread(ask, kept)
+            os.kill(serving[0].pid, signal.SIGKILL)
+            await until(replaced(node, 0, serving[0].pid), "it is kept again")
+
+    asyncio.run(scenario())
+
+
+def test_a_spawner_that_hangs_is_replaced_and_does_not_keep_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawning, "SPAWN_TIMEOUT", 3.0)
+    monkeypatch.setattr(spawning, "END_TIMEOUT", 0.1)
+
+    async def scenario() -> None:
+        async with running(tmp_path, workers=1) as node:
+            (victim,), hung = node.supervisor.workers, node.spawner.pid
+            assert hung is not None
+            os.kill(hung, signal.SIGSTOP)
+            os.kill(victim.pid, signal.SIGKILL)
+            await until(replaced(node, 0, victim.pid), "a replacement is ready")
+            assert node.spawner.pid not in (None, hung)
+            os.kill(node.spawner.pid or 0, signal.SIGSTOP)
 
     asyncio.run(scenario())
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chaos.conftest import Victim
 from harness.backend import Backend, ok
 
 from tests.node import PASSWORD, Node
+from tests.upgrades import Copy, Upgradable
 
 
 class Api:
@@ -76,3 +78,34 @@ def stable() -> Iterator[str]:
 
     with versioned("v1", delay=0.004) as url:
         yield url
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Upgradable]]:
+    """Starts nodes that are to be upgraded, and ends whatever has become of them."""
+    nodes: list[Upgradable] = []
+
+    def begin(*options: str, **environ: str) -> Upgradable:
+        node = Upgradable(tmp_path, *options, **environ)
+        nodes.append(node)
+        node.start()
+        assert node.ready, node.log.read_text()[-2000:]
+        node.processes()
+        return node
+
+    yield begin
+    for node in nodes:
+        node.clean_up()
+
+
+@pytest.fixture
+def victim() -> Iterator[Victim]:
+    """A backend in a process of its own."""
+    backend = Victim("a")
+    yield backend
+    backend.clean_up()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return Copy(tmp_path)

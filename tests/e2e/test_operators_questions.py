@@ -126,7 +126,7 @@ def test_who_was_affected_by_a_bad_version_and_why_it_was_taken_back(
     affected = traffic.count("v2", " 500")
     eventually(lambda: len(operator.lines(status=500, arm="canary")) == affected)
     assert {line["version"] for line in operator.lines(status=500)} == {"2.0"}, "nobody else was affected"
-    trace = told.get("traceId")
-    if trace is not None:
-        names = {span["name"] for span in operator.asks("traces", "get", trace)["spans"]}
-        assert {"config.deploy", "config.rollback"} <= names
+    spans = operator.asks("traces", "get", told["traceId"])["spans"]
+    assert {"config.deploy", "config.rollback"} <= {span["name"] for span in spans}
+    (why,) = (span for span in spans if span["name"] == "config.rollback")
+    assert "error rate" in why["attributes"]["hotswap.rollback.reason"]

@@ -94,13 +94,6 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     made.close()
 
 
-@pytest.fixture
-def victim() -> Iterator[Victim]:
-    backend = Victim("a")
-    yield backend
-    backend.clean_up()
-
-
 def serve(node: Upgradable, url: str) -> None:
     route = {"name": "all", "pathPattern": "/**", "backends": [{"url": url}]}
     Api(node).call("POST", "/gateway/routes", route)

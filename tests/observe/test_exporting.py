@@ -93,6 +93,24 @@ def test_spans_of_the_sdk_go_the_same_way(make: Make, make_collector: MakeCollec
     eventually(lambda: exporter.counts.exported == 2)
 
 
+def test_a_span_that_cannot_be_encoded_takes_no_other_with_it(
+    make: Make, make_collector: MakeCollector
+) -> None:
+    collector = make_collector()
+    exporter = make(collector.url, batch_seconds=0.3)
+
+    def broken() -> tuple[bytes, int]:
+        raise ValueError("no such attribute")
+
+    scope = ScopeSpans(spans=[Message(name="one")])
+    request = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[scope])])
+    with exporter._lock:  # both are taken at once
+        exporter._encoders += [broken, lambda: (request.SerializeToString(), 1)]
+        exporter._lock.notify()
+    eventually(lambda: exporter.counts.exported == 1)
+    assert exporter.counts.dropped["undelivered"] == 1
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_what_passes_by_is_waited_for(make: Make, make_collector: MakeCollector, status: int) -> None:
     collector = make_collector(lambda number: (status, {}, b"") if number < 3 else taken(number))

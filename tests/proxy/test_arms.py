@@ -16,8 +16,8 @@ from harness.client import Client
 from harness.wait import eventually
 from harness.worker import Plane, backend, route
 from proxy.arms import SALT, arm, assigned, came_to, split, versions
+from proxy.test_protocol_upgrade import SWITCH, UPGRADE
 from proxy.test_swap import GET, Hammer
-from proxy.test_upgrade import SWITCH, UPGRADE
 
 from hotswap_proxy._core import assignment_bucket
 

@@ -15,7 +15,7 @@ from harness.worker import backend, route
 from hotswap_proxy.middleware import Response
 from tests.proxy.attempts import breaker, nobody, publish
 from tests.proxy.journaled import outcome
-from tests.proxy.test_upgrade import SWITCH, UPGRADE
+from tests.proxy.test_protocol_upgrade import SWITCH, UPGRADE
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 JSON = "Content-Type: application/json"

@@ -10,6 +10,7 @@ from typing import Any
 from hotswap_proxy.deploy.measurement import ArmCounts, Latency, Measurement
 from hotswap_proxy.deploy.record import Deployment
 from hotswap_proxy.model.policy.auth import MASK
+from hotswap_proxy.observe.tracing import current
 from hotswap_proxy.store.deployments import NodeMeasurement
 from hotswap_proxy.store.times import rfc3339
 
@@ -31,6 +32,7 @@ def deployment_answer(deployment: Deployment) -> dict[str, Any]:
     for test in answer["smokeTests"] or ():
         if test["headers"]:  # they may be credentials
             test["headers"] = dict.fromkeys(test["headers"], MASK)
+    answer["traceId"] = current.trace_of(deployment.deployment_id)
     return answer
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hotswap_proxy.cli.options import EXIT_INVALID, CommandError, command
+from hotswap_proxy.control import signals
 from hotswap_proxy.settings import PREFIX, PRIVATE, Settings, SettingsError
 
 LIMITS = "Limits and timeouts"
@@ -279,6 +280,7 @@ def run(
     environ.setdefault("MALLOC_MMAP_THRESHOLD_", "262144")
     sys.stdout.flush()
     sys.stderr.flush()
+    signals.ignore()  # here already: the interpreter takes a moment to its first line
     # By exec, not by import: what the command line needed (typer: 7 MB) is not kept for the node's life.
     # -P: `-m` would look for our modules in the current directory first, whoever can write there.
     command_line = [sys.executable, "-P", "-m", "hotswap_proxy.control"]

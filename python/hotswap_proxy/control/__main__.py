@@ -7,15 +7,17 @@ life of the node, and so that the spawner starts before anything heavy is import
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
+from hotswap_proxy.control import signals
 from hotswap_proxy.settings import PRIVATE, Settings, SettingsError
 
 
 def main() -> int:
     """Run a node from the environment's settings; returns the exit code."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until there is a node to upgrade; in workers for good
+    # Until there is a node that hears them, in spawner and workers for good: a service manager or a terminal
+    # may send them to all processes.
+    signals.ignore()
     # Started by the control process whose node this one goes on with: its only argument is the line to it.
     predecessor = None
     if len(sys.argv) > 1:
@@ -32,9 +34,6 @@ def main() -> int:
             predecessor.refuse(error.problems)
         return 2
     os.umask(PRIVATE)
-    # For the access log: its default would end a process, and a service manager may send it to all of them.
-    # Spawner and workers inherit that it is ignored.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     from hotswap_proxy.control.machine import raise_descriptor_limit
     from hotswap_proxy.control.spawning import Spawner
 

@@ -89,10 +89,12 @@ class Duties:
         stack, self._stack = self._stack, None
         if stack is None:
             return
-        await stack.aclose()
-        await self._parts.configuration.rest()
-        if self._parts.last_good is not None:
-            self._parts.last_good.hold(True)
+        try:
+            await stack.aclose()
+        finally:  # one of them failed to end in order; the others have, and nobody may write all the same
+            await self._parts.configuration.rest()
+            if self._parts.last_good is not None:
+                self._parts.last_good.hold(True)
 
     async def _start_admin(self, stack: AsyncExitStack, parts: Parts, orders: Commands) -> None:
         from hotswap_proxy.admin.app import AdminContext, create_app
@@ -146,7 +148,7 @@ class Duties:
             note = _told(status.note_certificates)
             tasks.append(asyncio.create_task(helpers.certificates.run(publish, note)))
         for task in tasks:
-            stack.callback(task.cancel)
+            stack.push_async_callback(_end, task)
 
     def _start_regions(self, stack: AsyncExitStack, catalog: _core.Catalog) -> None:
         regions = self._helpers.regions
@@ -155,7 +157,7 @@ class Duties:
             regions.check_need(catalog.uses_regions)
 
         for work in (every(RECLAIM_INTERVAL, check_need), regions.run()):
-            stack.callback(asyncio.create_task(work).cancel)
+            stack.push_async_callback(_end, asyncio.create_task(work))
 
 
 def _start_scraping(
@@ -163,7 +165,7 @@ def _start_scraping(
 ) -> None:
     rollouts = Rollouts(parts.store)
     parts.status.scraping = Scraping(parts, rollouts, anomalies)
-    stack.callback(asyncio.create_task(rollouts.run()).cancel)
+    stack.push_async_callback(_end, asyncio.create_task(rollouts.run()))
 
 
 def _told(note: Callable[[str | None], None]) -> Callable[[str | None], None]:
@@ -174,6 +176,12 @@ def _told(note: Callable[[str | None], None]) -> Callable[[str | None], None]:
         servicemanager.notify("READY=1")
 
     return both
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Return when it does nothing any more: what is only told to end may be in the middle of a change."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from hotswap_proxy import _core
+from hotswap_proxy.control import signals
 from hotswap_proxy.control.claims import StartError
 from hotswap_proxy.observe.draining import Draining
 from hotswap_proxy.observe.journal import open_journal
@@ -45,9 +46,7 @@ def start(stack: AsyncExitStack, settings: Settings, lanes: int) -> Journaling |
     draining = Draining(journal, file, traces.spans if traces is not None else None)
     draining.start()
     stack.push_async_callback(draining.stop)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGUSR1, draining.reopen)  # without a journal it stays ignored
-    stack.callback(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
+    signals.hear(asyncio.get_running_loop(), stack, signal.SIGUSR1, draining.reopen)
     stack.callback(asyncio.create_task(_watch(draining)).cancel)
     return Journaling(journal, draining, traces)
 

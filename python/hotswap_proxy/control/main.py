@@ -11,30 +11,26 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
 from hotswap_proxy import __version__, _core
-from hotswap_proxy.control import journaling, listeners, servicemanager
-from hotswap_proxy.control.applying import Applier
+from hotswap_proxy.control import journaling, listeners, servicemanager, signals
 from hotswap_proxy.control.claims import Claims, StartError, claim
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.duties import Duties, Helpers
-from hotswap_proxy.control.handover import asking, standing
+from hotswap_proxy.control.handover import asking
 from hotswap_proxy.control.handover.predecessor import BequestError, Predecessor
 from hotswap_proxy.control.handover.turn import check, take_turn
 from hotswap_proxy.control.handover.upgrade import Estate, Upgrade
 from hotswap_proxy.control.handover.words import UpgradeError
-from hotswap_proxy.control.health.alerts import Alerts
-from hotswap_proxy.control.health.checker import Checker
 from hotswap_proxy.control.journaling import Journaling
-from hotswap_proxy.control.jwks import KeyKeeper
+from hotswap_proxy.control.loading import Loaded, load
 from hotswap_proxy.control.nodeview import NodeStatus
 from hotswap_proxy.control.parts import Parts
 from hotswap_proxy.control.regions import Regions
 from hotswap_proxy.control.reload import ConfigFileReloader, sentences
-from hotswap_proxy.control.resolver import Resolver, url_rules
 from hotswap_proxy.control.seed import REFUSED, STORE_AWAY, seed
 from hotswap_proxy.control.spawning import Spawner
 from hotswap_proxy.control.supervisor import LANES_PER_WORKER, Supervisor, WorkerStartError
@@ -42,8 +38,6 @@ from hotswap_proxy.control.tls.bundle import TlsError
 from hotswap_proxy.control.tls.keeper import CertificateKeeper
 from hotswap_proxy.deploy import start as deploy
 from hotswap_proxy.errors import GatewayError
-from hotswap_proxy.fleet import opening
-from hotswap_proxy.fleet.lastgood import LastGood
 from hotswap_proxy.history import start as history
 from hotswap_proxy.observe import structured as logs
 from hotswap_proxy.settings import Settings
@@ -100,20 +94,6 @@ def _quit(_number: int, _frame: object) -> NoReturn:
     raise SystemExit(EXIT_OK)
 
 
-@dataclass(slots=True)
-class Loaded:
-    """What a node has before its workers. ``password``: of an administrator who was made just now."""
-
-    store: Store
-    alerts: Alerts
-    last_good: LastGood | None
-    checker: Checker
-    catalog: _core.Catalog
-    keys: KeyKeeper
-    configuration: Configuration
-    password: str | None
-
-
 class NodeProcess:
     """One node, from start to end."""
 
@@ -137,15 +117,16 @@ class NodeProcess:
         self._upgrade: Upgrade | None = None
         self._status: NodeStatus | None = None
         self._journaling: Journaling | None = None
+        self._watchdog: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Start, serve, end; what was started ends in reverse order, also when the start fails half-way."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_end)
-        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
         async with AsyncExitStack() as stack:
+            signals.hear(loop, stack, signal.SIGHUP, self._on_hangup)
+            signals.hear(loop, stack, signal.SIGUSR2, self._on_upgrade)
             stack.push_async_callback(self._claims.datadir.close)
             stack.push_async_callback(self._spawner.close)
             starting = asyncio.create_task(self._start(stack))
@@ -153,8 +134,7 @@ class NodeProcess:
             await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():  # a signal during the start
                 starting.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await starting
+                await asyncio.gather(starting, return_exceptions=True)  # how it fails matters no more
                 await self._drain_early()
                 return EXIT_OK
             if (error := starting.exception()) is not None:
@@ -179,6 +159,8 @@ class NodeProcess:
         timeout = self._settings.drain_timeout
         assert self._supervisor is not None and self._status is not None
         log.info("draining", extra={"timeout": timeout})
+        if is_over and self._watchdog is not None:
+            self._watchdog.cancel()  # it would vouch for a successor that hangs
         if not is_over:
             servicemanager.notify("STOPPING=1", "STATUS=draining")
             self._status.draining = True
@@ -196,7 +178,7 @@ class NodeProcess:
         settings = self._settings
         node = _core.Node(LANES_PER_WORKER * settings.workers)
         try:
-            loaded = await self._load(stack, node)
+            loaded = await load(stack, settings, node, self._predecessor)
         except GatewayError as error:
             raise StartError(sentences(error)) from error
         self._journaling = journaling.start(stack, settings, node.lanes)
@@ -249,7 +231,8 @@ class NodeProcess:
         if self._predecessor is not None:
             await self._predecessor.in_charge()
             stack.callback(self._predecessor.close)
-        stack.callback(asyncio.create_task(servicemanager.keep_watchdog_quiet()).cancel)
+        self._watchdog = asyncio.create_task(servicemanager.keep_watchdog_quiet())
+        stack.callback(self._watchdog.cancel)
         self._tell_of(loaded.password)
         self._tell_ready(parts.configuration)
         return upgrade
@@ -259,49 +242,6 @@ class NodeProcess:
         succession, upgrade = self._claims.datadir.succession, self._upgrade
         assert succession is not None and upgrade is not None
         await succession.relieve(partial(asking.answer, upgrade, self._settings.drain_timeout))
-
-    async def _load(self, stack: AsyncExitStack, node: _core.Node) -> Loaded:
-        """Read the store, or what was live last, and compile it: before there are workers."""
-        settings = self._settings
-        store = Store(settings)
-        stack.push_async_callback(store.close)
-        alerts = Alerts(
-            settings.alert_webhooks,
-            {"nodeId": settings.node_id, "environment": settings.environment},
-            secret=settings.webhook_secret,
-        )
-        last_good = LastGood(settings.data_dir, settings.environment) if settings.database_url else None
-        if last_good is not None:
-            last_good.hold(self._predecessor is not None)
-            stack.push_async_callback(last_good.close)
-        checker = Checker(node, alerts.send, settings.tls_files)
-        catalog = _core.Catalog(node)
-        resolver = Resolver(url_rules(settings))
-        keys = KeyKeeper(url_rules(settings), resolver)
-        stack.push_async_callback(keys.stop)
-        configuration = Configuration(
-            store,
-            catalog,
-            settings,
-            resolver=resolver,
-            applier=Applier(settings),
-            health=checker,
-            keys=keys,
-            keep=last_good.note if last_good is not None else None,
-        )
-        if self._predecessor is not None:
-            standing.take(self._predecessor.bequest.standing, node, checker.registry)
-        await opening.begin(store, configuration, last_good)
-        alerts.start()
-        stack.push_async_callback(alerts.stop)
-        stack.push_async_callback(checker.stop)
-        password = None
-        if self._predecessor is None:  # else they are its duties still
-            # Before there are workers: with luck the first answers are here when the first requests come.
-            checker.start()
-            if not configuration.remembered:
-                password = await store.users.ensure_first_admin(settings)
-        return Loaded(store, alerts, last_good, checker, catalog, keys, configuration, password)
 
     def _make_supervisor(self, stack: AsyncExitStack, node: _core.Node) -> Supervisor:
         claims = self._claims
@@ -390,6 +330,9 @@ class NodeProcess:
             log.error("no upgrade", extra={"reason": str(error)})
 
     def _on_hangup(self) -> None:
+        if self._ending.is_set() or (self._upgrade is not None and self._upgrade.over.is_set()):
+            log.warning("SIGHUP: this process drains and reloads nothing any more")
+            return
         servicemanager.reloading()
         if self._reloader is None and self._certificates is None:
             log.warning("SIGHUP without --config or --tls-cert: there is no file to reload")

@@ -60,7 +60,10 @@ class Regions:
         """Load the file again whenever it has changed."""
         while self._watch is not None:
             await self._watch.changed()
-            await self.load()
+            try:
+                await self.load()
+            except Exception:
+                log.exception("the database of regions could not be renewed; the one before stays")
 
     def check_need(self, needed: bool) -> None:
         """Say once that routes ask for regions of which nothing is known."""

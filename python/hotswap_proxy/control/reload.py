@@ -74,6 +74,9 @@ class ConfigFileReloader:
                 note(await self._reload(configuration))
                 self._reloading = False
         finally:
+            if self._reloading:  # not to its end: whoever goes on does it again
+                self._reloading = False
+                self._asked.set()
             watching.cancel()
 
     async def _watch_file(self, interval: float) -> None:

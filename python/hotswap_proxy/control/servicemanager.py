@@ -35,7 +35,7 @@ def take_sockets(environ: MutableMapping[str, str]) -> dict[str, list[socket.soc
         environ.pop(name, None)
     if not count or pid != str(os.getpid()):  # another process's, which forgot to remove them
         return {}
-    if not count.isdigit():
+    if not count.isdecimal():
         raise ActivationError(f"LISTEN_FDS is no number: {count!r}")
     found: dict[str, list[socket.socket]] = {}
     named = names.split(":") if names else []

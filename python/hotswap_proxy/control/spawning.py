@@ -17,6 +17,10 @@ from hotswap_proxy.settings import environment_without_secrets
 log = logging.getLogger("hotswap_proxy.control")
 
 
+SPAWN_TIMEOUT = 20.0  # seconds for a fork; the first one waits for the spawner's imports
+END_TIMEOUT = 2.0  # seconds between the end of file for the spawner and SIGKILL
+
+
 class SpawnError(RuntimeError):
     """No worker could be made: the spawner is gone, or the system refused to fork."""
 
@@ -80,7 +84,12 @@ class Spawner:
             more = more or {}
             message = {"spawn": number, "lane": lane, "settings": settings.decode(), "more": list(more)}
             channel.send(sock, message, (*fds, *more.values()))
-            return await started
+            async with asyncio.timeout(SPAWN_TIMEOUT):
+                return await started
+        except TimeoutError:
+            if self._socket is sock and self._process is not None:
+                self._process.kill()  # its end makes room for a new one; its workers go on without it
+            raise SpawnError(f"the spawner does not answer within {SPAWN_TIMEOUT:g} s") from None
         except OSError as error:
             raise SpawnError(f"the spawner does not answer: {error}") from error
         finally:
@@ -111,7 +120,7 @@ class Spawner:
         self._forget()
         process, self._process = self._process, None
         if process is not None:
-            await asyncio.to_thread(process.wait)
+            await asyncio.to_thread(_end, process)
 
     def _on_readable(self) -> None:
         assert self._socket is not None
@@ -146,7 +155,7 @@ class Spawner:
             started.set_result(message["pid"])
 
     def _lost(self) -> None:
-        status = self._process.wait() if self._process else None
+        status = _end(self._process) if self._process else None
         log.warning("the spawner ended; the next worker needs a new one", extra={"status": status})
         self._process = None
         self._forget()
@@ -164,3 +173,12 @@ class Spawner:
         for waiting in self._exits.values():  # their parent is gone: their status is nobody's
             if not waiting.done():
                 waiting.set_result(None)
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """The exit status of a spawner whose socket is closed: it ends by itself, or hangs."""
+    try:
+        return process.wait(END_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()

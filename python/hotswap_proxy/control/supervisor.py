@@ -15,10 +15,10 @@ import signal
 import socket
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from hotswap_proxy.control.spawning import Spawner, SpawnError
+from hotswap_proxy.control.workerhandle import WorkerHandle
 from hotswap_proxy.settings import Settings
 from hotswap_proxy.worker import protocol
 
@@ -28,6 +28,7 @@ LANES_PER_WORKER = 2  # one for the worker, one for its replacement while it dra
 _SHORT_LIFE = 1.0  # seconds; a worker that dies younger may have died of its start
 _MAX_DELAY = 5.0
 _READY_TIMEOUT = 20.0
+_LAST_WORD = 2.0  # seconds for a worker that is told to stop
 
 
 class NodeLanes(Protocol):
@@ -42,38 +43,6 @@ class NodeLanes(Protocol):
 
 class WorkerStartError(RuntimeError):
     """A worker did not come up when the node started."""
-
-
-@dataclass(eq=False)
-class WorkerHandle:
-    """One worker process. ``held``: it could serve; ``ready``: it does; ``left``: it takes no more
-    connections; ``ended``: it is no more.
-    """
-
-    slot: int
-    lane: int
-    pid: int
-    channel: socket.socket
-    started: float = field(default_factory=time.monotonic)
-    held: asyncio.Event = field(default_factory=asyncio.Event)
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    left: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    status: int | None = None
-
-    def command(self, word: bytes) -> None:
-        """Tell the worker something; one that is gone does not mind."""
-        with contextlib.suppress(OSError):
-            self.channel.send(word)
-
-    def give(self, kind: bytes, fd: int) -> None:
-        """Send the worker a resource; it gets a descriptor of its own."""
-        try:
-            socket.send_fds(self.channel, [kind], [fd])
-        except BlockingIOError:  # hundreds wait: it hangs, and whoever ends it gives the next one everything
-            log.error("a worker takes no resources", extra={"slot": self.slot, "worker_pid": self.pid})
-        except OSError:
-            pass  # it is gone
 
 
 class Supervisor:
@@ -138,11 +107,15 @@ class Supervisor:
         """Start all workers and wait until each could accept, which they do not yet; raises
         :class:`WorkerStartError`.
         """
-        try:
-            work = (self._launch(slot, protocol.HOLD) for slot in range(len(self._sockets)))
-            self._prepared = list(await asyncio.gather(*work))
-        except SpawnError as error:
-            raise WorkerStartError(str(error)) from error
+        work = (self._launch(slot, protocol.HOLD) for slot in range(len(self._sockets)))
+        # All of them, also when one fails: a worker that is made later than that would be nobody's.
+        found = await asyncio.gather(*work, return_exceptions=True)
+        self._prepared = [each for each in found if isinstance(each, WorkerHandle)]
+        for error in found:
+            if isinstance(error, SpawnError):
+                raise WorkerStartError(str(error)) from error
+            if isinstance(error, BaseException):
+                raise error
         for handle in self._prepared:
             await _reached(handle, handle.held)
 
@@ -165,10 +138,19 @@ class Supervisor:
         await _all((handle.left for handle in self._handles), within=_READY_TIMEOUT)
 
     async def resume(self) -> None:
-        """Have a worker in each slot that has none, and replace those that die again."""
-        if self._stopping:
-            self._stopping = False
+        """Have a new worker in each slot, and replace those that die again. What raises
+        :class:`WorkerStartError` is to be called again.
+        """
+        if not self._stopping:
+            return
+        self._stopping = False
+        try:
             await self.start()
+        except BaseException:
+            self._stopping = True
+            # They have the lanes that the next attempt needs; those that drain are to keep theirs.
+            await self._dismiss(self._prepared)
+            raise
 
     async def drain(self, within: float) -> bool:
         """Drain all workers, stop those left after ``within`` seconds; True when none had to be stopped."""
@@ -191,15 +173,26 @@ class Supervisor:
             os.close(self._resources.popitem()[1])
         for handle in self._handles:
             handle.command(protocol.STOP)
-        if not await _all((handle.ended for handle in self._handles), within=2.0):
+        if not await _all((handle.ended for handle in self._handles), within=_LAST_WORD):
             for handle in list(self._handles):
                 _kill(handle.pid)
-            await _all((handle.ended for handle in self._handles), within=2.0)
+            await _all((handle.ended for handle in self._handles), within=_LAST_WORD)
 
     def hurry(self) -> None:
         """Make a running :meth:`drain` end at once."""
         for handle in self._handles:
             handle.command(protocol.STOP)
+
+    async def _dismiss(self, handles: list[WorkerHandle]) -> None:
+        """End workers that were to begin; those that have may have clients already."""
+        self._prepared = []
+        idle = [handle for handle in handles if not handle.ready.is_set()]
+        for handle in handles:
+            handle.command(protocol.STOP if handle in idle else protocol.DRAIN)
+        if not await _all((handle.ended for handle in idle), within=_LAST_WORD):
+            for handle in idle:
+                if not handle.ended.is_set():
+                    _kill(handle.pid)
 
     async def _keep(self, handle: WorkerHandle) -> None:
         """See to it that the slot of ``handle`` always has a worker that accepts."""
@@ -240,11 +233,10 @@ class Supervisor:
         handle = WorkerHandle(slot, lane, pid, ours)
         for kind, fd in self._resources.items():
             handle.give(kind, fd)
-        handle.command(word)
+        # Never both: one that begins and is stopped at once would cut what it has accepted in between.
+        handle.command(protocol.STOP if self._stopping else word)
         self._handles.add(handle)
         asyncio.get_running_loop().add_reader(ours, self._on_channel, handle)
-        if self._stopping:
-            handle.command(protocol.STOP)
         return handle
 
     async def _fork(self, slot: int, lane: int) -> tuple[int, socket.socket]:

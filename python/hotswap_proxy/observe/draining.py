@@ -63,7 +63,7 @@ class Draining:
         self._told_of_hanging = False
         self._told_of_drops = -TELL_EVERY
         self._missing = 0  # requests that were told of as missing
-        self._failing = False
+        self._failing = self._unreadable = False
         self.counts = Counts()
 
     def start(self) -> None:
@@ -139,9 +139,13 @@ class Draining:
             if self._reopen.is_set():
                 self._reopen.clear()
                 self._open_anew()
-            return self._look()
+            found = self._look()
+            self._unreadable = False
+            return found
         except Exception:
-            log.exception("the journal cannot be read")
+            if not self._unreadable:  # once: the next look comes in a tenth of a second
+                log.exception("the journal cannot be read")
+            self._unreadable = True
             return False
         finally:
             self._look_began = None

@@ -82,6 +82,9 @@ def _open_carefully(path: Path) -> int:
     pipe = stat.S_ISFIFO(path.stat().st_mode)
     fd = os.open(path, (os.O_RDWR if pipe else os.O_WRONLY) | _FLAGS)
     found = os.fstat(fd)
+    if not stat.S_ISLNK(link.st_mode) and not os.path.samestat(link, found):
+        os.close(fd)
+        raise LogFileError(f"cannot write the access log {path}: it was replaced while it was opened")
     if stat.S_ISREG(found.st_mode) and found.st_uid not in (0, os.geteuid()) and os.geteuid() != 0:
         os.close(fd)
         raise LogFileError(f"cannot write the access log {path}: it is another user's file")

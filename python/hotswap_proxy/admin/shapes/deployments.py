@@ -37,7 +37,13 @@ def _as_got(schema: dict[str, Any]) -> None:
     schema["properties"]["metrics"] = shown["metrics"]
 
 
-class Ordered(record.Deployment):
+class _Shown(record.Deployment):
+    trace_id: str | None = Field(
+        None, description="of its trace, which has its phases as they end; null while tracing is off"
+    )
+
+
+class Ordered(_Shown):
     """A deployment. What is not set is null."""
 
     model_config = ConfigDict(json_schema_extra=_as_shown)
@@ -49,7 +55,7 @@ class Rehearsed(Ordered):
     dry_run: Literal[True]
 
 
-class DeploymentListed(record.Deployment):
+class DeploymentListed(_Shown):
     """A deployment without its events."""
 
     model_config = ConfigDict(json_schema_extra=_as_listed)
@@ -116,7 +122,7 @@ class DeploymentMetrics(BothArms):
     window: ArmsWindow | None = Field(None, description="with ?timeWindow")
 
 
-class Deployment(record.Deployment):
+class Deployment(_Shown):
     """A deployment. What is not set is null."""
 
     model_config = ConfigDict(json_schema_extra=_as_got)

@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from hotswap_proxy import __version__
 from hotswap_proxy.control import channel
-from hotswap_proxy.control.handover.words import LONGEST_TIMEOUT, PREPARE_TIMEOUT, UpgradeError
+from hotswap_proxy.control.handover.words import (
+    HAND_OVER_TIMEOUT,
+    LONGEST_TIMEOUT,
+    PREPARE_TIMEOUT,
+    UpgradeError,
+)
 from hotswap_proxy.worker.protocol import SUCCESSOR_SOCKET, UPGRADE
 
 if TYPE_CHECKING:
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
 
 _MAX_QUESTION = 8192
 _QUESTION_TIMEOUT = 5.0
+_ANSWER_TIMEOUT = 10.0
+_SLACK = 30.0  # to take everything back
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 
 
@@ -84,6 +91,7 @@ class Asking:
     def __init__(self, data_dir: Path) -> None:
         path = data_dir.absolute() / SUCCESSOR_SOCKET
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock.settimeout(_ANSWER_TIMEOUT)
         try:
             self._sock.connect(str(path))
         except OSError as error:
@@ -97,7 +105,9 @@ class Asking:
             self._sock.sendall(UPGRADE + channel.frame({"program": program, "timeout": timeout}))
         except OSError:
             raise UpgradeError(_BROKEN) from None
-        return self._receive()
+        found = self._receive()
+        self._sock.settimeout(timeout + HAND_OVER_TIMEOUT + _SLACK)
+        return found
 
     def outcome(self) -> dict[str, Any]:
         """Who is in charge now."""
@@ -106,6 +116,8 @@ class Asking:
     def _receive(self) -> dict[str, Any]:
         try:
             message, _ = channel.receive(self._sock)
+        except TimeoutError:
+            raise UpgradeError("the node's control process does not answer; is it stopped?") from None
         except (OSError, channel.ChannelClosedError):
             raise UpgradeError(_BROKEN) from None
         if "failed" in message:

@@ -26,14 +26,13 @@ from hotswap_proxy.control.duties import Duties
 from hotswap_proxy.control.handover import standing
 from hotswap_proxy.control.handover.line import LineClosedError
 from hotswap_proxy.control.handover.successor import Successor
-from hotswap_proxy.control.handover.words import PREPARE_TIMEOUT, UpgradeError
+from hotswap_proxy.control.handover.words import HAND_OVER_TIMEOUT, PREPARE_TIMEOUT, UpgradeError
 from hotswap_proxy.control.parts import Parts
 from hotswap_proxy.control.reload import ConfigFileReloader
 from hotswap_proxy.control.servicemanager import notify
 
 log = logging.getLogger("hotswap_proxy.control")
 
-HAND_OVER_TIMEOUT = 60.0  # most of it is for a change that is under way
 # A worker that drains answers whoever asks within a second on a connection that was open (DRAIN_IDLE_MS in
 # cext/server.pxi), still with the configuration of this process. Only then may the new one change it.
 IDLE_GRACE = 1.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 PREPARE_TIMEOUT = 60.0  # seconds for the new process to be ready, unless who asks says otherwise
 LONGEST_TIMEOUT = 3600.0
+HAND_OVER_TIMEOUT = 60.0  # seconds to take over; most of it is for a change that is under way
 
 
 class UpgradeError(RuntimeError):

@@ -92,6 +92,15 @@ def smoke_test(deployment_id: str) -> Iterator[Span]:
         yield found
 
 
+def trace_of(deployment_id: str) -> str | None:
+    """The trace id of a deployment, the same at every node; None while tracing is off."""
+    if _tracer is None:
+        return None
+    from hotswap_proxy.observe.tracing.place import Place
+
+    return f"{Place.of('deployment', deployment_id).trace_id:032x}"
+
+
 def deployment(before: Deployment | None, after: Deployment) -> None:
     """A deployment was moved on, and that is committed; ``before`` None: it is new."""
     if _tracer is not None:

@@ -99,7 +99,7 @@ class Exporter:
             self._lock.notify()
         await asyncio.to_thread(self._thread.join, self._farewell + 0.5)
         with self._lock:
-            left = self._under_way + sum(batch.spans for batch in self._queue)
+            left = self._under_way + sum(batch.spans for batch in tuple(self._queue))
             left += sum(self._wrap(bytes(spans))[1] for spans in self._loose) + len(self._encoders)
         if left:  # or an attempt hangs, which ends with the process
             self.counts.dropped["undelivered"] += left
@@ -174,7 +174,12 @@ class Exporter:
 
     def _enqueue(self, found: list[Encode]) -> None:
         for encode in found:
-            body, spans = encode()
+            try:
+                body, spans = encode()
+            except Exception:  # one that cannot be encoded must not take the others with it
+                log.exception("a span cannot be encoded")
+                self.counts.dropped["undelivered"] += 1
+                continue
             batch = Batch(gzip.compress(body, 1), spans)
             self._queue.append(batch)
             self._queued += len(batch.body)
