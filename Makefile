@@ -79,9 +79,10 @@ chaos: setup ## Kill, stop and starve processes and backends under load for five
 	$(PY) -m pytest tests/chaos $(or $(CHAOS),--seconds 300)
 
 .PHONY: generate
-generate: setup ## Write the Grafana dashboards and the PrometheusRule of deploy/ anew
+generate: setup ## Write anew what is made from code: dashboards, PrometheusRule, the API and configuration reference
 	$(PY) -m scripts.dashboards
 	$(PY) -m scripts.prometheusrule
+	$(PY) scripts/api_reference.py
 
 .PHONY: wheel
 wheel: setup ## Build the wheel and try it in an empty environment
@@ -91,10 +92,6 @@ wheel: setup ## Build the wheel and try it in an empty environment
 .PHONY: sdist
 sdist: setup ## Build the source distribution
 	$(PY) -c 'import sys; sys.path.insert(0, "cext"); import build_backend; print(build_backend.build_sdist("dist"))'
-
-.PHONY: reference
-reference: setup ## Write docs/api-reference.md and docs/configuration-reference.md from the models
-	$(PY) scripts/api_reference.py
 
 .PHONY: format
 format: setup ## Format Python and Rust in place

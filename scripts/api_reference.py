@@ -14,7 +14,7 @@ from hotswap_proxy.configfile import FileFormat
 
 DOCS = Path(__file__).parents[1] / "docs"
 Schema = dict[str, Any]
-MADE = "<!-- Made by scripts/api_reference.py from the models; `make reference` writes it anew. -->"
+MADE = "<!-- Made by scripts/api_reference.py from the models; `make generate` writes it anew. -->"
 _BOUNDS = {
     "minimum": "≥ {}",
     "exclusiveMinimum": "> {}",
@@ -177,10 +177,7 @@ def text(page: str) -> str:
 def main() -> int:
     stale = [page for page in PAGES if not _is_current(page)]
     if "--check" in sys.argv:
-        print(
-            "\n".join(f"docs/{page} is not current; run scripts/api_reference.py" for page in stale)
-            or "current"
-        )
+        print("\n".join(f"docs/{page} is not current; run: make generate" for page in stale) or "current")
         return bool(stale)
     for page in stale:
         (DOCS / page).write_text(text(page))

@@ -215,6 +215,16 @@ def empty_store() -> bytes:
         return path.read_bytes()
 
 
+@pytest.fixture
+async def store(tmp_path: Path, database_url: str | None) -> AsyncIterator[Store]:
+    """An empty store, of both databases."""
+    if database_url is None:
+        (tmp_path / FILE_NAME).write_bytes(empty_store())
+    opened = await Store.open(Settings(data_dir=tmp_path, database_url=database_url))
+    yield opened
+    await opened.close()
+
+
 @asynccontextmanager
 async def running(data_dir: Path, **fields: Any) -> AsyncIterator[Gateway]:
     """A gateway on this data directory; leave and enter again to restart it."""

@@ -230,19 +230,12 @@ class Settings:
     def from_worker_json(cls, data: bytes) -> Settings:
         """The inverse of :meth:`worker_json`."""
         values = json.loads(data)
-        values["data_dir"] = Path(values["data_dir"])
-        for name in ("config", "geoip", "tls_client_ca", "tls_dir"):
-            values[name] = Path(values[name]) if values[name] else None
-        for name in (
-            "access_log_redact",
-            "allowed_backend_hosts",
-            "health_check_commands",
-            "middleware",
-            "trusted_proxies",
-            "tls_cert",
-            "tls_key",
-        ):
-            values[name] = tuple(values[name])
+        hints = typing.get_type_hints(cls)
+        for name, value in values.items():
+            if typing.get_origin(hints[name]) is tuple:
+                values[name] = tuple(value)
+            elif value is not None and Path in (hints[name], *typing.get_args(hints[name])):
+                values[name] = Path(value)
         return cls(**values)
 
 

@@ -129,7 +129,7 @@ def _routes(board: dashboard.Dashboard) -> None:
     def by_name(series: str) -> str:
         return total(rate(series, NAMED), "name")
 
-    failed, requests = by_name("gateway_requests_failed_total"), by_name(REQUESTS)
+    requests = by_name(REQUESTS)
     p99 = quantile(0.99, DURATION, NAMED, by=("name",))
     limited = by_name("gateway_rate_limited_total")
     board.with_row(dashboard.Row("Routes"))
@@ -138,7 +138,7 @@ def _routes(board: dashboard.Dashboard) -> None:
             "Routes by traffic",
             [
                 ("Requests", f"topk(50, {requests})", "reqps"),
-                ("Failed", f"{failed} / {requests}", "percentunit"),
+                ("Failed", error_ratio(NAMED, by=("name",)), "percentunit"),
                 ("p99", p99, "s"),
                 ("Refused by limits", limited, "reqps"),
             ],

@@ -53,7 +53,7 @@ def fuzz(node: Node, *phases: str) -> subprocess.CompletedProcess[str]:
         "FUZZ_OWN": f"{key['userId']} {key['keyId']}",
         "FUZZ_EVERY": EVERY,
         "SCHEMATHESIS_HOOKS": "fuzzhooks",
-        "PYTHONPATH": str(HERE),  # and nothing of ours: tests/packaging has the name of a library
+        "PYTHONPATH": str(HERE),
     }
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),

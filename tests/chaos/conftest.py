@@ -8,8 +8,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,47 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.victim import Victim
 
 from tests.node import Node
 from tests.processes import socket_inodes
-
-SERVER = Path(__file__).with_name("server.py")
-
-
-class Victim:
-    """A backend process."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.port = 0
-        self.start()
-
-    def start(self) -> None:
-        """Start it, on the port it had if it had one."""
-        self.process = subprocess.Popen(
-            [sys.executable, str(SERVER), str(self.port), self.name], stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def clean_up(self) -> None:
-        if self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(signal.SIGCONT)
-            self.kill()
 
 
 class Nodes:

@@ -1,4 +1,4 @@
-"""Signals that tell a node something, at every moment of its start and of its end."""
+"""Signals that tell a node something, at every moment of its start and of its end; what must not keep it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.node import Node
 from tests.processes import eventually
+from tests.upgrades import Copy
 
 
 @contextlib.contextmanager
@@ -43,5 +44,20 @@ def test_none_ends_a_node_that_starts_or_ends(tmp_path: Path) -> None:
             assert node.ready, node.log.read_text()[-2000:]
         with told_again_and_again(node, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             assert node.end() == 0
+    finally:
+        node.clean_up()
+
+
+def test_a_thread_that_hangs_does_not_keep_the_node_from_its_end(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    line = '        log.info("ended")\n'
+    hang = "        import concurrent.futures as _f, time; _f.ThreadPoolExecutor(1).submit(time.sleep, 600)\n"
+    options = {"PYTHONPATH": str(copy.path), "HOTSWAP_ADMIN_USERNAME": "admin"}
+    node = Node(tmp_path, "--workers", "1", **options)
+    try:
+        with copy.changed("control/main.py", line, hang + line):
+            node.start()
+        assert node.end() == 0
+        assert node.logged("ended")
     finally:
         node.clean_up()

@@ -16,7 +16,7 @@ class ServiceClients:
     failure, and so is a connection that is refused, or closed without that word.
     """
 
-    def __init__(self, endpoints: list[int], path: str, clients: int = 16) -> None:
+    def __init__(self, endpoints: list[int], path: str, clients: int = 6) -> None:
         """``endpoints`` are ports; the list may be changed meanwhile."""
         self.endpoints, self._path = endpoints, path
         self._stop = threading.Event()

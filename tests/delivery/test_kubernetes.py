@@ -29,10 +29,7 @@ KUSTOMIZATIONS = sorted(path.parent.name for path in DIRECTORY.glob("*/kustomiza
 
 
 def checked(documents: list[Document], version: str, directory: Path) -> str:
-    """What is wrong with them by the schemas of a version of Kubernetes; nothing when they are right.
-
-    In a process of its own: the package needs `packaging`, which in here is a directory of tests.
-    """
+    """What is wrong with them by the schemas of a version of Kubernetes; nothing when they are right."""
     file = directory / "documents.yaml"
     file.write_text(yaml.safe_dump_all(documents))
     command = [sys.executable, "-P", "-m", "kubernetes_validate", "--strict", "-k", version, str(file)]

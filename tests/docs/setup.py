@@ -15,7 +15,7 @@ NOT_RUN = {
     "helm": "needs a cluster",
     "journalctl": "needs systemd",
     "kubectl": "needs a cluster; the manifests are validated by the tests of deploy/",
-    "make": "builds the program; the commands of make have tests in tests/packaging",
+    "make": "builds the program; the commands of make have tests in tests/tooling",
     "pip": "installs",
     "sudo": "changes the machine",
     "sysctl": "changes the machine",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos.conftest import Victim
 from harness.backend import Backend, ok
+from harness.victim import Victim
 
 from tests.node import PASSWORD, Node
 from tests.upgrades import Copy, Upgradable

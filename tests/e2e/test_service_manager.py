@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chaos.conftest import Victim
 from chaos.load import Load
 from e2e.conftest import Api
 from harness.client import Client
+from harness.victim import Victim
 
 from tests.node import children
 from tests.processes import alive, eventually, listening_inodes, socket_inodes

@@ -10,13 +10,13 @@ import sys
 import threading
 from pathlib import Path
 
-from chaos.conftest import Victim
 from chaos.load import Load
 from e2e.test_tls import options as tls_options
 from e2e.test_tls import tls_port
 from e2e.upgrading import CLIENTS, Start, add_route, serve
 from harness.certs import client_context
 from harness.client import Client
+from harness.victim import Victim
 
 from tests.node import READY
 from tests.processes import alive, eventually

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
-from chaos.conftest import Victim
 from chaos.load import Load
 from e2e.upgrading import CLIENTS, STAGES, Start, serve
+from harness.victim import Victim
 
 from tests.processes import alive, eventually
 from tests.upgrades import Copy, family

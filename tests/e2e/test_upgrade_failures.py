@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from chaos.conftest import Victim
 from chaos.load import Load
 from e2e.upgrading import CLIENTS, STAGES, Start, add_route, serve
 from harness.client import Client
+from harness.victim import Victim
 
 from hotswap_proxy.control.handover.asking import Asking
 from hotswap_proxy.control.handover.words import UpgradeError

@@ -9,11 +9,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from chaos.conftest import Victim
 from chaos.load import Load
 from e2e.conftest import Api
 from e2e.rollout import LENIENT, SHORT, Rollout, Traffic, versioned
 from e2e.upgrading import CLIENTS, ROUTE, Start, add_route, serve
+from harness.victim import Victim
 
 from tests.node import write_config
 from tests.processes import alive, eventually

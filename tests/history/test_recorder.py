@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from history.counting import FIRST, START, Clock, Counts
 from hotswap_proxy import _core
 from hotswap_proxy.errors import StoreUnavailable
 from hotswap_proxy.history import recorder as module
-from hotswap_proxy.history.recorder import Recorder
+from hotswap_proxy.history.recorder import Recorder, Told
 from hotswap_proxy.history.windows import ALL, History
 from hotswap_proxy.store import Store, rollups
 
@@ -186,6 +187,29 @@ async def test_what_waits_has_a_bound(store: Store, monkeypatch: pytest.MonkeyPa
             with pytest.raises(StoreUnavailable):
                 await node.minute()
         assert await node.requests("x") == 2
+
+
+async def test_who_is_ended_while_he_takes_a_minute_writes_it(store: Store) -> None:
+    node = Node(store)
+    taking, going_on = asyncio.Event(), threading.Event()
+    loop, take = asyncio.get_running_loop(), node.counts.take
+
+    def slow() -> Told:
+        told = take()
+        loop.call_soon_threadsafe(taking.set)
+        going_on.wait()
+        return told
+
+    node.counts.take = slow  # type: ignore[method-assign]
+    node.counts.serve("r")
+    node.clock.now += 60
+    turn = asyncio.create_task(node.recorder.turn())
+    await taking.wait()
+    turn.cancel()
+    await asyncio.gather(turn, return_exceptions=True)
+    going_on.set()
+    await node.recorder.stop()
+    assert await rows(store, FIRST) == [("(all)", "", 1, 0), ("r", "stable", 1, 0)]
 
 
 async def test_old_minutes_go(store: Store) -> None:

@@ -7,12 +7,13 @@ import random
 
 import pytest
 from history.counting import START, Clock, Counts
+from sqlalchemy import Connection
 
 from hotswap_proxy.history.encoding import add, encode, pairs, quantile_bucket
 from hotswap_proxy.history.recorder import Recorder
-from hotswap_proxy.history.windows import ALL, History, series
+from hotswap_proxy.history.windows import ALL, History, series, total
 from hotswap_proxy.observe import histogram
-from hotswap_proxy.store import Store
+from hotswap_proxy.store import Store, rollups
 from hotswap_proxy.store.times import of_seconds
 
 pytestmark = pytest.mark.anyio
@@ -121,3 +122,77 @@ async def test_a_node_that_has_just_begun(store: Store) -> None:
         counts.serve("r")
     window = await History(store, recorder).window("r", "5m", 5)
     assert (window.start, window.end, window.per_second()) == (START + 20, START + 30, 3.0)
+
+
+async def test_quarters_of_hours_tell_what_their_minutes_told(store: Store) -> None:
+    numbers = random.Random(13)
+    clock = Clock()
+    fleet = [
+        (counts := Counts(), Recorder(counts, store, name, f"boot-{name}", clock=clock, store_clock=clock))
+        for name in ("n1", "n2")
+    ]
+    first, length = int(START // 60), 5 * 60 + 40
+    every: list[Request] = []
+    for minute in range(length):
+        for counts, _ in fleet:
+            for _ in range(numbers.randrange(4)):
+                route, arm = numbers.choice("ab"), numbers.choice(["stable", "canary"])
+                failed, took = numbers.random() < 0.1, numbers.lognormvariate(2, 1)
+                counts.serve(route, arm, took, failed=failed)
+                every.append((minute, route, arm, failed, took))
+        clock.now += 60
+        for _, recorder in fleet:
+            await recorder.turn()
+    now = first + length
+    asked = History(store, fleet[0][1])
+    for minutes in (5, 240, 241, 300, 1440):
+        for route in ("a", ALL):
+            window = await asked.window(route, "w", minutes)
+            begin = max(now - minutes, first)
+            if minutes > 240:
+                assert window.step == 15
+                begin = max(begin - begin % 15, first)
+            of = [one for one in every if first + one[0] >= begin and route in (one[1], ALL)]
+            assert window.start == begin * 60
+            _compare(of, window.arms(), by_arm=route != ALL)
+            assert window.per_second() == round(len(of) / ((now - begin) * 60), 2)
+            points = [point["requests"] for point in series(window)]
+            assert sum(points) == len(of)
+            assert len(points) == -(-now // window.step) - begin // window.step
+    early = await asked.window("b", "24h", 1440, since=(first + 40) * 60, until=(first + 50) * 60)
+    begin, end = (first + 40) // 15 * 15, (first + 50) // 15 * 15 + 15
+    assert (early.start, early.end) == (begin * 60, end * 60)
+    _compare([one for one in every if one[1] == "b" and begin <= first + one[0] < end], early.arms())
+
+    def left(connection: Connection) -> set[int]:
+        found = range(first, now - 240 - 17)
+        return {minute % 15 for minute in found for row in rollups.of_minute(connection, minute)}
+
+    assert await store.read(left) == {0}
+
+
+async def test_a_quarter_that_is_added_up_again_stays_as_it_is(store: Store) -> None:
+    """Of a node that was away; and of one that ends in between, or has written some of it late."""
+    clock = Clock()
+    counts = Counts()
+    recorder = Recorder(counts, store, "n1", "b1", clock=clock, store_clock=clock)
+    for _ in range(45):
+        counts.serve("r")
+        clock.now += 60
+        await recorder.turn()
+    clock.now += 6 * 3600
+    late = rollups.Row("r", "stable", 1, 0, encode([1] + [0] * (histogram.SIZE - 1)))
+    for boot in ("b2", "b3"):
+        again = Recorder(Counts(), store, "n1", boot, clock=clock, store_clock=clock)
+        for _ in range(3 if boot == "b2" else 1):  # the others need no turn of their own
+            await again.turn()
+        window = await History(store, again).window("r", "24h", 1440)
+        assert total(window.arms().values()).requests == (45 if boot == "b2" else 46)
+        assert sum(window.arms()["stable"].latency) == (45 if boot == "b2" else 46)
+        left = {row[0] for row in await store.read(_of_route, "r")}
+        assert left == {START // 60, START // 60 + 15, START // 60 + 30}
+        await store.beat(rollups.write, int(START // 60) + 33, "n1", 7, [late])
+
+
+def _of_route(connection: Connection, route_id: str) -> list[rollups.Counted]:
+    return list(rollups.of_route(connection, route_id, range(int(START // 60), int(START // 60) + 60)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ import pytest
 
 from hotswap_proxy.observe import log, structured
 from hotswap_proxy.observe.secrets import HIDDEN, hide
+from tests.logs import written
 
 Lines = Callable[[], list[dict[str, Any]]]
 LOGGER = logging.getLogger("hotswap_proxy.test")
@@ -24,19 +24,8 @@ LOGGER = logging.getLogger("hotswap_proxy.test")
 @pytest.fixture(params=[log.configure, structured.configure], ids=["slim", "structlog"])
 def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     """What has been logged, by either way of writing it."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers.clear()  # else pytest's own would be closed
-    written = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", written)
-    request.param("info", "node-1")
-
-    def read() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in written.getvalue().splitlines()]
-
-    yield read
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    with written(monkeypatch, request.param) as stream:
+        yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_a_line_is_one_json_object(lines: Lines) -> None:
@@ -92,14 +81,11 @@ def test_what_is_no_text_is_logged_all_the_same(lines: Lines) -> None:
     assert line["set_"] == [1]
 
 
-def test_a_call_is_in_the_lines_of_its_tasks_and_threads_until_it_is_over() -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers.clear()
-    structured.configure("info", "node-1")
-    formatter = root.handlers[0].formatter
-    root.handlers[:] = handlers
-    root.setLevel(level)
+def test_a_call_is_in_the_lines_of_its_tasks_and_threads_until_it_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with written(monkeypatch):
+        formatter = logging.getLogger().handlers[0].formatter
     assert formatter is not None
     seen: list[dict[str, Any]] = []
 

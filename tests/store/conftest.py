@@ -1,3 +1,3 @@
-from tests.gateway import anyio_backend, gateway
+from tests.gateway import anyio_backend, gateway, store
 
-__all__ = ["anyio_backend", "gateway"]
+__all__ = ["anyio_backend", "gateway", "store"]

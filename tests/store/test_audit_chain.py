@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,9 @@ from hotswap_proxy.store.audit import AuditFilter
 from hotswap_proxy.store.audit_chain import BATCH, Head, Verified, verify
 from hotswap_proxy.store.database import make_engine
 from hotswap_proxy.store.migrations import audit_log
-from tests.gateway import empty_store
 
 pytestmark = pytest.mark.anyio
 ANN = Author("ann", "usr-1", "trace-ü", "192.0.2.1", "key-1")
-
-
-@pytest.fixture
-async def store(tmp_path: Path, database_url: str | None) -> AsyncIterator[Store]:
-    if database_url is None:
-        (tmp_path / FILE_NAME).write_bytes(empty_store())
-    opened = await Store.open(Settings(data_dir=tmp_path, database_url=database_url))
-    yield opened
-    await opened.close()
 
 
 def entry(number: int) -> AuditEntry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, event
 
 from hotswap_proxy.store import anomalies, rollups
 from hotswap_proxy.store.rollups import ALL, Row
@@ -55,6 +56,28 @@ async def test_old_minutes_go_bit_by_bit(gateway: Gateway) -> None:
     left = [minute for minute in (*range(100, 110), 900, 5000) if await _has(gateway, minute)]
     assert left == [105, 106, 107, 108, 109, 900]
     assert await store.read(rollups.oldest) == 105
+
+
+async def test_making_room_does_not_read_the_whole_table(gateway: Gateway) -> None:
+    """Each minute, in the thread that also renews leases, with millions of rows."""
+    for minute in (100, 900, 5000):
+        await gateway.store.beat(rollups.write, minute, "n1", 1, SERIES)
+
+    def plans(connection: Connection) -> list[str]:
+        if connection.dialect.name != "sqlite":  # which does it well, and decides anew for each size
+            return ["SEARCH rollups"]
+        asked: list[tuple[str, Any]] = []
+        event.listen(connection, "before_cursor_execute", lambda *about: asked.append(about[2:4]))
+        while rollups.prune(connection, 1000, 895):
+            pass
+        explained = [
+            connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", parameters).all()
+            for query, parameters in list(asked)
+        ]
+        return [row[-1] for rows in explained for row in rows]
+
+    found = await gateway.store.beat(plans)
+    assert found and all(plan.startswith("SEARCH rollups") for plan in found), found
 
 
 async def _has(gateway: Gateway, minute: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,20 +10,11 @@ from sqlalchemy import text
 
 from hotswap_proxy.errors import Conflict, ValidationFailed
 from hotswap_proxy.settings import Settings
-from hotswap_proxy.store import FILE_NAME, AuditEntry, Author, Store, audit
+from hotswap_proxy.store import AuditEntry, Author, Store, audit
 from hotswap_proxy.store.audit_chain import verify
-from tests.gateway import PASSWORD, empty_store
+from tests.gateway import PASSWORD
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def store(tmp_path: Path, database_url: str | None) -> AsyncIterator[Store]:
-    if database_url is None:
-        (tmp_path / FILE_NAME).write_bytes(empty_store())
-    opened = await Store.open(Settings(data_dir=tmp_path, database_url=database_url))
-    yield opened
-    await opened.close()
 
 
 async def test_the_first_password_is_generated_and_told_once(store: Store) -> None:

@@ -155,7 +155,7 @@ class WindowQuery(Query):
 
 class HistoryQuery(Query):
     time_window: TimeWindow = Field("1h", description="how far back, 1m to 24h")
-    step: TimeWindow = Field("1m", description="length of a point")
+    step: TimeWindow = Field("1m", description="length of a point; what is over 4 hours old is there by 15m")
 
     @model_validator(mode="after")
     def _step_fits(self) -> HistoryQuery:

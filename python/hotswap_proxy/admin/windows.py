@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hotswap_proxy.history.windows import Sum, Window, series, total
+from hotswap_proxy.model.base import duration_ms
 from hotswap_proxy.observe import histogram as hist
 
 
@@ -47,5 +48,6 @@ def arms(window: Window) -> dict[str, Any]:
 
 
 def history(route_id: str, step: str, window: Window) -> dict[str, Any]:
-    """Points for a graph."""
-    return {"routeId": route_id, **window.answer(), "step": step, "points": series(window)}
+    """Points for a graph; ``step`` as it was asked for, unless it had to be a longer one."""
+    shown = step if duration_ms(step) == window.step * 60_000 else f"{window.step}m"
+    return {"routeId": route_id, **window.answer(), "step": shown, "points": series(window)}

@@ -16,7 +16,7 @@ from functools import partial
 from typing import NoReturn
 
 from hotswap_proxy import __version__, _core
-from hotswap_proxy.control import journaling, listeners, servicemanager, signals
+from hotswap_proxy.control import journaling, listeners, memory, servicemanager, signals
 from hotswap_proxy.control.claims import Claims, StartError, claim
 from hotswap_proxy.control.configuration import Configuration
 from hotswap_proxy.control.duties import Duties, Helpers
@@ -234,6 +234,7 @@ class NodeProcess:
         self._watchdog = asyncio.create_task(servicemanager.keep_watchdog_quiet())
         stack.callback(self._watchdog.cancel)
         self._tell_of(loaded.password)
+        memory.trim()  # all modules are here, and nobody waits for us yet
         self._tell_ready(parts.configuration)
         return upgrade
 

@@ -27,6 +27,7 @@ from hotswap_proxy.observe import process
 from hotswap_proxy.observe.figures import Row, Statistics
 from hotswap_proxy.observe.rates import Rate
 from hotswap_proxy.settings import Settings
+from hotswap_proxy.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from hotswap_proxy.control.scraping import Scraping
@@ -152,16 +153,12 @@ class NodeStatus:
     @property
     def ready(self) -> bool:
         """Whether this node should get traffic: a configuration is live and a worker accepts."""
-        serving = any(
-            handle.ready.is_set() and not handle.left.is_set() for handle in self._supervisor.workers
-        )
-        return serving and not self.draining and self._configuration.generation > 0
+        return self.workers_ready > 0 and not self.draining and self._configuration.generation > 0
 
     def health(self) -> dict[str, Any]:
         """Body of ``GET /gateway/health``. CPU and memory are shares of the machine, in percent."""
         configuration = self._configuration
         unhealthy, memory = self._costly_figures()
-        last = configuration.last_update
         return {
             "status": self._status(),
             "ready": self.ready,
@@ -180,7 +177,7 @@ class NodeStatus:
             "cpuUsage": round(100 * self._cpu.per_second / (os.cpu_count() or 1), 2),
             "memoryUsage": round(100 * memory / process.machine_memory_bytes(), 2),
             "memoryBytes": memory,
-            "lastConfigUpdate": _rfc3339(last),
+            "lastConfigUpdate": self._last_update(),
             # Everybody may ask: what is wrong in which file is in the log and in GET /gateway/nodes.
             "configError": self._config_error is not None,
             "geoipError": self._regions is not None and self._regions.error is not None,
@@ -195,8 +192,12 @@ class NodeStatus:
             "generation": self._configuration.generation,
             "refused": self._configuration.problem is not None,
             "refusedRoutes": self._configuration.refused_routes[:MAX_REFUSED],
-            "lastConfigUpdate": _rfc3339(self._configuration.last_update),
+            "lastConfigUpdate": self._last_update(),
         }
+
+    def _last_update(self) -> str | None:
+        moment = self._configuration.last_update
+        return rfc3339(moment) if moment is not None else None
 
     def _costly_figures(self) -> tuple[int, int]:
         """Backends that their checks keep out, and the memory of all processes."""
@@ -301,9 +302,9 @@ class NodeStatus:
                 "configError": self._config_error,
                 "geoip": self._regions.report() if self._regions is not None else None,
                 "generation": self._configuration.generation,
-                "lastConfigUpdate": _rfc3339(self._configuration.last_update),
+                "lastConfigUpdate": self._last_update(),
                 "certificates": [one.answer() for one in self._certificates()],
-                "startedAt": _rfc3339(self.started_at),
+                "startedAt": rfc3339(self.started_at),
                 "urlViolations": self._configuration.violations,
                 "workers": [
                     {
@@ -363,9 +364,3 @@ def _worker_status(ready: bool, left: bool) -> str:
     if left:
         return "Draining"
     return "Healthy" if ready else "Starting"
-
-
-def _rfc3339(moment: datetime | None) -> str | None:
-    return (
-        moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
-    )

@@ -7,8 +7,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
+
+from hotswap_proxy.timestamps import rfc3339
 
 log = logging.getLogger("hotswap_proxy.control")
 
@@ -41,8 +42,7 @@ def ejected_until(row: Mapping[str, Any]) -> str | None:
     left = row["ejectedUntil"] - time.monotonic()
     if left <= 0:
         return None
-    moment = datetime.fromtimestamp(time.time() + left, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(time.time() + left)
 
 
 def _news(circuit: str) -> tuple[str, str]:

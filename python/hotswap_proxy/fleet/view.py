@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Any, Protocol
+
+from hotswap_proxy.timestamps import rfc3339
 
 from .following import FollowLoop
 from .heartbeat import Heartbeat
@@ -53,31 +54,31 @@ class FleetView:
         """
         found: list[dict[str, Any]] = []
         if not self._loop.store_up:
-            found.append({"reason": "store", "since": _rfc3339(self._loop.store_since)})
+            found.append({"reason": "store", "since": rfc3339(self._loop.store_since)})
         if self._redis is not None and not self._redis.is_up:
-            found.append({"reason": "redis", "since": _rfc3339(self._redis.since)})
+            found.append({"reason": "redis", "since": rfc3339(self._redis.since)})
         if self._configuration.problem is not None:
             found.append({"reason": "configuration", "since": None})
         if self._configuration.remembered:
-            found.append({"reason": "lastKnownGood", "since": _rfc3339(self._loop.store_since)})
+            found.append({"reason": "lastKnownGood", "since": rfc3339(self._loop.store_since)})
         if self._heartbeat.rival is not None:
-            found.append({"reason": "nodeId", "since": _rfc3339(self._heartbeat.rival_since)})
+            found.append({"reason": "nodeId", "since": rfc3339(self._heartbeat.rival_since)})
         return found
 
     def own(self) -> dict[str, Any]:
         """What of this node concerns the fleet, for those who are logged in."""
-        store = {"up": self._loop.store_up, "since": _rfc3339(self._loop.store_since)}
+        store = {"up": self._loop.store_up, "since": rfc3339(self._loop.store_since)}
         if self._loop.store_error:
             store["error"] = self._loop.store_error
         told: dict[str, Any] = {"store": store}
         if self._redis is not None:
-            told["redis"] = {"up": self._redis.is_up, "since": _rfc3339(self._redis.since)}
+            told["redis"] = {"up": self._redis.is_up, "since": rfc3339(self._redis.since)}
             if self._redis.error:
                 told["redis"]["error"] = self._redis.error
         return {
             "revision": self._configuration.revision,
             "behind": self.behind,
-            "lastSeen": _rfc3339(time.time()),
+            "lastSeen": rfc3339(time.time()),
             "degraded": self.troubles(),
             **told,
         }
@@ -98,11 +99,7 @@ class FleetView:
             "generation": told.get("generation"),
             "revision": node.revision,
             "behind": node.revision != self._loop.newest or bool(told.get("refused")),
-            "lastSeen": _rfc3339(node.seen_at),
-            "startedAt": _rfc3339(node.started_at),
+            "lastSeen": rfc3339(node.seen_at),
+            "startedAt": rfc3339(node.started_at),
             "lastConfigUpdate": told.get("lastConfigUpdate"),
         }
-
-
-def _rfc3339(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -23,6 +23,8 @@ from hotswap_proxy.store import Store, rollups
 from hotswap_proxy.store.rollups import ALL, REMOVED, Row
 from hotswap_proxy.store.times import database_clock
 
+from .coarsening import Coarsening
+
 log = logging.getLogger("hotswap_proxy.history")
 
 MINUTE = 60  # seconds
@@ -83,6 +85,7 @@ class Recorder:
         self._boot_id = boot_id
         self._clock = clock
         self._store_clock = store_clock
+        self._coarsening = Coarsening(store, node_id)
         self._thread = ThreadPoolExecutor(1, "history")
         self._pending: deque[Pending] = deque()
         self._sleep = sleep
@@ -108,13 +111,14 @@ class Recorder:
     async def turn(self) -> None:
         """The end of a minute: note it, write what waits, forget what is over."""
         # To the nearest one: a timer may be early, and a clock that was set may be anywhere.
-        await self._take(round(self.now() / MINUTE) - 1)
+        # What is taken is noted, also if this task is cancelled meanwhile: nobody else will be told of it.
+        await asyncio.shield(self._take(round(self.now() / MINUTE) - 1))
         await self.flush()
+        await self._tidy()
 
     async def _take(self, minute: int) -> None:
         loop = asyncio.get_running_loop()
-        (requests, failed, latency), found = await loop.run_in_executor(self._thread, self._counting.take)
-        rows = [Row(ALL, "", requests, failed, latency), *_rows(found)]
+        rows = await loop.run_in_executor(self._thread, self._told)
         if self._last is not None and minute <= self._last:
             self._passes += 1
         self._last, self._since = minute, self.now()
@@ -123,6 +127,11 @@ class Recorder:
         while len(self._pending) > 1 and (len(self._pending) > MAX_MINUTES or waiting > MAX_ROWS):
             waiting -= len(self._pending.popleft().rows)
             self._lost += 1
+
+    def _told(self) -> list[Row]:
+        """In the thread. The sum comes last: who finds it finds the others too, see ``watch``."""
+        total, found = self._counting.take()
+        return [*_rows(found), Row(ALL, "", *total)]
 
     def _part(self) -> int:
         """The same for all minutes of a run, until the clock goes back."""
@@ -145,10 +154,14 @@ class Recorder:
                 )
                 self._lost = 0
             await self._look_at_the_clock()
-            now = int(self.now() // MINUTE)
-            for _ in range(PRUNES):
-                if not await self._store.beat(rollups.prune, now):
-                    break
+
+    async def _tidy(self) -> None:
+        """Forget what is over, add up what is old."""
+        now = int(self.now() // MINUTE)
+        for _ in range(PRUNES):
+            if not await self._store.beat(rollups.prune, now):
+                break
+        await self._coarsening.turn(now)
 
     async def _look_at_the_clock(self) -> None:
         before = self._clock()

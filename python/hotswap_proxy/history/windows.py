@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 
 from hotswap_proxy.observe import histogram as hist
 from hotswap_proxy.store import Store, rollups
-from hotswap_proxy.store.rollups import ALL, Row
+from hotswap_proxy.store.rollups import ALL, QUARTER, Row
 from hotswap_proxy.store.times import of_seconds
 
+from .coarsening import FINE, begin_of
 from .encoding import add
 from .recorder import MINUTE, Recent, Recorder
 
@@ -70,6 +71,7 @@ class Window:
     step: int
     points: dict[int, dict[str, Sum]]
     live_minute: int
+    over: int  # requests of the minutes before that
 
     def arms(self) -> dict[str, Sum]:
         """Counts of the whole span."""
@@ -88,12 +90,10 @@ class Window:
         one, over what there is of the present one.
         """
         full = min(self.live_minute * MINUTE, self.end) - self.start
-        over = {minute: arms for minute, arms in self.points.items() if minute < self.live_minute}
         if full >= 1:
-            points, seconds = over, full
+            requests, seconds = self.over, full
         else:
-            points, seconds = self.points, self.end - self.start
-        requests = sum(counts.requests for arms in points.values() for counts in arms.values())
+            requests, seconds = total(self.arms().values()).requests, self.end - self.start
         return round(requests / seconds, 2) if seconds >= 1 else float(requests)
 
 
@@ -116,10 +116,16 @@ class History:
     ) -> Window:
         """The last ``minutes`` that are over and the one that is not, within ``since`` and ``until``; of
         ``ALL``: all routes together. A point is ``step`` minutes long and begins at a multiple of that.
+        What is older than ``FINE`` is there by quarters of an hour: so are the ends and the points then.
         """
         recent = await self._recorder.recent(route_id, minutes)
         first = max(recent.minute - minutes, int(since // MINUTE))
         last = min(recent.minute, int(min(until, recent.now) // MINUTE))
+        fine = recent.minute - FINE
+        if first < fine:
+            first, step = begin_of(first), -(-step // QUARTER) * QUARTER
+        if last < fine:
+            last = begin_of(last) + QUARTER - 1
         return await self._store.read(self._read, route_id, text, first, last, step, recent)
 
     def _read(
@@ -139,9 +145,12 @@ class History:
         if oldest is not None:
             known.append(oldest)
         first = max(first, min(known))
+        over = 0
 
         def count(minute: int, row: Row | rollups.Counted) -> None:
+            nonlocal over
             if first <= minute <= last:
+                over += row.requests if minute < recent.minute else 0
                 arms = points.setdefault(minute - minute % step, {})
                 arms.setdefault(row.arm, Sum()).add(row.requests, row.failed, row.latency)
 
@@ -155,7 +164,7 @@ class History:
             count(recent.minute, live)
         end = min(recent.now, (last + 1) * MINUTE)
         start = recent.since if first == recent.minute else first * MINUTE
-        return Window(text, min(start, end), end, step, points, recent.minute)
+        return Window(text, min(start, end), end, step, points, recent.minute, over)
 
 
 def series(window: Window, shown: Callable[[Sum], dict[str, Any]] = Sum.answer) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from hotswap_proxy.observe.secrets import hide
+from hotswap_proxy.timestamps import rfc3339
 
 # What every LogRecord has; anything else came in by ``extra`` and belongs in the line.
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -38,12 +38,6 @@ def line_of(record: logging.LogRecord, message: str, node_id: str, more: Mapping
     for name, value in more.items():
         line[f"{name}_" if name in HEAD else name] = hide(value, name)
     return line
-
-
-def rfc3339(seconds: float) -> str:
-    """A time since 1970 as access lines have it too: UTC, milliseconds."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class JsonFormatter(logging.Formatter):

@@ -17,6 +17,7 @@ from .tables import rollups
 # Neither is a route's id: an identifier has no parentheses.
 ALL, REMOVED = "(all)", "(removed)"
 KEPT = 24 * 60  # minutes
+QUARTER = 15  # minutes that ``history.coarsening`` adds up
 PRUNED = 3  # minutes at once: what is over is gone before long, and no transaction is a large one
 
 _mine = rollups.c
@@ -24,6 +25,12 @@ _mine = rollups.c
 _INSERT = text(
     "INSERT INTO rollups (minute, route_id, arm, node_id, part, requests, failed, latency) VALUES "
     "(:minute, :route_id, :arm, :node_id, :part, :requests, :failed, :latency) ON CONFLICT DO NOTHING"
+)
+
+
+_COUNTED = (
+    *(_mine.minute, _mine.route_id, _mine.arm, _mine.node_id, _mine.part),
+    *(_mine.requests, _mine.failed, _mine.latency),
 )
 
 
@@ -41,6 +48,7 @@ class Counted(NamedTuple):
     """A row as it is found again."""
 
     minute: int
+    route_id: str
     arm: str
     node_id: str
     part: int
@@ -61,13 +69,14 @@ def write(connection: Connection, minute: int, node_id: str, part: int, rows: It
 
 def prune(connection: Connection, now: int, kept: int = KEPT) -> bool:
     """Forget some of the minutes that are over, and those of a future that was none. True: there are more."""
-    oldest, newest = connection.execute(select(func.min(_mine.minute), func.max(_mine.minute))).one()
+    # Two queries: SQLite answers each from an end of the key, and both in one by reading the whole table.
+    first, newest = oldest(connection), connection.execute(select(func.max(_mine.minute))).scalar()
     if newest is not None and newest > now + kept:
         connection.execute(delete(rollups).where(_mine.minute > max(now + kept, newest - PRUNED)))
         return True
-    if oldest is None or oldest >= now - kept:
+    if first is None or first >= now - kept:
         return False
-    end = min(oldest + PRUNED, now - kept)
+    end = min(first + PRUNED, now - kept)
     connection.execute(delete(rollups).where(_mine.minute < end))
     return True
 
@@ -79,14 +88,8 @@ def oldest(connection: Connection) -> int | None:
 
 def of_route(connection: Connection, route_id: str, minutes: Sequence[int]) -> Iterator[Counted]:
     """By minute. Looked up minute by minute: a range would read those of all routes."""
-    query = (
-        select(
-            *(_mine.minute, _mine.arm, _mine.node_id, _mine.part),
-            *(_mine.requests, _mine.failed, _mine.latency),
-        )
-        .where(_mine.minute.in_(minutes), _mine.route_id == route_id)
-        .order_by(_mine.minute, _mine.arm)
-    )
+    where = (_mine.minute.in_(minutes), _mine.route_id == route_id)
+    query = select(*_COUNTED).where(*where).order_by(_mine.minute, _mine.arm)
     for row in connection.execute(query):
         yield Counted(*row)
 
@@ -111,3 +114,25 @@ def nodes_of(connection: Connection, minute: int) -> set[str]:
 def rows_of(connection: Connection, minute: int) -> int:
     query = select(func.count()).select_from(rollups).where(_mine.minute == minute)
     return int(connection.execute(query).scalar_one())
+
+
+def routes_of(connection: Connection, quarter: int, node_id: str, but: int) -> list[str]:
+    """Routes of which a node has rows of other parts than ``but`` in a quarter of an hour, in their order."""
+    where = (_mine.minute.in_(_quarter(quarter)), _mine.node_id == node_id, _mine.part != but)
+    return sorted(connection.execute(select(_mine.route_id).where(*where).distinct()).scalars())
+
+
+def take_quarter(connection: Connection, quarter: int, node_id: str, first: str, last: str) -> list[Counted]:
+    """The rows of a node and of these routes in a quarter of an hour, by route and arm. They are deleted."""
+    where = (
+        *(_mine.minute.in_(_quarter(quarter)), _mine.route_id.between(first, last)),
+        _mine.node_id == node_id,
+    )
+    query = select(*_COUNTED).where(*where).order_by(_mine.route_id, _mine.arm)
+    rows = [Counted(*row) for row in connection.execute(query)]
+    connection.execute(delete(rollups).where(*where))
+    return rows
+
+
+def _quarter(begin: int) -> range:
+    return range(begin, begin + QUARTER)

@@ -6,45 +6,25 @@ span is told when it is over, by the node that ended it; its place follows from 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from hotswap_proxy.deploy.writing import new_events
 from hotswap_proxy.observe.tracing.current import Value
 from hotswap_proxy.observe.tracing.place import Happening, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from hotswap_proxy.deploy.record import Deployment, Event
+    from hotswap_proxy.observe.tracing.spans import SdkTracer
 
 _BACK = frozenset({"roll_back", "condemn", "cancel"})
 _FAILED = frozenset({"Failed", "RolledBack"})
 
 
-class Teller(Protocol):
-    """What is needed of ``spans.SdkTracer``."""
-
-    def tell(
-        self,
-        name: str,
-        place: Place,
-        times: tuple[int, int],
-        attributes: Mapping[str, Value],
-        *,
-        parent: Place | None = None,
-        happenings: Sequence[Happening] = (),
-        failed: str | None = None,
-    ) -> None: ...
-
-    def link(self, place: Place) -> None: ...
-
-
-def tell(teller: Teller, before: Deployment | None, after: Deployment) -> None:
+def tell(tracer: SdkTracer, before: Deployment | None, after: Deployment) -> None:
     """What is over with this transition. The span under way, an order by the API, is linked to it."""
     whole = Place.of("deployment", after.deployment_id)
-    teller.link(whole)
+    tracer.link(whole)
     about = _about(after)
     known = {phase.name for phase in before.phases if phase.completed_at} if before is not None else set()
     for number, phase in enumerate(after.phases):
@@ -58,13 +38,13 @@ def tell(teller: Teller, before: Deployment | None, after: Deployment) -> None:
         }
         failed = after.message if phase.status == "Failed" else None
         times = (_nanos(phase.started_at), _nanos(phase.completed_at))
-        teller.tell("config.deploy.phase", place, times, about | told, parent=whole, failed=failed)
+        tracer.tell("config.deploy.phase", place, times, about | told, parent=whole, failed=failed)
     for event in new_events(before, after):
         if event.event in _BACK:
             place = Place(whole.trace_id, Place.of("rollback", after.deployment_id).span_id)
             times = (_nanos(event.at), _nanos(after.completed_at or event.at))
             told = {"hotswap.rollback.reason": event.message, "hotswap.rollback.by": _by(event)}
-            teller.tell("config.rollback", place, times, about | told, parent=whole)
+            tracer.tell("config.rollback", place, times, about | told, parent=whole)
     if not after.is_active:
         failed = after.message or after.status if after.status in _FAILED else None
         happenings = [
@@ -72,7 +52,7 @@ def tell(teller: Teller, before: Deployment | None, after: Deployment) -> None:
             for event in after.events
         ]
         times = (_nanos(after.created_at), _nanos(after.completed_at or after.events[-1].at))
-        teller.tell("config.deploy", whole, times, about, happenings=happenings, failed=failed)
+        tracer.tell("config.deploy", whole, times, about, happenings=happenings, failed=failed)
 
 
 def _about(deployment: Deployment) -> dict[str, Value]:

@@ -1,6 +1,6 @@
 """A backend in a process of its own, to be killed, stopped and started again on its port.
 
-    python server.py PORT NAME
+    python victimserver.py PORT NAME
 
 Answers every request with ``x-backend: NAME`` and the length of the body it got; ``/wait/<ms>…`` later; an
 upgrade becomes an echo. Prints its port when it listens.
