@@ -10,7 +10,7 @@ from typing import Any
 
 
 def plain(value: str, keep: str = "") -> str:
-    """``value`` with what is not printable (but ``keep``) as an escape: no new line, no colour, no reversal."""
+    """``value`` with what is not printable, but ``keep``, as an escape: no new line, colour, reversal."""
     if value.isprintable():
         return value
     return "".join(
