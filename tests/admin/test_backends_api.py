@@ -103,8 +103,9 @@ async def test_what_was_got_can_be_put_back(gateway: Gateway) -> None:
     got = await gateway.client.get(url)
     again = await gateway.client.put(url, json=got.json(), headers={"if-match": got.headers["etag"]})
     assert again.status_code == 200 and again.headers["etag"] == got.headers["etag"]
-    stale = await gateway.client.put(url, json={"weight": 1}, headers={"if-match": '"old"'})
-    assert problem(stale)[0] == 412
+    for tags in ('"old"', f"W/{got.headers['etag']}", '"a" ,"b"'):  # a weak one never matches
+        stale = await gateway.client.put(url, json={"weight": 1}, headers={"if-match": tags})
+        assert problem(stale)[0] == 412
 
 
 async def test_dry_runs_and_double_names(gateway: Gateway) -> None:
@@ -128,12 +129,13 @@ async def test_the_admin_api_is_no_backend(gateway: Gateway) -> None:
     assert problem(answer)[::2] == (400, [("url", "url_admin")])
 
 
-async def test_an_empty_if_match_is_a_mistake_and_no_permission(gateway: Gateway) -> None:
+@pytest.mark.parametrize("tags", ["", "J", '"a" "b"', '"a",', '*, "a"', "'a'"])
+async def test_an_if_match_that_is_none_is_a_mistake_and_no_permission(gateway: Gateway, tags: str) -> None:
     made = await gateway.add_backend()
     url = f"{BACKENDS}/{made['backendId']}"
     for method in ("PUT", "DELETE"):
         body = {"weight": 5} if method == "PUT" else None
-        answer = await gateway.client.request(method, url, json=body, headers={"if-match": ""})
+        answer = await gateway.client.request(method, url, json=body, headers={"if-match": tags})
         assert problem(answer)[:2] == (400, "VALIDATION_ERROR")
     assert (await gateway.client.get(url)).json()["weight"] == 100
 

@@ -227,6 +227,20 @@ def test_what_the_node_tells(cli: Cli) -> None:
     assert "route.create" in cli("audit")
 
 
+def test_what_strangers_wrote_gives_the_terminal_no_orders(cli: Cli) -> None:
+    """Whoever reaches the admin API writes into the audit log, by a log-in that fails."""
+    name = "eve\n2030-01-01T00:00:00Z  admin  user.delete\x1b[31m\x1b]0;title\x07\x9b31m \u202eb [red]"
+    cli("login", "--username", name, code=1, HOTSWAP_PASSWORD="x" * 12)
+    (entry,) = cli.json("audit", "--limit", "1")
+    assert entry["username"] == name  # a program gets it as it was
+    for output in ("table", "json"):
+        told = cli("audit", "--limit", "1", "-o", output)
+        assert "user.delete\\" in told and "[red]" in told
+        assert told.replace("\n", "").isprintable()
+    assert len(cli("audit", "--limit", "1").splitlines()) == 2  # the heading and one row
+    assert cli("routes", "get", "no\x1b[31m\x9bsuch", code=1).strip().isprintable()
+
+
 def test_the_history_of_a_route(cli: Cli) -> None:
     cli("routes", "create", "--data", json.dumps(ROUTE))
     told = cli.json("routes", "history", "users", "--window", "15m")

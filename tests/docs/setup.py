@@ -71,10 +71,11 @@ FOREIGN = {
 
 @dataclass(frozen=True)
 class Setup:
-    """``before``: run first. ``at``: run before the command that begins so. ``replace``: in its commands.
-    ``environ``: of all its commands. ``paths``: pattern of the route that a fragment of a route is put into.
+    """``options``: of the gateway. ``before``: run first. ``at``: run before the command that begins so.
+    ``replace``: in its commands. ``environ``: of all of them. ``path``: of the route a fragment is put into.
     """
 
+    options: tuple[str, ...] = ()
     before: str = ""
     at: Mapping[str, str] = field(default_factory=dict)
     replace: Mapping[str, str] = field(default_factory=dict)
@@ -92,10 +93,22 @@ def _route(name: str, pattern: str, more: str = "") -> str:
 USERS = _route("users", "/users/**")
 SETUPS = {
     "README.md": Setup(
+        options=(
+            "--access-log",
+            "../access.log",
+            "--tracing",
+            "on",
+            "--trace-sample",
+            "1",
+        ),  # as the demo has it
         before=_route("httpbin", "/get"),
         at={'curl -s -X PUT "$ADMIN': "ROUTE=$(id_of anything)"},
         # The page's deployment would take its minute: the traffic to judge by is not needed to follow it.
-        replace={"while sleep 0.05; do": "for each in 1 2 3; do"},
+        replace={
+            "while sleep 0.05; do": "for each in 1 2 3; do",
+            "data/access.log": "../access.log",
+            "; sleep 1    # 413": " || sleep 1",
+        },
     ),
     "docs/api.md": Setup(
         at={"curl -X PUT": "ROUTE_ID=$(id_of users)"}, replace={"rt-62fc239efd96b6a1": "$ROUTE_ID"}

@@ -75,7 +75,8 @@ def test_the_examples_of_the_page_work(
         print("not run:", line)
     if not script.runs:
         return
-    node = Node(tmp_path, "--workers", "1", HOTSWAP_MIDDLEWARE="", PYTHONPATH=_python_path())
+    options = [option.replace("..", str(tmp_path)) for option in script.setup.options]
+    node = Node(tmp_path, "--workers", "1", *options, HOTSWAP_MIDDLEWARE="", PYTHONPATH=_python_path())
     node.start()
     try:
         database = request.getfixturevalue("postgres_url") if script.setup.database else ""

@@ -20,8 +20,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from hotswap_proxy.deploy.record import Status
-from hotswap_proxy.model import Environment, Model, Strategy, Version, duration_ms
-from hotswap_proxy.model.base import MAX_DURATION_MS, InSchema, Name, problem
+from hotswap_proxy.model import Environment, HealthCheck, Model, Strategy, Version, duration_ms
+from hotswap_proxy.model.base import MAX_DURATION_MS, DescribedBy, InSchema, Name, problem
 from hotswap_proxy.store.passwords import MAX_LENGTH, MIN_LENGTH
 from hotswap_proxy.store.users import Role
 
@@ -58,7 +58,7 @@ class HealthCheckRun(Model):
         str,
         Field(min_length=1, max_length=255, pattern=r"^[^\x00]*$", description="of a registered backend"),
     ]
-    health_check: dict[str, Any] | None = Field(
+    health_check: Annotated[dict[str, Any], DescribedBy(HealthCheck)] | None = Field(
         None,
         description="defines the check first, as a PUT of the backend's healthCheck would: fields that are "
         "not given stay; null removes it",

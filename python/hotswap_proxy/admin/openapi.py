@@ -15,6 +15,7 @@ import orjson
 from pydantic import BaseModel
 
 from hotswap_proxy import __version__, errors
+from hotswap_proxy.control.edits import ENTITY_TAGS
 from hotswap_proxy.store.users import Role
 
 from . import shapes
@@ -249,7 +250,7 @@ _IF_MATCH = {
     "name": "If-Match",
     "in": "header",
     "description": "An ETag, several, or `*`; unless one is that of the object, the answer is 412.",
-    "schema": {"type": "string", "pattern": r'^(\*|"[!#-~]*"(, ?"[!#-~]*")*)$'},
+    "schema": {"type": "string", "pattern": f"^{ENTITY_TAGS.pattern}$"},
 }
 
 

@@ -25,6 +25,7 @@ from hotswap_proxy.cli.options import (
 )
 from hotswap_proxy.cli.phases import read_phase
 from hotswap_proxy.cli.simulate import simulate
+from hotswap_proxy.cli.terminal import plain
 from hotswap_proxy.cli.watching import PATH, finish, path_of, watch
 
 EPILOG = (
@@ -326,7 +327,7 @@ def _order(key: str, order: str, body: Any, admin_url: str, token: str | None, o
     if output is OutputFormat.JSON:
         show(done, output)
     else:
-        print(f"{done['deploymentId']} of {done['routeName']}: {done['status']}; {done['message']}")
+        print(f"{done['deploymentId']} of {done['routeName']}: {done['status']}; {plain(done['message'])}")
 
 
 deployments.command("simulate")(simulate)

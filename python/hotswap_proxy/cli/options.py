@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 import functools
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
+
+from hotswap_proxy.cli.terminal import as_json, plain
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,7 +82,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 def fail(error: CommandError) -> NoReturn:
     """Say why, and end with the error's code."""
     for line in error.lines:
-        print(f"hotswap-proxy: {line}", file=sys.stderr)
+        print(f"hotswap-proxy: {plain(line, keep=chr(10))}", file=sys.stderr)
     raise typer.Exit(error.code)
 
 
@@ -90,7 +91,7 @@ def show(
 ) -> None:
     """Print ``data`` as JSON, or ``rows`` (default: ``data`` itself) as a table of some of their fields."""
     if output is OutputFormat.JSON:
-        print(json.dumps(data, indent=2, ensure_ascii=False))
+        print(as_json(data, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
@@ -120,7 +121,7 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ", ".join(value)
+        return plain(", ".join(value))
     if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
+        return as_json(value)
+    return plain(str(value))

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hotswap_proxy.cli.terminal import plain
 from hotswap_proxy.model.base import duration_ms
 
 Json = Mapping[str, Any]
@@ -56,7 +57,7 @@ def line(deployment: Json, metrics: Json | None) -> str:
             )
         told.append(_verdict(metrics["comparison"], deployment).plain.removeprefix("Verdict").strip())
     if deployment["message"]:
-        told.append(deployment["message"])
+        told.append(plain(deployment["message"]))
     return "; ".join(told)
 
 
@@ -96,7 +97,7 @@ def _header(deployment: Json) -> Table:
     table.add_row("Strategy", f"{deployment['strategy']}{assignment}")
     table.add_row("Status", Text(f"{symbol} {_status(deployment)}", style=style))
     if deployment["message"]:
-        table.add_row("Message", Text(deployment["message"]))
+        table.add_row("Message", Text(plain(deployment["message"])))
     return table
 
 
@@ -155,7 +156,7 @@ def _verdict(comparison: Json, deployment: Json) -> Text:
     more = f"; about {needed:,} more requests needed" if needed else ""
     if deployment["status"] in ENDED or "more requests" in comparison["reason"]:
         more = ""
-    told = f": {comparison['reason']}{more}"
+    told = f": {plain(comparison['reason'])}{more}"
     return Text.assemble("Verdict  ", (f"{symbol} {kind or 'none'}", style), told)
 
 

@@ -18,6 +18,7 @@ from hotswap_proxy.cli.options import (
     command,
     show,
 )
+from hotswap_proxy.cli.terminal import plain
 
 COLUMNS = ("traceId", "startTime", "durationMs", "method", "path", "status", "routeName", "arm", "flags")
 # Of a span's attributes those that say most, in this order; all of them with -o json.
@@ -114,9 +115,7 @@ def _about(span: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """What a client sent may be anything, and a terminal obeys control characters."""
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return plain(",".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _micros(moment: str) -> int:

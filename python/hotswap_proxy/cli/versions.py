@@ -24,6 +24,7 @@ from hotswap_proxy.cli.options import (
     command,
     show,
 )
+from hotswap_proxy.cli.terminal import plain
 from hotswap_proxy.cli.watching import PATH as DEPLOYMENTS
 from hotswap_proxy.cli.watching import finish, watch
 
@@ -140,7 +141,8 @@ def rollback(
     if output is OutputFormat.JSON:
         show(made, output)
     else:
-        print(f"{made['deploymentId']} of {route['name']} to {target}: {made['status']}; {made['message']}")
+        told = f"{made['status']}; {plain(made['message'])}"
+        print(f"{made['deploymentId']} of {route['name']} to {target}: {told}")
 
 
 def _candidate(client: AdminClient, route: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import typer
 
 from hotswap_proxy.cli.client import AdminClient
 from hotswap_proxy.cli.options import CommandError, NotNow, OutputFormat
+from hotswap_proxy.cli.terminal import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +121,7 @@ class _Lines:
             return
         self._last = now
         if self._output is OutputFormat.JSON:
-            print(json.dumps(found, ensure_ascii=False), flush=True)
+            print(as_json(found), flush=True)
         else:
             print(f"{datetime.now(UTC):%H:%M:%S} {line(found, found['metrics'])}", flush=True)
 

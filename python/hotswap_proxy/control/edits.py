@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ from .changeset import ChangeSet
 from .compile import Document
 from .masking import merge_auth, restore
 from .references import Registry, keys_of, link, named_by_rules
+
+# RFC 9110 section 13.1.1, of what has a meaning for exactly one object.
+ENTITY_TAGS = re.compile(r'(?:\*|(?:W/)?"[!#-~]*"(?:[ \t]*,[ \t]*(?:W/)?"[!#-~]*")*)')
 
 # Merged field by field.
 GROUPS = (
@@ -52,8 +56,8 @@ READ_ONLY = frozenset(
 def expect(found: Stored | None, kind: str, id: str, if_match: str | None) -> Stored:
     if found is None:
         raise NotFound(f"no {kind} {id}")
-    if if_match == "":
-        raise ValidationFailed("If-Match is empty")
+    if if_match is not None and not ENTITY_TAGS.fullmatch(if_match):
+        raise ValidationFailed('If-Match: write * or ETags as they were answered, with their quotes: "…"')
     # RFC 9110 section 13.1.1: * is any current representation; weak tags never match.
     wanted = {tag.strip() for tag in if_match.split(",")} if if_match else {"*"}
     if not wanted & {"*", f'"{found.etag}"'}:

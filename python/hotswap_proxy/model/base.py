@@ -67,6 +67,17 @@ class InSchema:
         return {**handler(core), **self._keywords}
 
 
+class DescribedBy:
+    """That a document, checked later with what it is merged into, has the fields of ``model``."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._model = model
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(self._model.__pydantic_core_schema__)
+        return {key: value for key, value in schema.items() if key not in ("title", "description")}
+
+
 def whole(pattern: re.Pattern[str]) -> InSchema:
     """That all of a text matches, as ``fullmatch`` has it."""
     return InSchema(pattern=f"^(?:{pattern.pattern})$")
@@ -112,6 +123,9 @@ Duration = Annotated[
     AfterValidator(_check_duration),
     InSchema(pattern=DURATION_PATTERN, examples=["250ms", "5s", "PT5M"]),
 ]
+
+# What every reader of JSON takes for the same number (RFC 8259, section 6).
+MAX_INTEGER = 2**53 - 1
 
 # --- names ----------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from .backend import BackendReference, InlineBackend
-from .base import Environment, Identifier, InSchema, Model, Name, Version, problem
+from .base import MAX_INTEGER, Environment, Identifier, InSchema, Model, Name, Version, problem
 from .policy import (
     Auth,
     CircuitBreaker,
@@ -194,8 +194,8 @@ class Route(Model):
     strategy: Strategy = "RoundRobin"
     strategy_config: StrategyConfig = Field(default_factory=StrategyConfig, validate_default=True)
     timeout_seconds: int = Field(30, ge=1, le=300, description="the whole request")
-    max_request_body: int | None = Field(None, ge=0)
-    max_response_body: int | None = Field(None, ge=0)
+    max_request_body: int | None = Field(None, ge=0, le=MAX_INTEGER)
+    max_response_body: int | None = Field(None, ge=0, le=MAX_INTEGER)
     auth: Auth | None = None
     circuit_breaker: CircuitBreaker | None = None
     cors: Cors | None = None
