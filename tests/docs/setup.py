@@ -119,9 +119,20 @@ SETUPS = {
         at={"hotswap-proxy routes rollback users": "hotswap-proxy deployments rollback users --reason test"}
     ),
     "docs/containers.md": Setup(before=_route("httpbin", "/get")),  # as the demo in the containers has it
+    "docs/history.md": Setup(
+        before=_route("shop", "/shop/**", ', "routeId": "rt-shop"'),
+        at={
+            "hotswap-proxy deployments metrics": "hotswap-proxy routes stage shop -d '{\"timeoutSeconds\": 9}'\n"
+            "hotswap-proxy deployments create shop 1.1"
+        },
+    ),
     "docs/json-schema.md": Setup(path="/orders"),
     # Two hundred simulated rollouts of each command take a minute of a core.
     "docs/judge.md": Setup(replace={"deployments simulate": "deployments simulate --runs 20"}),
+    "docs/logs.md": Setup(
+        options=("--access-log", "../access.log"),
+        replace={"/var/log/hotswap-proxy/access.log": "../access.log", "tail -F": "tail -n 9"},
+    ),
     "docs/middleware.md": Setup(
         environ={"HOTSWAP_MIDDLEWARE": "timing=middleware:timing,greeting=middleware:greeting"},
         replace={"PYTHONPATH=examples": "PYTHONPATH=$EXAMPLES:$PYTHONPATH"},
