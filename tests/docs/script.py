@@ -77,8 +77,7 @@ class Script:
 
     def _shell(self, block: Block) -> None:
         for command in commands(block.text):
-            program = _program(command)
-            if program in NOT_RUN:
+            if (program := _not_run(command)) is not None:
                 self._skip(block.where, f"{program}: {NOT_RUN[program]}")
                 continue
             command = PASSWORD.sub(lambda _: self._password, command)
@@ -138,6 +137,12 @@ class Script:
     def _python(self, block: Block) -> None:
         compile(block.text, block.where, "exec")
         self.checked += 1
+
+
+def _not_run(command: str) -> str | None:
+    """The row of ``NOT_RUN`` for a command: a program, or a program and its first words."""
+    words = [_program(command), *command.split()[1:]]
+    return next((row for row in NOT_RUN if words[: len(row.split())] == row.split()), None)
 
 
 def _program(command: str) -> str:

@@ -13,7 +13,12 @@ NOT_RUN = {
     "docker": "builds and starts containers; the file is validated by the tests of deploy/",
     "git": "clones",
     "helm": "needs a cluster",
+    "hotswap-proxy upgrade": "ends in another process; tests/e2e/test_upgrade.py does it",
+    "/opt/hotswap-proxy-0.2/bin/hotswap-proxy upgrade": "a program that is not there",
+    "install": "changes the machine",
     "journalctl": "needs systemd",
+    "ln": "changes the machine",
+    "python3 -m venv": "installs",
     "kubectl": "needs a cluster; the manifests are validated by the tests of deploy/",
     "make": "builds the program; the commands of make have tests in tests/tooling",
     "pip": "installs",
@@ -122,7 +127,8 @@ SETUPS = {
     "docs/history.md": Setup(
         before=_route("shop", "/shop/**", ', "routeId": "rt-shop"'),
         at={
-            "hotswap-proxy deployments metrics": "hotswap-proxy routes stage shop -d '{\"timeoutSeconds\": 9}'\n"
+            "hotswap-proxy deployments metrics": "hotswap-proxy routes stage shop "
+            "-d '{\"timeoutSeconds\": 9}'\n"
             "hotswap-proxy deployments create shop 1.1"
         },
     ),
@@ -146,6 +152,16 @@ SETUPS = {
         + _route("with-be-1", "/b/**").replace('{"name": "b", "url": "http://127.0.0.1:9001"}', '"b1"')
     ),
     "docs/tls.md": Setup(environ={"HOTSWAP_TLS_DIR": "."}),
+    "docs/tracing.md": Setup(
+        options=("--tracing", "on", "--trace-sample", "1"),
+        before=_route("items", "/items/**") + "hotswap-proxy export > gateway.yaml\n",
+        at={
+            # The page shows the trace of another moment first.
+            "hotswap-proxy traces list": "curl -H 'traceparent: "
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01' "
+            "http://127.0.0.1:8000/items/7\nsleep 1    # lines and traces are made ten times a second",
+        },
+    ),
     "docs/runbooks.md": Setup(
         before=USERS + "echo '{\"timeoutSeconds\": 8}' > change.yaml\n",
     ),
