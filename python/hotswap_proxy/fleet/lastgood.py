@@ -101,6 +101,8 @@ class LastGood:
 
     def hold(self, held: bool) -> None:
         """While held nothing is written: the file is another control process's."""
+        if held == self._held:
+            return  # what was noted at the start counts
         self._held = held
         self._whole, self.wants_all = False, True
 
